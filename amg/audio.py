@@ -1,0 +1,104 @@
+"""From a sound file to log-mel spectrograms of 1 s windows (NAFP, arXiv 2010.11910, sec. 3).
+
+Conventions: audio is mono float32 in [-1, 1] at 8 kHz, shape (n_samples,). A *frame* is one
+1 s window; frames start every 0.5 s, so `seconds` of audio have `2 * seconds - 1` frames.
+"""
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+from amg.check import InputError
+
+SAMPLE_RATE = 8000
+WINDOW = 8000  # samples in a frame: 1 s
+HOP = 4000  # samples between frames: 0.5 s
+N_FFT, STFT_HOP, N_COLUMNS = 1024, 256, 32
+F_MIN, F_MAX = 300.0, 4000.0  # Hz
+DYNAMIC_RANGE_DB = 80.0
+
+
+def load(path):
+    """Decode a file of any format libsndfile reads to 8 kHz mono.
+
+    Returns float32 (n_samples,). Raises InputError if the file cannot be decoded or is
+    shorter than one 1 s window.
+    """
+    try:
+        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise InputError(f"{path} cannot be decoded ({error}); "
+                         "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3).") from None
+    audio = soxr.resample(audio.mean(axis=1), rate, SAMPLE_RATE)
+    if len(audio) < WINDOW:
+        raise InputError(f"{path} lasts {len(audio) / SAMPLE_RATE:.2f} s, but a fingerprint "
+                         "needs at least 1 s of sound.")
+    return audio.astype(np.float32, copy=False)
+
+
+def n_frames(seconds):
+    """Frames in `seconds` of audio (a whole number of half seconds, at least 1 s)."""
+    return int(2 * seconds) - 1
+
+
+def seconds(frames):
+    """Duration in seconds that `frames` consecutive frames span."""
+    return (frames + 1) / 2
+
+
+def frame(audio):
+    """Cut audio into overlapping 1 s windows, without copying.
+
+    `frame(x)[t, i] == x[4000 * t + i]`; shape (n_samples,) -> (T, 8000).
+    """
+    if audio.ndim != 1 or len(audio) < WINDOW:
+        raise InputError(f"audio has shape {audio.shape}, but must be (n_samples,) "
+                         f"with at least {WINDOW} samples (1 s).")
+    return np.lib.stride_tricks.sliding_window_view(audio, WINDOW)[::HOP]
+
+
+def _hz_to_mel(hz):
+    """Slaney's mel scale: linear below 1 kHz, logarithmic above."""
+    log_part = 15 + np.log(np.maximum(hz, 1000.0) / 1000.0) * 27 / np.log(6.4)
+    return np.where(hz < 1000.0, hz * 3 / 200.0, log_part)
+
+
+def _mel_to_hz(mel):
+    return np.where(mel < 15, mel * 200.0 / 3, 1000.0 * np.exp((mel - 15) * np.log(6.4) / 27))
+
+
+def mel_frequencies(n_mels):
+    """Edges and centres of `n_mels` filters in Hz, equally spaced in mel; (n_mels + 2,)."""
+    return _mel_to_hz(np.linspace(_hz_to_mel(F_MIN), _hz_to_mel(F_MAX), n_mels + 2))
+
+
+def mel_filters(n_mels):
+    """Triangular filters of unit area over the bins of the FFT; float32 (n_mels, 513)."""
+    edges = mel_frequencies(n_mels)
+    bins = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE)
+    rise = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    fall = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    triangles = np.maximum(0, np.minimum(rise, fall))
+    return (triangles * 2 / (edges[2:] - edges[:-2])[:, None]).astype(np.float32)
+
+
+class LogMel(torch.nn.Module):
+    """1 s windows (B, 8000) -> log-mel spectrograms (B, 1, n_mels, 32) in [-1, 1].
+
+    Power in dB below the window's own maximum, cut at -80 dB: 1 is the maximum, -1 is
+    80 dB or more below it. A silent window is 1 everywhere.
+    """
+
+    def __init__(self, n_mels):
+        super().__init__()
+        self.register_buffer("filters", torch.from_numpy(mel_filters(n_mels)), persistent=False)
+        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+
+    def forward(self, windows):
+        spectrum = torch.stft(windows, N_FFT, STFT_HOP, window=self.window, center=True,
+                              pad_mode="constant", return_complex=True)  # (B, 513, 32)
+        power = spectrum.real.square() + spectrum.imag.square()
+        decibel = 10 * torch.log10((self.filters @ power).clamp_min(1e-10))
+        below_peak = decibel - decibel.amax(dim=(1, 2), keepdim=True)
+        return (1 + below_peak.clamp_min(-DYNAMIC_RANGE_DB) / (DYNAMIC_RANGE_DB / 2)).unsqueeze(1)

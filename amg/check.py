@@ -1,0 +1,63 @@
+"""Refusals in one sentence: what was wrong, what is allowed, what to do.
+
+Every entry point (notebook, command, function that reads files) validates with these
+helpers before it does any work, so that bad input never surfaces as a stack trace.
+"""
+
+
+class InputError(ValueError):
+    """Input the kit cannot work with; its message is written for the user."""
+
+    def _render_traceback_(self):
+        """IPython hook: a notebook shows the sentence alone, without a stack trace."""
+        return [f"InputError: {self}"]
+
+
+def one_of(name, value, allowed, hint=""):
+    """Return `value` if it is one of `allowed`, else raise InputError naming them all."""
+    # True == 1 == 1.0 in Python, but a parameter of the wrong type is a mistake
+    if not any(type(value) is type(option) and value == option for option in allowed):
+        options = ", ".join(map(str, allowed))
+        raise InputError(f"{name} is {value!r}, but must be one of: {options}{hint}.")
+    return value
+
+
+def integer(name, value, low, high=None):
+    """Return `value` if it is an int with low <= value (<= high), else raise InputError."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        allowed = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise InputError(f"{name} is {value!r}, but must be a whole number {allowed}.")
+    return value
+
+
+def number(name, value, low, high):
+    """Return `value` if it is a number with low <= value <= high, else raise InputError."""
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not numeric or not low <= value <= high:
+        raise InputError(f"{name} is {value!r}, but must be a number from {low} to {high}.")
+    return value
+
+
+def text(name, value):
+    """Return `value` if it is a non-empty string usable as a folder or set name."""
+    if not isinstance(value, str) or not value.strip() or ".." in value.split("/"):
+        raise InputError(f"{name} is {value!r}, but must be a non-empty name without '..'.")
+    return value
+
+
+def each(name, values, checker, *args):
+    """Return `values` as a tuple if it is a non-empty list whose items pass `checker`."""
+    if not isinstance(values, (list, tuple)) or not values:
+        raise InputError(f"{name} is {values!r}, but must be a list with at least one item.")
+    for value in values:
+        checker(f"an item of {name}", value, *args)
+    return tuple(values)
+
+
+def folder(path, made_by):
+    """Return `path` if it is a folder with something in it, else say which notebook makes it."""
+    if not path.is_dir() or not any(path.iterdir()):
+        raise InputError(f"{path} is missing or empty; run notebook {made_by} first, "
+                         "or unpack your own data there.")
+    return path

@@ -1,0 +1,95 @@
+"""Training crops (AMG paper, data augmentation): where they lie and what margin they get.
+
+An original shows its centre; a degraded version shows a random crop, mostly short. The more
+a crop shares with the original's centre, the larger its margin in the loss.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from amg.check import InputError, one_of
+from amg.nafp import DIM
+
+PADDED_FRAMES = {5: 12, 10: 24, 15: 32, 30: 64}  # M: longest training input per duration_max
+DURATIONS = tuple(PADDED_FRAMES)  # seconds
+MARGIN_MAX, MARGIN_MIN = 0.4, 0.2  # mu, ml (radians)
+SHORTEST = 3  # frames
+
+
+@dataclass(frozen=True)
+class Crops:
+    """One crop per row; all int64 or float32 (B,), in frames and radians."""
+
+    start: np.ndarray
+    length: np.ndarray
+    overlap: np.ndarray
+    margin: np.ndarray
+
+
+def segment_frames(duration_max):
+    """Frames of a database segment of `duration_max` seconds (5, 10, 15 or 30): 9 to 59."""
+    return 2 * one_of("duration_max", duration_max, DURATIONS, " (seconds)") - 1
+
+
+def centre(n_frames, padded):
+    """Original's centre [mid, mid + C): returns (mid, C). Works on ints and int arrays."""
+    return np.maximum((n_frames - padded) // 2, 0), np.minimum(n_frames, padded)
+
+
+def draw(rng, n_frames, is_original, duration_max, mu=MARGIN_MAX, ml=MARGIN_MIN):
+    """Draw one crop per clip: n_frames int (B,), is_original bool (B,) -> Crops.
+
+    With u ~ U(0, 1), a degraded crop has max(int(u^3 C), 3) frames (or all, if there are
+    fewer); its start is uniform over those that let it stick out of the centre by up to half
+    its length. An original gives exactly its centre. The margin is
+    `(mu - ml) * overlap / C + ml`.
+    """
+    n_frames = np.asarray(n_frames)
+    mid, most = centre(n_frames, PADDED_FRAMES[duration_max])
+    length = np.maximum((rng.random(len(n_frames)) ** 3 * most).astype(np.int64), SHORTEST)
+    length = np.where(is_original, most, np.minimum(length, most))
+    low = np.maximum(0, mid - length // 2)
+    high = mid + most - length + (mid - low)
+    start = np.where(is_original, mid, rng.integers(low, high + 1))
+    overlap = np.minimum(start + length, mid + most) - np.maximum(start, mid)
+    margin = ((mu - ml) * overlap / most + ml).astype(np.float32)
+    return Crops(start, length, overlap, margin)
+
+
+def pad(frames, first, length):
+    """Gather runs of rows as a padded batch: float32 (B, longest, 128) and a mask.
+
+    Run i is `frames[first[i] : first[i] + length[i]]`. The mask (B, longest) is True at padding.
+    """
+    at = np.arange(length.max())
+    mask = at >= length[:, None]
+    rows = np.where(mask, first[:, None], first[:, None] + at)  # padding repeats the first row
+    batch = np.asarray(frames[rows], dtype=np.float32)
+    batch[mask] = 0
+    return torch.from_numpy(batch), torch.from_numpy(mask)
+
+
+def micro_batches(length, max_frames):
+    """Cut a batch, longest crops first, in groups whose padded size is at most `max_frames`.
+
+    Three quarters of a batch padded to M would be padding; sorted by length, each group is
+    padded to its own longest only. Returns a list of index arrays that cover the batch once.
+    """
+    if length.max() > max_frames:
+        raise InputError(f"max_frames is {max_frames}, but one crop has {length.max()} frames.")
+    order = np.argsort(-length, kind="stable")
+    groups, begin = [], 0
+    while begin < len(order):
+        size = max_frames // length[order[begin]]
+        groups.append(order[begin : begin + size])
+        begin += size
+    return groups
+
+
+def pad_list(arrays):
+    """Like `pad`, for a list of float32 (L_i, 128)."""
+    length = np.array([len(array) for array in arrays])
+    first = np.concatenate([[0], np.cumsum(length)[:-1]])
+    return pad(np.concatenate(arrays).reshape(-1, DIM), first, length)

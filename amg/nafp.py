@@ -1,0 +1,128 @@
+"""The fingerprinter: Neural Audio Fingerprint (NAFP, arXiv 2010.11910), sec. 3.
+
+1 s of audio -> log-mel -> 8 separable convolution blocks -> divide-and-encode -> a 128-d unit
+vector. `FULL` is the published network, `LITE` a quarter of its width for CPUs; the kit ships
+weights for `LITE`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from amg import audio, checkpoint
+from amg.check import InputError
+
+DIM = 128  # values in a fingerprint
+HIDDEN = 32  # units per slice of the divide-and-encode head
+BATCH = 59  # windows per forward pass: 30 s; larger batches fall out of the cache
+
+
+@dataclass(frozen=True)
+class Config:
+    """Size of the network. Each block halves frequency, and time where its stride is 2."""
+
+    n_mels: int
+    channels: tuple
+    time_strides: tuple
+
+
+FULL = Config(256, (128, 128, 256, 256, 512, 512, 1024, 1024), (1, 2, 2, 2, 1, 2, 1, 2))
+LITE = Config(128, (32, 32, 64, 64, 128, 128, 256, 256), (2, 2, 2, 2, 1, 2, 1, 1))
+CONFIGS = {"full": FULL, "lite": LITE}
+
+
+class Block(nn.Module):
+    """conv 1x3, ELU, layer norm, conv 3x1, ELU, layer norm; the norms span (C, F, T)."""
+
+    def __init__(self, c_in, c_out, n_freq, n_time, time_stride):
+        super().__init__()
+        half_freq, n_time = -(-n_freq // 2), -(-n_time // time_stride)
+        self.over_time = nn.Conv2d(c_in, c_out, (1, 3), (1, time_stride), padding=(0, 1))
+        self.norm1 = nn.LayerNorm([c_out, n_freq, n_time])
+        self.over_freq = nn.Conv2d(c_out, c_out, (3, 1), (2, 1), padding=(1, 0))
+        self.norm2 = nn.LayerNorm([c_out, half_freq, n_time])
+        self.out_shape = (c_out, half_freq, n_time)
+
+    def forward(self, x):
+        x = self.norm1(F.elu(self.over_time(x)))  # (B, C, F, T')
+        return self.norm2(F.elu(self.over_freq(x)))  # (B, C, F/2, T')
+
+
+class DivideAndEncode(nn.Module):
+    """Cut the features in DIM slices; a small network of its own maps each to one value."""
+
+    def __init__(self, n_features):
+        super().__init__()
+        width = n_features // DIM
+        self.w1 = nn.Parameter(torch.randn(DIM, width, HIDDEN) / width**0.5)
+        self.b1 = nn.Parameter(torch.zeros(DIM, HIDDEN))
+        self.w2 = nn.Parameter(torch.randn(DIM, HIDDEN) / HIDDEN**0.5)
+        self.b2 = nn.Parameter(torch.zeros(DIM))
+
+    def forward(self, x):  # (B, n_features)
+        slices = x.unflatten(1, (DIM, -1))  # (B, DIM, width)
+        hidden = F.elu(torch.einsum("bdw,dwh->bdh", slices, self.w1) + self.b1)
+        return (hidden * self.w2).sum(-1) + self.b2  # (B, DIM)
+
+
+class NAFP(nn.Module):
+    """1 s windows (B, 8000) -> unit vectors (B, 128)."""
+
+    def __init__(self, config=LITE):
+        super().__init__()
+        self.log_mel = audio.LogMel(config.n_mels)
+        blocks, shape = [], (1, config.n_mels, audio.N_COLUMNS)
+        for channels, stride in zip(config.channels, config.time_strides):
+            blocks.append(Block(shape[0], channels, shape[1], shape[2], stride))
+            shape = blocks[-1].out_shape
+        self.blocks = nn.Sequential(*blocks)
+        self.head = DivideAndEncode(shape[0] * shape[1] * shape[2])
+
+    def forward(self, windows):
+        return self.encode(self.log_mel(windows))
+
+    def encode(self, spectrograms):
+        """Log-mel (B, 1, n_mels, 32) -> unit vectors (B, 128)."""
+        return F.normalize(self.head(self.blocks(spectrograms).flatten(1)))
+
+
+@torch.inference_mode()
+def extract(encoder, samples):
+    """Fingerprint a clip: float32 (n_samples,) at 8 kHz -> float32 (T, 128), unit rows.
+
+    `T = 2 * seconds - 1`: one row for each 1 s window, every 0.5 s.
+    """
+    windows = torch.from_numpy(audio.frame(samples).copy())
+    return torch.cat([encoder(batch) for batch in windows.split(BATCH)]).numpy()
+
+
+def shipped(name="lite"):
+    """Path of the shipped weights of that name; their model card is the .json beside it."""
+    return Path(__file__).parent / "weights" / f"nafp_{name}.safetensors"
+
+
+def load(path=None):
+    """Load a fingerprinter (default: the shipped lite one), ready for `extract`.
+
+    Raises InputError if the file is damaged or is not the one its model card describes.
+    """
+    path = Path(path or shipped())
+    if not path.is_file():
+        raise InputError(f"{path} is missing; run notebook 00_fingerprinter to train weights, "
+                         "or leave the parameter `fingerprinter` empty for the shipped ones.")
+    card = path.with_suffix(".json")
+    if card.exists() and json.loads(card.read_text())["sha256"] != checkpoint.sha256(path):
+        raise InputError(f"{path} does not have the SHA-256 that {card.name} states; "
+                         "restore both files from the repository.")
+    tensors, record = checkpoint.load(path)
+    if record.get("size") not in CONFIGS:
+        raise InputError(f"{path} is not a NAFP checkpoint of this kit; "
+                         "give one that notebook 00_fingerprinter wrote.")
+    encoder = NAFP(CONFIGS[record["size"]])
+    encoder.load_state_dict({name: t.float() for name, t in checkpoint.part("model", tensors).items()})
+    return encoder.eval()

@@ -1,0 +1,46 @@
+"""The workspace: `data/`, `database/` and `reports/`, from any working directory.
+
+The workspace is the checkout that holds this package, or the folder named by the
+environment variable AMG_HOME. Notebook parameters name files relative to it.
+"""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def checkout():
+    """Folder that holds `amg/` and `notebooks/`."""
+    return Path(__file__).resolve().parent.parent
+
+
+def home():
+    """Root of the workspace (AMG_HOME, or the checkout)."""
+    return Path(os.environ.get("AMG_HOME") or checkout()).resolve()
+
+
+def resolve(path):
+    """Absolute path of `path`, taken relative to the workspace root."""
+    return home() / Path(path).expanduser()
+
+
+def relative(path):
+    """`path` relative to the workspace if it lies inside it; for messages and manifests."""
+    path = Path(path)
+    return path.relative_to(home()) if path.is_relative_to(home()) else path
+
+
+@contextmanager
+def atomic(path):
+    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds.
+
+    A reader therefore sees the old file or the whole new one, whatever interrupts us.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,166 @@
+"""The whole story: run the notebooks in order, skip what is done, write the report.
+
+A profile is a YAML file with one section of papermill parameters per notebook. A section may
+hold `for_each: {parameter: [values]}`, which runs its notebook once per value. A step is
+skipped while its notebook, its parameters, the package's code and its input and output files
+are as they were when it last succeeded.
+"""
+
+import ast
+import hashlib
+import json
+import sys
+import time
+
+import papermill
+import yaml
+from papermill.exceptions import PapermillExecutionError
+
+from amg import machine, pages, paths
+from amg.check import InputError, one_of
+
+NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_evaluate",
+             "05_ablations")
+
+
+def _best(p, loss, duration):
+    return f"data/models/{p['train_set']}/{p['encoder']}-{loss}-{duration}s/best.safetensors"
+
+
+def _songs(p):
+    return [f"{p['database']}/{part}" for part in ("dummy_db/fma_part", "db/test_30s", "query")]
+
+
+def _segments(p):
+    return [f"{p['database']}/{part}_{d}s" for d in p["durations"]
+            for part in ("dummy_db/fma_part", "db/test")]
+
+
+def _tables(p, *names):
+    return [f"reports/{p['report']}/tables/{name}.csv" for name in names]
+
+
+# notebook -> (what it reads, what it writes), as functions of its parameters
+FILES = {
+    "00_fingerprinter": (lambda p: [], lambda p: [f"data/models/{p['name']}.safetensors"]),
+    "01_data_prep": (lambda p: [p["fingerprinter"]] if p["fingerprinter"] else [],
+                     lambda p: [f"data/train/{p['train_set']}", *_songs(p), *_tables(p, "clips")]),
+    "02_split": (lambda p: _songs(p)[:2], lambda p: [*_segments(p), *_tables(p, "split")]),
+    "03_train": (lambda p: [f"data/train/{p['train_set']}"],
+                 lambda p: [_best(p, p["loss"], p["duration_max"])]),
+    "04_evaluate": (lambda p: [*_songs(p), *_segments(p),
+                               *(_best(p, p["loss"], d) for d in p["durations"])],
+                    lambda p: _tables(p, "retrieval", "cost")),
+    "05_ablations": (lambda p: [*_songs(p), f"data/train/{p['train_set']}",
+                                _best(p, "amg", p["duration_max"])],
+                     lambda p: _tables(p, "ablations")),
+}
+
+
+class Step:
+    """One run of one notebook."""
+
+    def __init__(self, notebook, parameters, label, report):
+        self.notebook, self.parameters, self.label, self.report = notebook, parameters, label, report
+        self.source = paths.checkout() / "notebooks" / f"{notebook}.ipynb"
+        base = paths.resolve(f"reports/{report}")
+        self.executed = base / "executed" / f"{label}.ipynb"
+        self.state = base / "state" / f"{label}.json"
+        defaults = papermill.inspect_notebook(str(self.source))
+        unknown = sorted(set(parameters) - set(defaults))
+        if unknown:
+            raise InputError(f"{notebook} has no parameter {unknown[0]!r}; "
+                             f"it knows: {', '.join(defaults)}.")
+        self.resolved = {name: ast.literal_eval(entry["default"].split("#")[0].strip())
+                         for name, entry in defaults.items()} | parameters
+
+    def key(self):
+        """Changes when anything that the step depends on, or left behind, does."""
+        reads, writes = (files(self.resolved) for files in FILES[self.notebook])
+        return {"notebook": hashlib.sha256(self.source.read_bytes()).hexdigest(),
+                "package": _signature(paths.checkout() / "amg", "*.py"),
+                "parameters": self.resolved,
+                "reads": {name: _signature(paths.resolve(name)) for name in reads},
+                "writes": {name: _signature(paths.resolve(name)) for name in writes}}
+
+    def finished(self):
+        """The record of the last run if nothing has changed since, else None."""
+        if not self.state.exists() or not self.executed.exists():
+            return None
+        record = json.loads(self.state.read_text())
+        return record if record["key"] == self.key() else None
+
+    def run(self):
+        """Execute the notebook and return its record; InputError tells which cell failed."""
+        self.executed.parent.mkdir(parents=True, exist_ok=True)
+        self.state.unlink(missing_ok=True)
+        began = time.perf_counter()
+        with machine.PeakMemory() as memory:
+            try:
+                papermill.execute_notebook(
+                    str(self.source), str(self.executed), self.parameters, kernel_name="python3",
+                    cwd=str(self.source.parent), progress_bar={"desc": self.label})
+            except PapermillExecutionError as error:
+                raise InputError(
+                    f"{self.label} failed in cell {error.cell_index + 1}: {error.ename}: "
+                    f"{error.evalue} The partly executed notebook is "
+                    f"{paths.relative(self.executed)}.") from None
+        record = {"notebook": self.notebook, "label": self.label, "parameters": self.resolved,
+                  "wall_s": round(time.perf_counter() - began, 1),
+                  "peak_memory_mb": memory.peak_mb, "key": self.key()}
+        with paths.atomic(self.state) as temporary:
+            temporary.write_text(json.dumps(record, indent=1))
+        return record
+
+
+def _signature(path, pattern="*"):
+    """Digest of the names, sizes and times of a file, or of all files of a folder."""
+    files = sorted(path.glob(pattern)) if path.is_dir() else [path]
+    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    return hashlib.sha256(json.dumps(stats).encode()).hexdigest() if stats else "nothing"
+
+
+def profiles():
+    """Names of the profiles in `notebooks/profiles/`."""
+    return sorted(p.stem for p in (paths.checkout() / "notebooks" / "profiles").glob("*.yaml"))
+
+
+def load_profile(name):
+    """Steps of a profile, in order. InputError for an unknown profile, notebook or parameter."""
+    one_of("profile", name, profiles())
+    text = (paths.checkout() / "notebooks" / "profiles" / f"{name}.yaml").read_text()
+    try:
+        sections = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"profile {name} is not valid YAML ({error}).") from None
+    steps = []
+    for notebook in sorted(sections):
+        one_of(f"a section of profile {name}", notebook, NOTEBOOKS)
+        parameters = dict(sections[notebook])
+        parameters.setdefault("report", name)
+        for key, values in parameters.pop("for_each", {"": [None]}).items():
+            for value in values:
+                one = {**parameters, key: value} if key else parameters
+                label = f"{notebook}-{value}s" if key else notebook
+                steps.append(Step(notebook, one, label, name))
+    return steps
+
+
+def reproduce(profile):
+    """Run a profile's notebooks and write `reports/<profile>/index.html` and its manifest."""
+    began = time.perf_counter()
+    records = []
+    for step in load_profile(profile):
+        record = step.finished()
+        if record:
+            print(f"{step.label}: unchanged, skipped", file=sys.stderr)
+        else:
+            record = step.run()
+        pages.write_notebook(step.executed, profile, step.label)
+        records.append({k: v for k, v in record.items() if k != "key"})
+    manifest = {"profile": profile, "command": f"make reproduce PROFILE={profile}",
+                **machine.describe(), "steps": records}
+    index = pages.write_index(profile, manifest)
+    print(f"{paths.relative(index)} written after {time.perf_counter() - began:.0f} s",
+          file=sys.stderr)
+    return index

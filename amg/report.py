@@ -1,0 +1,290 @@
+"""Tables and figures: the only module that imports matplotlib.
+
+Every figure is drawn from a table or array that the caller passes in; `save` writes it to
+`reports/<report>/figures/`.
+"""
+
+import io
+import platform
+from importlib.metadata import version
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from IPython.display import Image, display
+
+from amg import paths
+from amg.audio import N_FFT, SAMPLE_RATE
+
+COLOURS = ["#20639b", "#d1495b", "#2e933c", "#8f5db7", "#e09f3e", "#5c6b73"]
+STYLE = {
+    "figure.figsize": (7.0, 4.0), "figure.dpi": 110, "figure.constrained_layout.use": True,
+    "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#e4e4e4", "axes.axisbelow": True, "legend.frameon": False,
+    "axes.prop_cycle": cycler(color=COLOURS), "svg.hashsalt": "amg",
+}
+DPI = 130
+PACKAGES = ("amg", "torch", "numpy", "faiss-cpu", "papermill")
+
+
+def begin():
+    """Set the figure style and return the version stamp that each notebook prints."""
+    plt.rcParams.update(STYLE)
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return f"Python {platform.python_version()}, {versions}"
+
+
+def image(figure):
+    """A figure as a PNG for display in a notebook, of the size it has in the report."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return Image(stream.getvalue(), width=int(100 * figure.get_figwidth()))
+
+
+def save(figure, report, name):
+    """Write `figure` to `reports/<report>/figures/<name>.png`; returns it for display."""
+    picture = image(figure)
+    with paths.atomic(paths.resolve(f"reports/{report}/figures/{name}.png")) as temporary:
+        temporary.write_bytes(picture.data)
+    return picture
+
+
+def write_table(table, report, name):
+    """Write a DataFrame to `reports/<report>/tables/<name>.csv`; returns the path."""
+    path = paths.resolve(f"reports/{report}/tables/{name}.csv")
+    with paths.atomic(path) as temporary:
+        table.to_csv(temporary, index=False)
+    return path
+
+
+class LiveCurves:
+    """Learning curves that redraw in place while training goes on.
+
+    Call it with the history (list of dicts); `curves` lists (key, axis label) per panel.
+    """
+
+    def __init__(self, x, curves):
+        self.x, self.curves, self.handle = x, curves, None
+
+    def __call__(self, history):
+        figure = image(self.figure(history))
+        if self.handle is None:
+            self.handle = display(figure, display_id=True)
+        else:
+            self.handle.update(figure)
+
+    def figure(self, history):
+        """The curves of a history, as last shown."""
+        return learning_curves(history, self.x, self.curves)
+
+
+def learning_curves(history, x, curves):
+    """One panel per (keys, axis label): the figures of a training history against `x`."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.2), squeeze=False)
+    at = [row[x] for row in history]
+    for axis, (keys, label) in zip(axes[0], curves):
+        for key in keys:
+            axis.plot(at, [row[key] for row in history], ".-", label=key.replace("_", " "))
+        axis.set(xlabel=x, ylabel=label)
+        if len(keys) > 1:
+            axis.legend()
+    plt.close(figure)  # shown by whoever asked for it, not a second time by the notebook
+    return figure
+
+
+def spectrograms(clips, titles):
+    """Log-power spectrograms of clips (float32, 8 kHz) above each other, 0 to 4 kHz."""
+    figure, axes = plt.subplots(len(clips), 1, figsize=(7.5, 2.3 * len(clips)), sharex=True,
+                                squeeze=False)
+    for axis, clip, title in zip(axes[:, 0], clips, titles):
+        power, _, _, image = axis.specgram(clip + 1e-9, N_FFT, SAMPLE_RATE, noverlap=0,
+                                           cmap="magma", interpolation="nearest")
+        top = 10 * np.log10(power.max())
+        image.set_clim(top - 80, top)
+        axis.set(title=title, ylabel="frequency (Hz)")
+        axis.grid(False)
+        figure.colorbar(image, ax=axis, label="power (dB)")
+    axes[-1, 0].set_xlabel("time (s)")
+    plt.close(figure)
+    return figure
+
+
+def fingerprint_maps(fingerprints, titles):
+    """Fingerprints as heat maps, a column per frame, and the frames' similarity to the first."""
+    figure, axes = plt.subplots(len(fingerprints) + 1, 1, sharex=True,
+                                figsize=(7.5, 2.0 * len(fingerprints) + 1.8))
+    extent = (0, len(fingerprints[0]) / 2, 128, 0)
+    for axis, array, title in zip(axes, fingerprints, titles):
+        image = axis.imshow(array.T, aspect="auto", cmap="RdBu_r", vmin=-0.3, vmax=0.3,
+                            extent=extent, interpolation="nearest")
+        axis.set(title=title, ylabel="dimension")
+        axis.grid(False)
+    figure.colorbar(image, ax=list(axes[:-1]), label="value (unit vectors)")
+    for array, title, colour in zip(fingerprints[1:], titles[1:], COLOURS):
+        similarity = np.sum(fingerprints[0] * array, axis=1)
+        axes[-1].plot(np.arange(len(similarity)) / 2 + 0.25, similarity, ".-", color=colour)
+    axes[-1].set(title="inner product with the original, frame by frame", ylim=(-0.1, 1.05),
+                 xlabel="start of the frame (s)", ylabel="inner product")
+    plt.close(figure)
+    return figure
+
+
+def crop_map(duration_max, n_frames, starts, lengths, margins):
+    """Training crops of one song as bars over its frames, coloured by their margin."""
+    figure, axis = plt.subplots(figsize=(7.5, 3.4))
+    colours = plt.cm.viridis((margins - 0.2) / 0.2)
+    axis.barh(np.arange(len(starts)), lengths / 2, left=starts / 2, color=colours, height=0.8)
+    axis.set(xlim=(0, n_frames / 2), xlabel="time in the clip (s)", ylabel="crop",
+             title=f"The original's centre (crop 0) and random crops, duration_max {duration_max} s")
+    scale = plt.cm.ScalarMappable(plt.Normalize(0.2, 0.4), "viridis")
+    figure.colorbar(scale, ax=axis, label="margin (rad)")
+    plt.close(figure)
+    return figure
+
+
+def curve_label(row):
+    """Legend entry of one row of retrieval.csv."""
+    if row["method"].startswith("nafp"):
+        return "NAFP, every frame indexed"
+    name = {"mt": "AMG", "mlstm": "AMG (LSTM)", "mean": "mean pooling"}[row["encoder"]]
+    return f"{name} {row['duration_max']:.0f} s, {row['stage']}-stage"
+
+
+def ablation_label(row):
+    """Name of one ablated method: what was trained, with which loss."""
+    return "mean pooling, no training" if row.encoder == "mean" else f"{row.encoder}, {row.loss} loss"
+
+
+def recall_vs_duration(retrieval):
+    """The paper's plot: Top-1 against query length, a line per method, 95 % intervals shaded.
+
+    One panel per tolerance that any method reports, so that hits of different kinds never
+    share an axis.
+    """
+    titles = {"exact": "the exact frame", "near": "within 1 frame (0.5 s)",
+              "segment": "the segment, or the next"}
+    shown = [t for t in titles if t in set(retrieval.tolerance)]
+    figure, axes = plt.subplots(1, len(shown), figsize=(4.0 * len(shown), 4.6), sharey=True,
+                                squeeze=False)
+    colours = {}
+    for axis, tolerance in zip(axes[0], shown):
+        part = retrieval[retrieval.tolerance == tolerance]
+        for _, line in part.groupby(["method", "encoder", "loss", "duration_max", "stage"],
+                                    dropna=False, sort=False):
+            label = curve_label(line.iloc[0])
+            base = label.startswith("NAFP")
+            key = label.split(",")[0]
+            colour = colours.setdefault(key, "#222222" if base else COLOURS[len(colours) % 6])
+            axis.plot(line.query_s, line.top1, "o-" if base else "s--", color=colour, ms=4,
+                      label=key)
+            axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour, alpha=0.12)
+        axis.set(title=f"Hit = {titles[tolerance]}", xlabel="query length (s)", ylim=(0, 101),
+                 xticks=sorted(part.query_s.unique()))
+        axis.xaxis.set_major_formatter("{x:g}")
+    axes[0, 0].set_ylabel("Top-1 hit rate (%)")
+    handles = {text: handle for axis in axes[0]
+               for handle, text in zip(*axis.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    plt.close(figure)
+    return figure
+
+
+def bars(table, label, value, low, high, axis_label):
+    """Horizontal bars with intervals; `table` columns are named by the arguments."""
+    figure, axis = plt.subplots(figsize=(7.0, 0.5 * len(table) + 1.2))
+    error = [table[value] - table[low], table[high] - table[value]]
+    axis.barh(table[label], table[value], xerr=error, color=COLOURS[0], ecolor="#444444",
+              capsize=3, height=0.6)
+    axis.set(xlabel=axis_label, xlim=(0, 100))
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    plt.close(figure)
+    return figure
+
+
+def cost_bars(cost):
+    """Storage and time per query of each method, two panels."""
+    labels = [row.method + ("" if np.isnan(row.duration_max) else f", {row.duration_max:.0f} s")
+              for row in cost.itertuples()]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 0.36 * len(cost) + 1.5), sharey=True)
+    left.barh(labels, cost.index_bytes / 1e6, color=COLOURS[0], label="index")
+    left.barh(labels, cost.refine_bytes / 1e6, left=cost.index_bytes / 1e6, color=COLOURS[4],
+              label="fingerprints for the second stage")
+    left.set(xlabel="storage (MB)")
+    right.barh(labels, cost.embed_ms, color=COLOURS[2], label="embed")
+    right.barh(labels, cost.search_ms, left=cost.embed_ms, color=COLOURS[0], label="search")
+    right.set(xlabel="median time per query (ms)")
+    left.invert_yaxis()
+    for axis in (left, right):
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2)
+        axis.grid(axis="y", visible=False)
+    plt.close(figure)
+    return figure
+
+
+def hit_table(retrieval):
+    """Top-1 / Top-10 as in the paper: a row per method and tolerance, a column per query length."""
+    return _hit_table(retrieval, [curve_label(row) for _, row in retrieval.iterrows()])
+
+
+def ablation_table(ablations):
+    """The same for the rows of `ablations.csv`."""
+    return _hit_table(ablations, [f"{ablation_label(row)}, {row.stage}-stage"
+                                  for row in ablations.itertuples()])
+
+
+def _hit_table(retrieval, labels):
+    cells = retrieval.assign(
+        hit=[f"{row.top1:.1f} / {row.top10:.1f}" for row in retrieval.itertuples()],
+        who=labels,
+        query=[f"{s:g} s" for s in retrieval.query_s])
+    order = list(dict.fromkeys(cells["query"]))
+    table = cells.pivot_table(index=["who", "tolerance"], columns="query", values="hit",
+                              aggfunc="first", sort=False)
+    return table[order].rename_axis(index=["Top-1 / Top-10 (%)", "hit"], columns=None)
+
+
+def cost_table(cost):
+    """cost.csv with readable units."""
+    return pd.DataFrame({
+        "method": cost.method,
+        "duration_max (s)": ["" if np.isnan(d) else f"{d:.0f}" for d in cost.duration_max],
+        "vectors": [f"{n:,}" for n in cost.n_vectors],
+        "index (kB)": [f"{b / 1e3:,.0f}" for b in cost.index_bytes],
+        "second stage (kB)": [f"{b / 1e3:,.0f}" for b in cost.refine_bytes],
+        "embed (ms)": [f"{ms:.2f}" for ms in cost.embed_ms],
+        "search (ms)": [f"{ms:.2f}" for ms in cost.search_ms],
+    }).set_index("method")
+
+
+def headline(tables, query_s=10.0):
+    """Sentences that state the result, from `retrieval` and `cost`; [] without them."""
+    if "retrieval" not in tables or "cost" not in tables:
+        return []
+    retrieval, cost = tables["retrieval"], tables["cost"]
+    rows = retrieval[(retrieval.query_s == query_s) & (retrieval.tolerance == "exact")]
+    base = rows[rows.method.str.startswith("nafp")]
+    if base.empty:
+        return []
+    found = [f"{curve_label(row)}: {row.top1:.1f} % [{row.top1_low:.1f}, {row.top1_high:.1f}]"
+             for _, row in rows.iterrows()]
+    single = cost[cost.method == "amg single-stage"]
+    saved = [f"{row.duration_max:.0f} s: {100 * row.index_bytes / cost.index_bytes[0]:.1f} % of the "
+             f"base system's index bytes, {100 * row.search_ms / cost.search_ms[0]:.1f} % of its "
+             "search time" for row in single.itertuples()]
+    return [f"Queries of {query_s:g} s, {base.n_queries.iloc[0]} trials, exact-frame Top-1 with "
+            f"95 % intervals. " + "; ".join(found) + ".",
+            "Cost of the single stage by duration_max. " + "; ".join(saved) + "."]
+
+
+def size(tables):
+    """What the size of the corpus lets one expect; '' if the clips are not listed."""
+    if "clips" not in tables:
+        return ""
+    n = tables["clips"].role.value_counts()
+    return (f"{n['train']} training songs, {n['test']} test songs, {n['dummy']} distractors. The "
+            "published encoder was trained on 100,000 songs and searched among 10,000: expect hit "
+            "rates of the embedding to rise with training songs and to fall with distractors, and "
+            "differences within the intervals to mean nothing.")

@@ -1,0 +1,82 @@
+"""Decoding, framing and the log-mel front end."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, strategies as st
+
+from amg import audio
+from amg.check import InputError
+
+
+@given(st.integers(8000, 60000))
+def test_frame_is_its_indexing_equation(n_samples):
+    x = np.arange(n_samples, dtype=np.float32)
+    frames = audio.frame(x)
+    assert frames.shape == ((n_samples - 8000) // 4000 + 1, 8000)
+    t, i = len(frames) - 1, 7999
+    assert frames[t, i] == x[4000 * t + i] and frames[0, 0] == x[0]
+
+
+def test_frames_and_seconds():
+    assert audio.n_frames(30) == 59 and audio.seconds(59) == 30 and audio.seconds(1) == 1
+    assert len(audio.frame(np.zeros(30 * 8000))) == audio.n_frames(30)
+
+
+@pytest.mark.parametrize("shape", [(7999,), (2, 8000)])
+def test_frame_refuses(shape):
+    with pytest.raises(InputError, match="8000 samples"):
+        audio.frame(np.zeros(shape))
+
+
+def test_log_mel_against_a_naive_loop():
+    rng = np.random.default_rng(0)
+    window = rng.standard_normal(8000).astype(np.float32)
+    ours = audio.LogMel(16)(torch.from_numpy(window)[None])[0, 0].numpy()
+    padded = np.pad(window, 512)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
+    filters = audio.mel_filters(16)
+    naive = np.empty((16, 32))
+    for column in range(32):
+        power = np.abs(np.fft.rfft(padded[column * 256 :][:1024] * hann)) ** 2
+        naive[:, column] = 10 * np.log10(filters @ power)
+    naive = 1 + np.maximum(naive - naive.max(), -80) / 40
+    assert ours.shape == (16, 32)
+    np.testing.assert_allclose(ours, naive, atol=1e-3)
+
+
+def test_log_mel_ignores_level_and_survives_silence():
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal((1, 8000)).astype(np.float32))
+    mel = audio.LogMel(128)
+    torch.testing.assert_close(mel(x), mel(0.01 * x), atol=1e-3, rtol=0)
+    assert torch.equal(mel(torch.zeros(1, 8000)), torch.ones(1, 1, 128, 32))
+
+
+def test_mel_filters_cover_300_to_4000_hz():
+    edges = audio.mel_frequencies(128)
+    assert edges[0] == pytest.approx(300) and edges[-1] == pytest.approx(4000)
+    assert (np.diff(edges) > 0).all() and (audio.mel_filters(128).sum(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("suffix, rate, channels", [(".wav", 44100, 2), (".flac", 8000, 1),
+                                                    (".ogg", 22050, 2)])
+def test_load_any_format(tmp_path, suffix, rate, channels):
+    t = np.arange(2 * rate) / rate
+    sound = np.repeat(0.5 * np.sin(2 * np.pi * 440 * t)[:, None], channels, axis=1)
+    soundfile.write(tmp_path / f"x{suffix}", sound, rate)
+    loaded = audio.load(tmp_path / f"x{suffix}")
+    assert loaded.dtype == np.float32 and abs(len(loaded) - 16000) <= 2
+    peak = np.abs(np.fft.rfft(loaded[:16000])).argmax() / 2
+    assert peak == pytest.approx(440, abs=1)
+
+
+def test_load_refuses(tmp_path):
+    (tmp_path / "no.wav").write_text("not sound")
+    with pytest.raises(InputError, match="cannot be decoded"):
+        audio.load(tmp_path / "no.wav")
+    with pytest.raises(InputError, match="cannot be decoded"):
+        audio.load(tmp_path / "absent.wav")
+    soundfile.write(tmp_path / "short.wav", np.zeros(4000), 8000)
+    with pytest.raises(InputError, match="at least 1 s"):
+        audio.load(tmp_path / "short.wav")

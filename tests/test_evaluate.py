@@ -1,0 +1,60 @@
+"""Trials, tolerances and intervals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amg import evaluate, search
+from amg.check import InputError
+from conftest import unit_rows
+
+
+def test_trial_starts_are_covered_by_every_segmentation():
+    starts = evaluate.trial_starts(59, 3, 6, [9, 19, 59])
+    assert starts[0] == 0 and starts[-1] == 53 and len(starts) == 6
+    assert evaluate.trial_starts(59, 29, 6, [9]).max() == 30
+    assert len(evaluate.trial_starts(59, 60, 6)) == 0
+
+
+def test_no_trial_is_refused():
+    with pytest.raises(InputError, match="no query of 60 frames"):
+        evaluate.trials([unit_rows(np.random.default_rng(0), 59, 128)], [60], 3)
+
+
+@pytest.mark.parametrize("guesses, slack, expected", [
+    ([7], (0, 0), (True, True)), ([8, 7], (0, 0), (False, True)), ([8], (-1, 1), (True, True)),
+    ([8], (0, 1), (True, True)), ([6], (0, 1), (False, False)), ([], (0, 0), (False, False)),
+    ([1] * 10 + [7], (0, 0), (False, False))])
+def test_hits(guesses, slack, expected):
+    assert evaluate.hits(np.array(guesses, int), 7, slack) == expected
+
+
+def test_segment_hit_never_crosses_a_song():
+    rng = np.random.default_rng(0)
+    sequences = search.Sequences.of([unit_rows(rng, 18, 128), unit_rows(rng, 18, 128)])
+    segments = search.Segments.of(sequences, 9)
+    trials = pd.DataFrame({"song": [0, 0], "start": [9, 0], "query_frames": [5, 5]})
+    next_song, next_segment = np.array([2]), np.array([1])
+    scored = evaluate.segment_hits(trials, [next_song, next_segment], sequences, segments, 0)
+    assert scored.segment1.tolist() == [False, True]
+
+
+def test_hit_rates_count_and_name_everything():
+    scored = pd.DataFrame({"song": [0, 0, 1, 1], "start": 0, "query_frames": 19,
+                           "exact1": [1, 0, 0, 0], "exact10": [1, 1, 0, 0],
+                           "near1": [1, 1, 1, 1], "near10": [1, 1, 1, 1]})
+    rates = evaluate.hit_rates(scored, method="nafp", stage="sequence", protocol="contiguous")
+    assert list(rates.columns) == evaluate.RETRIEVAL_COLUMNS
+    exact, near = rates.iloc[0], rates.iloc[1]
+    assert (exact.tolerance, exact.top1, exact.top10, exact.n_queries) == ("exact", 25, 50, 4)
+    assert exact.query_s == 10 and (near.top1, near.top1_low, near.top1_high) == (100, 100, 100)
+    assert exact.top1_low == 0 and exact.top1_high == 50  # two songs: 0 %, 25 % or 50 %
+
+
+def test_bootstrap_agrees_with_the_normal_interval():
+    rng = np.random.default_rng(0)
+    hit, song = rng.random(2000) < 0.3, np.arange(2000)
+    low, high = evaluate.bootstrap(hit, song)
+    half = 196 * np.sqrt(hit.mean() * (1 - hit.mean()) / 2000)
+    assert low == pytest.approx(100 * hit.mean() - half, abs=0.3)
+    assert high == pytest.approx(100 * hit.mean() + half, abs=0.3)

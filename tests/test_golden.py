@@ -1,0 +1,77 @@
+"""The published implementation's answers on seeded inputs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from amg import crops, encoders, losses
+
+
+@pytest.fixture
+def batch(golden):
+    data = np.load(golden / "losses.npz", allow_pickle=False)
+    tensors = {name: torch.from_numpy(data[name]) for name in data.files if data[name].ndim}
+    tensors["embedding"].requires_grad_(True)
+    return data, tensors
+
+
+def close(ours, theirs, tolerance=1e-5):
+    theirs = np.asarray(theirs)
+    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+
+
+def test_amg_loss_and_gradient(batch):
+    data, t = batch
+    logits = losses.margin_logits(t["embedding"], t["centres"], t["label"], t["margin"])
+    close(logits.detach(), data["amg_logits"])
+    loss = losses.amg(t["embedding"], t["centres"], t["label"], t["margin"], t["is_anchor"])
+    close(loss.item(), data["amg_loss"])
+    close(torch.autograd.grad(loss, t["embedding"])[0], data["amg_grad"])
+
+
+def test_arcface_loss_and_gradient(batch):
+    data, t = batch
+    loss = losses.arcface(t["embedding"], t["centres"], t["label"], t["margin"]).mean()
+    close(loss.item(), data["arcface_loss"])
+    close(torch.autograd.grad(loss, t["embedding"])[0], data["arcface_grad"])
+
+
+def test_contrastive_losses(batch):
+    data, t = batch
+    close(losses.infonce(t["embedding"], t["positive"]).item(), data["infonce_loss"])
+    close(losses.triplet(t["embedding"], t["positive"], t["negative"]).item(), data["triplet_loss"])
+
+
+@pytest.mark.parametrize("name, model", [
+    ("transformer", lambda: encoders.Transformer(layers=2)),
+    ("lstm", lambda: encoders.LSTM(layers=2, hidden=32))])
+def test_encoders(golden, name, model):
+    data = np.load(golden / "encoders.npz", allow_pickle=False)
+    model = model().eval()
+    model.load_state_dict(load_file(golden / f"{name}.safetensors"))
+    with torch.no_grad():
+        ours = model(torch.from_numpy(data["x"]), torch.from_numpy(data["padding_mask"]))
+    close(ours, data[name])
+
+
+def test_crops_inside_recorded_geometry(golden):
+    """Every recorded crop must be one that `draw` can give, with the margin it gives."""
+    table = pd.read_csv(golden / "crops.csv")
+    durations = {padded: d for d, padded in crops.PADDED_FRAMES.items()}
+    for (n_frames, padded), group in table.groupby(["n_frames", "max_len"]):
+        n = 20000
+        ours = crops.draw(np.random.default_rng(0), np.full(n, n_frames), np.zeros(n, bool),
+                          durations[padded])
+        possible = set(zip(ours.start.tolist(), ours.length.tolist(), ours.overlap.tolist()))
+        mid, most = crops.centre(n_frames, padded)
+        for row in group.itertuples():
+            low = max(0, mid - row.length // 2)
+            assert low <= row.start <= mid + most - row.length + (mid - low)
+            overlap = min(row.start + row.length, mid + most) - max(row.start, mid)
+            assert overlap == row.overlap
+            assert row.margin == pytest.approx(0.2 * row.overlap / most + 0.2, abs=1e-6)
+        seen = set(zip(group.start, group.length, group.overlap))
+        assert len(seen & possible) > 0.8 * len(seen)
+        assert ours.length.min() == group.length.min()

@@ -1,0 +1,140 @@
+"""The notebooks and the pipeline: the smoke profile end to end, and their contract."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from amg import cost, evaluate, pipeline
+from amg.check import InputError
+from conftest import CHECKOUT
+
+NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+SMALL = {"train_set": "smoke", "layers": 1, "epochs": 1, "n_valid": 2}
+
+
+def test_the_smoke_report_is_whole(smoke):
+    report = smoke / "reports" / "smoke"
+    retrieval = pd.read_csv(report / "tables" / "retrieval.csv")
+    assert list(retrieval.columns) == evaluate.RETRIEVAL_COLUMNS
+    assert set(retrieval.method) == {"nafp", "amg"}
+    assert set(retrieval.stage) == {"sequence", "single", "two"}
+    assert set(retrieval.duration_max.dropna()) == {5, 10}
+    assert list(pd.read_csv(report / "tables" / "cost.csv").columns) == cost.COLUMNS
+    html = (report / "index.html").read_text()
+    links = re.findall(r'(?:href|src)="([^"#:]+)"', html)
+    assert links and all((report / link).exists() for link in links)
+    manifest = json.loads((report / "manifest.json").read_text())
+    assert {"commit", "packages", "machine", "steps"} <= set(manifest)
+    assert all(step["wall_s"] > 0 and step["peak_memory_mb"] > 50 for step in manifest["steps"])
+
+
+def test_executed_notebooks_hold_no_warning(smoke):
+    for path in (smoke / "reports/smoke/executed").glob("*.ipynb"):
+        for cell in nbformat.read(path, 4).cells:
+            for output in cell.get("outputs", []):
+                assert output.output_type != "error", path
+                text = output.get("text", "")
+                assert output.get("name") != "stderr", (path, text)
+                assert "Warning" not in text and "Traceback" not in text, (path, text)
+
+
+def test_unchanged_steps_are_skipped(smoke, monkeypatch):
+    monkeypatch.setattr(pipeline.Step, "run", lambda step: pytest.fail(f"{step.label} ran again"))
+    pipeline.reproduce("smoke")
+
+
+def test_a_changed_output_runs_its_step_again(smoke):
+    steps = {step.label: step for step in pipeline.load_profile("smoke")}
+    table = smoke / "reports/smoke/tables/cost.csv"
+    before = table.read_bytes(), os.stat(table)
+    table.write_text("changed by hand")
+    try:
+        assert steps["04_evaluate"].finished() is None and steps["02_split"].finished()
+    finally:
+        table.write_bytes(before[0])
+        os.utime(table, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
+
+
+@pytest.mark.parametrize("where, name", [(CHECKOUT, "notebooks/03_train.ipynb"),
+                                         (CHECKOUT / "notebooks", "03_train.ipynb")])
+def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
+    parameters = [word for key, value in SMALL.items() for word in ("-p", key, str(value))]
+    subprocess.run([sys.executable, "-m", "papermill", name, str(tmp_path / "out.ipynb"),
+                    "-p", "duration_max", "30", *parameters], cwd=where, check=True,
+                   capture_output=True)
+    text = (tmp_path / "out.ipynb").read_text()
+    assert "mt-amg-30s/best.safetensors" in text and "image/png" in text
+
+
+@pytest.mark.parametrize("notebook, parameters, message", [
+    ("03_train", {"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
+    ("03_train", {"encoder": "foo"}, "encoder is 'foo', but must be one of: mt, mlstm"),
+    ("03_train", {"train_set": "none"}, "run notebook 01_data_prep first"),
+    ("01_data_prep", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: scores"),
+    ("01_data_prep", {"n_test": 0}, "n_test is 0"),
+    ("02_split", {"durations": 5}, "durations is 5, but must be a list"),
+    ("02_split", {"database": "database/none"}, "run notebook 01_data_prep first"),
+    ("04_evaluate", {"train_set": "none"}, "run notebook 03_train"),
+    ("05_ablations", {"duration_max": 3}, "duration_max is 3"),
+    ("00_fingerprinter", {"size": "huge"}, "size is 'huge', but must be one of: full, lite")])
+def test_bad_parameters_end_in_the_set_up_cell(home, tmp_path, notebook, parameters, message):
+    with pytest.raises(PapermillExecutionError) as error:
+        papermill.execute_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"),
+                                   str(tmp_path / "out.ipynb"), parameters, progress_bar=False)
+    assert message in error.value.evalue and error.value.ename == "InputError"
+    assert error.value.exec_count == 3  # parameters, injected parameters, set-up
+    assert not any("File " in line for line in error.value.traceback)
+
+
+def test_the_failing_cell_is_named(home, monkeypatch):
+    step = pipeline.Step("02_split", {"database": "database/none"}, "02_split", "smoke")
+    with pytest.raises(InputError, match=r"02_split failed in cell \d+: InputError.*executed"):
+        step.run()
+    assert step.executed.exists() and step.finished() is None
+
+
+def test_command_line_refuses_in_one_sentence(home):
+    done = subprocess.run([sys.executable, "-m", "amg", "reproduce", "--profile", "huge"],
+                          capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("amg: profile is 'huge', but must be one of: demo")
+    assert "Traceback" not in done.stderr
+
+
+def test_profiles_name_known_parameters_only():
+    assert {"smoke", "demo"} <= set(pipeline.profiles())
+    for name in pipeline.profiles():
+        assert pipeline.load_profile(name)
+    with pytest.raises(InputError, match="has no parameter 'speed'"):
+        pipeline.Step("02_split", {"speed": 3}, "x", "smoke")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_contract(path):
+    """Four opening lines, one cell of literals, one set-up cell, short cells, no outputs."""
+    cells = nbformat.read(path, 4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert all(word in cells[0].source for word in ("Question", "Reads", "Writes", "Runtime"))
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1 and tagged[0] is code[0]
+    for statement in ast.parse(tagged[0].source).body:
+        ast.literal_eval(statement.value)
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert all(len(cell.source.splitlines()) <= 15 for cell in code)
+    for i, cell in enumerate(code):
+        nodes = list(ast.walk(ast.parse(cell.source)))
+        assert not any(isinstance(node, ast.ClassDef) for node in nodes)
+        if i != 1:  # all imports stand in the set-up cell
+            assert not any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in nodes)
+    headings = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    assert any(h.startswith("## Checks") for h in headings)
+    assert headings[-1].startswith("## Takeaways")
