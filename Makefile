@@ -25,6 +25,7 @@ clean:
 	  data/models/demo data/models/smoke database/demo database/smoke reports/smoke reports/local
 
 .venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
 	@touch .venv/installed

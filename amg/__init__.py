@@ -8,7 +8,8 @@ Read the modules in this order, from samples to reports:
     features, search, prepare       stored fingerprints; searches over them; data preparation
     crops, encoders, losses, train  the AMG encoder: many fingerprints -> one vector
     index, evaluate, cost           databases, hit rates, bytes and milliseconds
-    report, pipeline                tables, figures, pages; the notebooks end to end
+    tables, figures, pages          what people read
+    machine, pipeline               what ran where; the notebooks end to end
 
 A module imports only from those above it.
 """

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from amg import pipeline
+from amg import pages, pipeline
 from amg.check import InputError
 
 
@@ -11,11 +11,16 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m amg", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     reproduce = commands.add_parser("reproduce", help="run the notebooks of a profile, in order")
-    reproduce.add_argument("--profile", default="demo",
-                           help=f"one of: {', '.join(pipeline.profiles())} (default: demo)")
+    results = commands.add_parser("results", help="print a report's results as Markdown")
+    for command in (reproduce, results):
+        command.add_argument("--profile", default="demo",
+                             help=f"one of: {', '.join(pipeline.profiles())} (default: demo)")
     arguments = parser.parse_args()
     try:
-        pipeline.reproduce(arguments.profile)
+        if arguments.command == "reproduce":
+            pipeline.reproduce(arguments.profile)
+        else:
+            print(pages.results(arguments.profile))
     except InputError as error:
         sys.exit(f"amg: {error}")
     except KeyboardInterrupt:

@@ -27,7 +27,7 @@ def load(path):
     """
     try:
         audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
+    except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(f"{path} cannot be decoded ({error}); "
                          "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3).") from None
     audio = soxr.resample(audio.mean(axis=1), rate, SAMPLE_RATE)

@@ -35,15 +35,22 @@ def number(name, value, low, high):
     """Return `value` if it is a number with low <= value <= high, else raise InputError."""
     numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not numeric or not low <= value <= high:
-        raise InputError(f"{name} is {value!r}, but must be a number from {low} to {high}.")
+        raise InputError(f"{name} is {value!r}, but must be a number from {low} to {high}"
+                         f"{' (in YAML, write 1.0e-3 for 1e-3)' if isinstance(value, str) else ''}.")
     return value
 
 
-def text(name, value):
-    """Return `value` if it is a non-empty string usable as a folder or set name."""
-    if not isinstance(value, str) or not value.strip() or ".." in value.split("/"):
-        raise InputError(f"{name} is {value!r}, but must be a non-empty name without '..'.")
-    return value
+def integers(low, **named):
+    """Check several whole numbers of at least `low`, given as name=value."""
+    for name, value in named.items():
+        integer(name, value, low)
+
+
+def texts(**named):
+    """Check that each is a non-empty string usable as the name of a set, folder or file."""
+    for name, value in named.items():
+        if not isinstance(value, str) or not value.strip() or ".." in value.split("/"):
+            raise InputError(f"{name} is {value!r}, but must be a non-empty name without '..'.")
 
 
 def each(name, values, checker, *args):
@@ -53,11 +60,3 @@ def each(name, values, checker, *args):
     for value in values:
         checker(f"an item of {name}", value, *args)
     return tuple(values)
-
-
-def folder(path, made_by):
-    """Return `path` if it is a folder with something in it, else say which notebook makes it."""
-    if not path.is_dir() or not any(path.iterdir()):
-        raise InputError(f"{path} is missing or empty; run notebook {made_by} first, "
-                         "or unpack your own data there.")
-    return path

@@ -58,12 +58,19 @@ def pieces(role, seed):
     """Names of the works of one role, in the seed's order; `role` is a key of ROLES."""
     from music21 import corpus  # only rendering needs it
 
-    names = sorted({_name(path) for path in corpus.getCorePaths()
-                    if Path(path).suffix in SUFFIXES and _name(path).split("/")[0] in COLLECTIONS})
+    works = {}  # a work that comes in several formats is one piece
+    for name in sorted(_name(path) for path in corpus.getCorePaths()):
+        if Path(name).suffix in SUFFIXES and name.split("/")[0] in COLLECTIONS:
+            works.setdefault(_slug(name), name)
     bounds = dict(zip(ROLES, itertools.pairwise([0, *itertools.accumulate(ROLES.values())])))
     low, high = bounds[role]
-    names = [name for name in names if low <= zlib.crc32(name.encode()) % 100 < high]
+    names = [works[slug] for slug in works if low <= zlib.crc32(slug.encode()) % 100 < high]
     return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+
+
+def _slug(name):
+    """File name of a piece's clip: `palestrina-Agnus_0` for `palestrina/Agnus_0.krn`."""
+    return name.rsplit(".", 1)[0].replace("/", "-")
 
 
 def _name(path):
@@ -78,6 +85,8 @@ def render(piece, seed):
     """
     rng = np.random.default_rng([seed, zlib.crc32(piece.encode())])
     parts, length_beats = _notes(piece)
+    if len(parts) == 1:  # two instruments play a lone tune, an octave apart
+        parts.append(parts[0] + [0, 0, rng.choice([-12, 12])])
     bpm = float(rng.uniform(66, 132))
     bpm = min(bpm, length_beats * 60 / (CLIP_S + 2))
     if bpm < 50:
@@ -151,35 +160,39 @@ def _play(parts, arrangement, first_beat, rng):
     return np.pad(sound, (0, max(0, n_samples - len(sound))))[:n_samples]
 
 
-def build(role, n_clips, seed, workers=2):
+def build(role, n_clips, seed, workers=2, spare=0):
     """Render the first `n_clips` usable pieces of a role to FLAC; return their manifest.
 
-    Files lie in `data/audio/scores/seed-<seed>/<role>/`; those already there are kept, so an
-    interrupted call continues. The manifest is a list of dicts: file, piece, programs, bpm,
-    transpose, level_db, peak, silence_s.
+    Up to `spare` further clips are added while the role has pieces. Files lie in
+    `data/audio/scores/<seed>-<code>/<role>/`; those already there are kept, so an interrupted
+    call continues. The manifest is a list of dicts: file, piece, programs, bpm, transpose,
+    level_db, peak, silence_s. Raises InputError if the role has too few pieces.
     """
-    folder = paths.resolve(f"data/audio/scores/seed-{seed}/{role}")
+    folder = paths.resolve(f"data/audio/scores/{seed}-{paths.code('corpora')}/{role}")
     candidates, rows = iter(pieces(role, seed)), []
-    with progress.bar(total=n_clips, desc=f"rendering {role}", unit="clip") as bar:
+    wanted = n_clips + spare
+    with progress.bar(total=wanted, desc=f"rendering {role}", unit="clip") as bar:
         # a round asks for as many pieces as are missing, until none refuses or none is left
         while jobs := [joblib.delayed(_build_one)(piece, seed, folder)
-                       for piece in itertools.islice(candidates, n_clips - len(rows))]:
+                       for piece in itertools.islice(candidates, wanted - len(rows))]:
             for row in joblib.Parallel(workers, return_as="generator")(jobs):
                 if "refused" not in row:
                     rows.append(row)
                     bar.update()
     if len(rows) < n_clips:
-        raise InputError(f"n_{role} is {n_clips}, but the scores corpus has only {len(rows)} "
-                         f"usable pieces for {role}; ask for {len(rows)} or fewer.")
+        raise InputError(f"{n_clips} clips are asked for the role {role}, but the scores corpus "
+                         f"has only {len(rows)} usable pieces for it; ask for fewer.")
     return rows
 
 
 def _build_one(piece, seed, folder):
     """Render one piece unless its file is there; returns its manifest row."""
-    file = folder / (piece.replace("/", "-").rsplit(".", 1)[0] + ".flac")
+    file = folder / f"{_slug(piece)}.flac"
     note = file.with_suffix(".csv")
     if note.exists():
-        return next(csv.DictReader(note.open(newline="")))
+        row = next(csv.DictReader(note.open(newline="")))
+        if "refused" in row or file.exists():
+            return row
     try:
         audio, arrangement = render(piece, seed)
     except Unusable as reason:

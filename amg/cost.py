@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from amg import encoders, search
+from amg import crops, encoders, search
 COLUMNS = ["method", "duration_max", "n_vectors", "index_bytes", "refine_bytes", "embed_ms",
            "search_ms"]
 
@@ -35,7 +35,7 @@ def embedding_cost(queries, query_frames, encoder, vectors, segments, sequences,
     k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
 
     def embed(query):
-        return encoders.embed(encoder, search.cut_pieces(query, segments.length))
+        return encoders.embed(encoder, search.cut_pieces(query, segments.length, crops.SHORTEST))
 
     def first(embedded):
         scores, neighbours = index.search(embedded, k)

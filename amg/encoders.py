@@ -54,7 +54,6 @@ class Mean(nn.Module):
 
 
 TRAINABLE = {"mt": Transformer, "mlstm": LSTM}
-ENCODERS = {**TRAINABLE, "mean": Mean}
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ One row per trial goes in, percentages with 95 % intervals come out.
 import numpy as np
 import pandas as pd
 
-from amg import encoders, search
+from amg import crops, encoders, search
 from amg.audio import seconds
 from amg.check import InputError
 
@@ -43,7 +43,8 @@ def trials(queries, lengths, n_starts, segment_lengths=(1,)):
             for length in lengths for song, query in enumerate(queries)
             for start in trial_starts(len(query), length, n_starts, segment_lengths)]
     if not rows:
-        raise InputError(f"no query of {min(lengths)} frames or more fits into the test songs.")
+        raise InputError(f"no query of {min(lengths)} frames or more, and no whole segment, fits "
+                         "into the test songs.")
     return pd.DataFrame(rows, columns=["song", "start", "query_frames"])
 
 
@@ -78,7 +79,7 @@ def embedding_search(trials, queries, encoder, vectors, segments, sequences, fir
     """
     index = search.flat_index(vectors)
     asked = [queries[t.song][t.start : t.start + t.query_frames] for t in trials.itertuples()]
-    pieces = [search.cut_pieces(query, segments.length) for query in asked]
+    pieces = [search.cut_pieces(query, segments.length, crops.SHORTEST) for query in asked]
     embedded = encoders.embed(encoder, [piece for cut in pieces for piece in cut])
     scores, neighbours = index.search(embedded, min(search.SEGMENT_NEIGHBOURS, index.ntotal))
     bounds = np.cumsum([len(cut) for cut in pieces])[:-1]

@@ -25,6 +25,7 @@ class TrainingSet:
     frames: np.ndarray  # float32 (N, 128), memory-mapped
     first: np.ndarray  # int64 (n_songs, n_clips)
     length: np.ndarray  # int64 (n_songs, n_clips)
+    content: str  # digest of the frames
 
     def clip(self, song, clip):
         """Fingerprints of one clip, float32 (T, 128)."""
@@ -48,12 +49,15 @@ def load(path):
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{paths.relative(path)} is not a readable .npy array ({error}).") from None
-    if array.ndim != 2 or array.shape[1] != DIM or not len(array):
-        raise InputError(f"{paths.relative(path)} has shape {array.shape}, "
-                         f"but fingerprints have shape (frames, {DIM}).")
-    if not np.isfinite(array).all():
-        raise InputError(f"{paths.relative(path)} holds NaN or infinite values; extract it again.")
-    return array.astype(np.float32, copy=False)
+    if array.ndim != 2 or array.shape[1] != DIM or not len(array) or array.dtype.kind != "f":
+        raise InputError(f"{paths.relative(path)} has shape {array.shape} and type {array.dtype}, "
+                         f"but fingerprints are floats of shape (frames, {DIM}).")
+    array = array.astype(np.float32, copy=False)
+    norms = np.linalg.norm(array, axis=1)
+    if not np.abs(norms - 1).max() < 0.01:  # false for NaN, too
+        raise InputError(f"{paths.relative(path)} has rows of norm {norms.min():.3g} to "
+                         f"{norms.max():.3g}, but fingerprints have norm 1; extract it again.")
+    return array
 
 
 def files(folder, made_by):
@@ -70,21 +74,49 @@ def song_file(folder, song, clip):
     return folder / f"{song}-{clip:02d}.npy"
 
 
+def claim(folder, recipe):
+    """Mark `folder` as made by `recipe`, a JSON-able dict.
+
+    What another recipe of the kit made is put aside. Raises InputError if the folder holds
+    fingerprints that the kit did not make.
+    """
+    note = folder / "recipe.json"
+    if note.exists():
+        if json.loads(note.read_text()) == recipe:
+            return
+        paths.put_aside(folder)
+    elif folder.is_dir() and any(folder.glob("[!.]*.npy")):
+        raise InputError(f"{paths.relative(folder)} holds fingerprints that this notebook did not "
+                         "make; choose another name, or move them elsewhere.")
+    with paths.atomic(note) as temporary:
+        temporary.write_text(json.dumps(recipe, indent=1) + "\n")
+
+
+def stamp(files):
+    """Digest of names, sizes and times of files: changes when any of them does."""
+    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
+
+
 def pack(folder):
     """Pack a training folder once, and open the packed file memory-mapped: a TrainingSet.
 
     The packed copy lies in `data/cache/` and is made anew when any file of the folder changes.
     """
     found = files(folder, "01_data_prep")
-    stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in found]
-    digest = hashlib.sha256(json.dumps([str(folder), stamps]).encode()).hexdigest()[:16]
-    packed = paths.resolve(f"data/cache/{folder.name}-{digest}.npy")
     grid = _grid(folder, found)
-    if not packed.with_suffix(".lengths.npy").exists():
-        _write_packed(packed, grid)
-    length = np.load(packed.with_suffix(".lengths.npy"), allow_pickle=False)
+    name = f"{folder.parent.name}-{folder.name}"
+    packed = paths.resolve(f"data/cache/{name}-{stamp(found)}.npy")
+    note = packed.with_suffix(".json")
+    if not note.exists():
+        for outdated in packed.parent.glob(f"{name}-{16 * '[0-9a-f]'}.*"):
+            outdated.unlink()
+        _write_packed(packed, note, grid)
+    described = json.loads(note.read_text())
+    length = np.array(described["length"])
     first = np.concatenate([[0], np.cumsum(length.ravel())[:-1]]).reshape(length.shape)
-    return TrainingSet(np.load(packed, mmap_mode="r", allow_pickle=False), first, length)
+    frames = np.load(packed, mmap_mode="r", allow_pickle=False)
+    return TrainingSet(frames, first, length, described["content"])
 
 
 def _grid(folder, found):
@@ -105,16 +137,17 @@ def _grid(folder, found):
     return grid
 
 
-def _write_packed(packed, grid):
-    lengths = np.array([[len(load(path)) for path in row] for row in grid])
+def _write_packed(packed, note, grid):
+    lengths, content = [[len(load(path)) for path in row] for row in grid], hashlib.sha256()
     with paths.atomic(packed) as temporary:
-        out = np.lib.format.open_memmap(temporary, "w+", np.float32, (int(lengths.sum()), DIM))
+        out = np.lib.format.open_memmap(temporary, "w+", np.float32, (sum(map(sum, lengths)), DIM))
         at = 0
         for row in progress.bar(grid, desc="packing", unit="song"):
             for array in map(load, row):
                 out[at : at + len(array)] = array
+                content.update(array)
                 at += len(array)
         out.flush()
     # written last: its presence says that the packed file is whole
-    with paths.atomic(packed.with_suffix(".lengths.npy")) as temporary:
-        np.save(temporary, lengths)
+    with paths.atomic(note) as temporary:
+        temporary.write_text(json.dumps({"length": lengths, "content": content.hexdigest()[:16]}))

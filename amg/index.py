@@ -6,6 +6,8 @@ song; `fma_part_10s`, `test_10s` and so on hold the same songs cut into segments
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from amg import features, paths, progress, search
 from amg.check import InputError
 
@@ -21,24 +23,37 @@ def split_database(source, target, max_len):
     """Cut every file of `source` into consecutive pieces of `max_len` frames.
 
     Piece i of `{stem}.npy` becomes `{stem}_{i}.npy` in `target`; a shorter tail is dropped.
-    Pieces already there are kept. Returns the number of pieces. Raises InputError if `target`
-    holds files that are no pieces of `source`.
+    Returns the number of pieces. What an earlier call made of other songs is put aside. Pieces
+    that came with an unpacked archive are kept. Raises InputError, before anything is written,
+    if such pieces are not those of `source`.
     """
     songs = features.files(source, "01_data_prep")
-    target.mkdir(parents=True, exist_ok=True)
-    present = {path.name: path.stat().st_mtime_ns for path in target.glob("[!.]*.npy")}
-    wanted = set()
-    for song in progress.bar(songs, desc=f"splitting {target.name}", unit="song"):
-        frames = features.load(song)
-        for i in range(len(frames) // max_len):
-            name = f"{song.stem}_{i}.npy"
-            wanted.add(name)
-            if present.get(name, 0) <= song.stat().st_mtime_ns:  # missing, or older than the song
-                features.save(target / name, frames[i * max_len : (i + 1) * max_len])
-    if strangers := sorted(set(present) - wanted):
-        raise InputError(f"{paths.relative(target)} holds {len(strangers)} files that are no "
-                         f"segments of {source.name}, as {strangers[0]}; move them elsewhere.")
-    return len(wanted)
+    pieces = {f"{song.stem}_{i}.npy": (song, i * max_len) for song in songs
+              for i in range(len(features.load(song)) // max_len)}
+    note = target / "recipe.json"
+    present = {path.name for path in target.glob("[!.]*.npy")}
+    if present and not note.exists():
+        _verify(target, present, pieces, max_len)
+    else:
+        features.claim(target, {"source": features.stamp(songs), "frames": max_len})
+    frames = {}
+    for name, (song, begin) in progress.bar(pieces.items(), desc=f"splitting {target.name}",
+                                            unit="piece"):
+        if not (target / name).exists():
+            if song not in frames:
+                frames = {song: features.load(song)}  # pieces come song by song
+            features.save(target / name, frames[song][begin : begin + max_len])
+    return len(pieces)
+
+
+def _verify(target, present, pieces, max_len):
+    """InputError unless the unpacked pieces in `target` are exactly those of their songs."""
+    for name in sorted(present):
+        song, begin = pieces.get(name, (None, 0))
+        if song is None or not np.array_equal(
+                features.load(target / name), features.load(song)[begin : begin + max_len]):
+            raise InputError(f"{paths.relative(target / name)} is no segment of {max_len} frames of "
+                             "a song beside that folder; move the folder's files elsewhere.")
 
 
 @dataclass(frozen=True)
@@ -72,14 +87,28 @@ def load_segments(root, database, duration_max, length):
     Raises InputError if the tree is not that of `database`, cut at `length` frames.
     """
     segments = search.Segments.of(database.sequences, length)
-    folders = [split_folder(root / whole, duration_max) for whole in (DUMMY, TEST)]
-    if folders[1] == root / TEST:  # 30 s songs: their own segments
-        frames = database.sequences.frames
-        return segments, [frames[start : start + length] for start in segments.start]
-    arrays = [features.load(path) for folder in folders
-              for path in features.files(folder, "02_split")]
-    if {len(array) for array in arrays} != {length} or len(arrays) != len(segments.start):
-        raise InputError(f"{paths.relative(folders[0])} and {paths.relative(folders[1])} do not "
-                         f"hold the {len(segments.start)} segments of {length} frames that their "
-                         "songs give; empty them and run notebook 02_split again.")
+    names = [f"{database.names[song]}_{i}" for song in range(len(database.names))
+             for i in range(int((segments.song == song).sum()))]
+    arrays = []
+    for whole in (DUMMY, TEST):
+        folder = split_folder(root / whole, duration_max)
+        if folder != root / whole:
+            pieces = features.files(folder, "02_split")
+            expected = names[len(arrays) : len(arrays) + len(pieces)]
+            arrays += [features.load(path) for path in pieces]
+            if [path.stem for path in pieces] != expected:
+                raise _not_split(folder, length)
+        else:  # test songs of 30 s are their own segments
+            arrays += [database.sequences.frames[start : start + length]
+                       for start, song in zip(segments.start, segments.song)
+                       if song >= database.first_test]
+        if any(len(array) != length for array in arrays):
+            raise _not_split(folder, length)
+    if len(arrays) != len(names):
+        raise _not_split(folder, length)
     return segments, arrays
+
+
+def _not_split(folder, length):
+    return InputError(f"{paths.relative(folder)} does not hold the segments of {length} frames "
+                      "of the songs beside it; move its files elsewhere and run notebook 02_split.")

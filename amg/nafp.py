@@ -9,7 +9,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -97,8 +96,9 @@ def extract(encoder, samples):
 
     `T = 2 * seconds - 1`: one row for each 1 s window, every 0.5 s.
     """
+    device = next(encoder.parameters()).device
     windows = torch.from_numpy(audio.frame(samples).copy())
-    return torch.cat([encoder(batch) for batch in windows.split(BATCH)]).numpy()
+    return torch.cat([encoder(batch.to(device)).cpu() for batch in windows.split(BATCH)]).numpy()
 
 
 def shipped(name="lite"):

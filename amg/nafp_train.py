@@ -5,6 +5,7 @@ shifted by up to 0.2 s. NT-Xent pulls every pair together and pushes all other r
 Batch `i` follows from (seed, i) alone: training resumes anywhere and gives the same weights.
 """
 
+import hashlib
 import json
 import math
 import time
@@ -74,16 +75,17 @@ class Pairs(torch.utils.data.Dataset):
 def cut_out(spectrograms, generator):
     """Blank one random rectangle (up to half of each side) of every spectrogram, in place."""
     batch, _, n_freq, n_time = spectrograms.shape
-    for axis_size, axis in ((n_freq, 2), (n_time, 3)):
-        size = torch.rand(batch, generator=generator) * axis_size / 2
-        start = torch.rand(batch, generator=generator) * (axis_size - size)
-        at = torch.arange(axis_size)
-        inside = (at >= start[:, None]) & (at < (start + size)[:, None])  # (B, axis_size)
-        shape = [batch, 1, 1, 1]
-        shape[axis] = axis_size
-        inside = inside.view(shape)
-        mask = inside if axis == 2 else mask & inside
-    return spectrograms.masked_fill_(mask.to(spectrograms.device), -1.0)
+    rows = _random_span(batch, n_freq, generator)[:, None, :, None]
+    columns = _random_span(batch, n_time, generator)[:, None, None, :]
+    return spectrograms.masked_fill_((rows & columns).to(spectrograms.device), -1.0)
+
+
+def _random_span(batch, n, generator):
+    """True on one random run of up to half of `n` places; bool (batch, n)."""
+    size = torch.rand(batch, 1, generator=generator) * n / 2
+    start = torch.rand(batch, 1, generator=generator) * (n - size)
+    at = torch.arange(n)
+    return (at >= start) & (at < start + size)
 
 
 def learning_rate(step, config):
@@ -105,7 +107,8 @@ def fit(config, clips, pool, path, validate, every=250, device="cpu"):
     torch.manual_seed(config.seed)
     encoder = nafp.NAFP(nafp.CONFIGS[config.size]).to(device)
     optimiser = torch.optim.AdamW(encoder.parameters(), weight_decay=config.weight_decay)
-    done, history = _resume(path, config, encoder, optimiser)
+    made_of = {"config": asdict(config), "data": _digest(clips, pool), "size": config.size}
+    done, history = _resume(path, made_of, encoder, optimiser)
     loader = torch.utils.data.DataLoader(
         Pairs(clips, pool, config), batch_size=None, num_workers=1, prefetch_factor=4,
         sampler=range(done, config.steps))
@@ -123,8 +126,7 @@ def fit(config, clips, pool, path, validate, every=250, device="cpu"):
                             "lr": group["lr"], "seconds": time.perf_counter() - began, **figures})
             tensors = checkpoint.prefixed("model", encoder.state_dict())
             tensors |= checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(optimiser))
-            checkpoint.save(path, tensors, {"config": asdict(config), "step": step,
-                                            "size": config.size, "history": history})
+            checkpoint.save(path, tensors, {**made_of, "step": step, "history": history})
             losses, began = [], time.perf_counter()
     return encoder.eval(), history
 
@@ -140,12 +142,21 @@ def _step(encoder, optimiser, anchors, replicas, generator):
     return loss.item()
 
 
-def _resume(path, config, encoder, optimiser):
-    """Continue from `path` if it holds a run of this very config: (steps done, history)."""
+def _digest(clips, pool):
+    """Digest of what is trained on, so that a checkpoint of other data is not continued."""
+    digest = hashlib.sha256()
+    for array in (*clips, pool.noises, *pool.rooms, *pool.microphones):
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()[:16]
+
+
+def _resume(path, made_of, encoder, optimiser):
+    """Continue from `path` if it holds this very run, else put it aside: (steps done, history)."""
     if not path.exists():
         return 0, []
     tensors, record = checkpoint.load(path)
-    if record.get("config") != asdict(config):
+    if {key: record.get(key) for key in made_of} != made_of:
+        paths.put_aside(path)
         return 0, []
     encoder.load_state_dict(checkpoint.part("model", tensors))
     checkpoint.restore_optimiser(optimiser, checkpoint.part("optimiser", tensors))

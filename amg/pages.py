@@ -1,6 +1,7 @@
 """The HTML pages of a report: one per executed notebook, and the index that links all."""
 
 import json
+from pathlib import Path
 
 import jinja2
 import nbformat
@@ -9,7 +10,8 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 
-from amg import paths, report
+from amg import paths, tables
+from amg.check import InputError
 
 
 def write_notebook(executed, profile, label):
@@ -23,20 +25,51 @@ def write_notebook(executed, profile, label):
                   highlight=HtmlFormatter().get_style_defs(".highlight"))
 
 
-def write_index(profile, manifest):
-    """Write `manifest.json` and `index.html` from what the notebooks left in the report."""
+def write_index(profile, manifest, written):
+    """Write `manifest.json` and `index.html`; `written` lists what the steps wrote."""
     base = paths.resolve(f"reports/{profile}")
     with paths.atomic(base / "manifest.json") as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n")
-    tables = {path.stem: pd.read_csv(path) for path in sorted((base / "tables").glob("*.csv"))}
-    figures = sorted(path.name for path in (base / "figures").glob("*.png"))
-    shown = {"retrieval": report.hit_table, "ablations": report.ablation_table,
-             "cost": report.cost_table}
-    rendered = {name: draw(tables[name]).to_html(border=0, classes="numbers")
-                for name, draw in shown.items() if name in tables}
+    names = {Path(name).stem for name in written if name.endswith(".csv")}
+    found = {name: table for name, table in read_tables(profile).items() if name in names}
+    shown = {"retrieval": tables.hits, "ablations": tables.ablations, "cost": tables.costs}
+    rendered = {name: draw(found[name]).to_html(border=0, classes="numbers")
+                for name, draw in shown.items() if name in found}
     return _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
-                  manifest=manifest, tables=rendered, files=sorted(tables), figures=figures,
-                  headline=report.headline(tables), size=report.size(tables))
+                  manifest=manifest, tables=rendered, files=sorted(found),
+                  figures=[Path(name).name for name in written if name.endswith(".png")],
+                  headline=tables.headline(found), size=tables.size(found))
+
+
+def read_tables(profile):
+    """Every table of a report, by name. InputError if there are none."""
+    folder = paths.resolve(f"reports/{profile}/tables")
+    found = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    if not found:
+        raise InputError(f"{paths.relative(folder)} holds no tables; "
+                         f"run `make reproduce PROFILE={profile}` first.")
+    return found
+
+
+def results(profile):
+    """The results of a report as Markdown: how they were made, hit rates, cost."""
+    found, manifest = read_tables(profile), paths.resolve(f"reports/{profile}/manifest.json")
+    if not manifest.exists() or not {"retrieval", "cost"} <= set(found):
+        raise InputError(f"reports/{profile} is not complete; "
+                         f"run `make reproduce PROFILE={profile}` to its end.")
+    made = json.loads(manifest.read_text())
+    where = made["machine"]
+    seeds = ", ".join(sorted({str(step["parameters"]["seed"]) for step in made["steps"]
+                              if "seed" in step["parameters"]}))
+    n_queries = sorted(set(found["retrieval"].n_queries))
+    return "\n\n".join([
+        *tables.headline(found),
+        tables.markdown(tables.hits(found["retrieval"])),
+        f"{' to '.join(map(str, n_queries))} trials per query length. {tables.size(found)}",
+        tables.markdown(tables.costs(found["cost"])),
+        f"`{made['command']}`, seed {seeds}, commit {made['commit']}; {where['processor']}, {where['cores']} cores; "
+        f"{sum(step['wall_s'] for step in made['steps']) / 60:.1f} minutes, at most "
+        f"{max(step['peak_memory_mb'] for step in made['steps']):,} MB of memory."])
 
 
 def _write(target, template, **values):

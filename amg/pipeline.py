@@ -14,9 +14,10 @@ import time
 
 import papermill
 import yaml
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from amg import machine, pages, paths
+from amg import check, index, machine, nafp, pages, paths, train
 from amg.check import InputError, one_of
 
 NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_evaluate",
@@ -24,36 +25,47 @@ NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_eva
 
 
 def _best(p, loss, duration):
-    return f"data/models/{p['train_set']}/{p['encoder']}-{loss}-{duration}s/best.safetensors"
+    return str(paths.relative(train.best(p["train_set"], p["encoder"], loss, duration)))
 
 
 def _songs(p):
-    return [f"{p['database']}/{part}" for part in ("dummy_db/fma_part", "db/test_30s", "query")]
+    return [f"{p['database']}/{part}" for part in (index.DUMMY, index.TEST, index.QUERY)]
 
 
 def _segments(p):
-    return [f"{p['database']}/{part}_{d}s" for d in p["durations"]
-            for part in ("dummy_db/fma_part", "db/test")]
+    return [str(index.split_folder(paths.Path(p["database"]) / part, duration))
+            for duration in p["durations"] for part in (index.DUMMY, index.TEST)]
 
 
-def _tables(p, *names):
-    return [f"reports/{p['report']}/tables/{name}.csv" for name in names]
+def _report(p, tables=(), figures=()):
+    base = f"reports/{p['report']}"
+    return [f"{base}/tables/{t}.csv" for t in tables] + [f"{base}/figures/{f}.png" for f in figures]
 
 
 # notebook -> (what it reads, what it writes), as functions of its parameters
 FILES = {
-    "00_fingerprinter": (lambda p: [], lambda p: [f"data/models/{p['name']}.safetensors"]),
-    "01_data_prep": (lambda p: [p["fingerprinter"]] if p["fingerprinter"] else [],
-                     lambda p: [f"data/train/{p['train_set']}", *_songs(p), *_tables(p, "clips")]),
-    "02_split": (lambda p: _songs(p)[:2], lambda p: [*_segments(p), *_tables(p, "split")]),
-    "03_train": (lambda p: [f"data/train/{p['train_set']}"],
-                 lambda p: [_best(p, p["loss"], p["duration_max"])]),
-    "04_evaluate": (lambda p: [*_songs(p), *_segments(p),
-                               *(_best(p, p["loss"], d) for d in p["durations"])],
-                    lambda p: _tables(p, "retrieval", "cost")),
-    "05_ablations": (lambda p: [*_songs(p), f"data/train/{p['train_set']}",
-                                _best(p, "amg", p["duration_max"])],
-                     lambda p: _tables(p, "ablations")),
+    "00_fingerprinter": (
+        lambda p: [],
+        lambda p: [f"data/models/{p['name']}.safetensors", *_report(p, [], ["fingerprinter"])]),
+    "01_data_prep": (
+        lambda p: [p["fingerprinter"] or str(nafp.shipped().relative_to(paths.checkout()))],
+        lambda p: [f"data/train/{p['train_set']}", *_songs(p),
+                   *_report(p, ["clips"], ["degradation", "fingerprint"])]),
+    "02_split": (
+        lambda p: _songs(p)[:2],
+        lambda p: [*_segments(p), *_report(p, ["split"])]),
+    "03_train": (
+        lambda p: [f"data/train/{p['train_set']}"],
+        lambda p: [_best(p, p["loss"], p["duration_max"]),
+                   *_report(p, [f"training_{p['duration_max']}s"],
+                            [f"crops_{p['duration_max']}s", f"training_{p['duration_max']}s"])]),
+    "04_evaluate": (
+        lambda p: [*_songs(p), *_segments(p), *(_best(p, p["loss"], d) for d in p["durations"])],
+        lambda p: _report(p, ["retrieval", "cost"], ["recall_vs_duration", "cost"])),
+    "05_ablations": (
+        lambda p: [*_songs(p), f"data/train/{p['train_set']}", _best(p, "amg", p["duration_max"])],
+        lambda p: [_best(p, "arcface", p["duration_max"]),
+                   *_report(p, ["ablations"], ["ablations", "training_arcface"])]),
 }
 
 
@@ -77,7 +89,8 @@ class Step:
     def key(self):
         """Changes when anything that the step depends on, or left behind, does."""
         reads, writes = (files(self.resolved) for files in FILES[self.notebook])
-        return {"notebook": hashlib.sha256(self.source.read_bytes()).hexdigest(),
+        code = [cell["source"] for cell in json.loads(self.source.read_text())["cells"]]
+        return {"notebook": hashlib.sha256(json.dumps(code).encode()).hexdigest(),
                 "package": _signature(paths.checkout() / "amg", "*.py"),
                 "parameters": self.resolved,
                 "reads": {name: _signature(paths.resolve(name)) for name in reads},
@@ -102,9 +115,14 @@ class Step:
                     cwd=str(self.source.parent), progress_bar={"desc": self.label})
             except PapermillExecutionError as error:
                 raise InputError(
-                    f"{self.label} failed in cell {error.cell_index + 1}: {error.ename}: "
+                    f"{self.label} failed in cell In [{error.exec_count}]: {error.ename}: "
                     f"{error.evalue} The partly executed notebook is "
                     f"{paths.relative(self.executed)}.") from None
+            except DeadKernelError:
+                raise InputError(
+                    f"{self.label} failed: its process died, perhaps for want of memory. The partly "
+                    f"executed notebook is {paths.relative(self.executed)}; the same command "
+                    "continues.") from None
         record = {"notebook": self.notebook, "label": self.label, "parameters": self.resolved,
                   "wall_s": round(time.perf_counter() - began, 1),
                   "peak_memory_mb": memory.peak_mb, "key": self.key()}
@@ -134,22 +152,25 @@ def load_profile(name):
     except yaml.YAMLError as error:
         raise InputError(f"profile {name} is not valid YAML ({error}).") from None
     steps = []
+    if not isinstance(sections, dict):
+        raise InputError(f"profile {name} is empty; it needs a section for each notebook to run.")
     for notebook in sorted(sections):
         one_of(f"a section of profile {name}", notebook, NOTEBOOKS)
-        parameters = dict(sections[notebook])
-        parameters.setdefault("report", name)
-        for key, values in parameters.pop("for_each", {"": [None]}).items():
-            for value in values:
-                one = {**parameters, key: value} if key else parameters
-                label = f"{notebook}-{value}s" if key else notebook
-                steps.append(Step(notebook, one, label, name))
+        parameters = {"report": name, **(sections[notebook] or {})}
+        for_each = parameters.pop("for_each", None)
+        if for_each is None:
+            steps.append(Step(notebook, parameters, notebook, name))
+            continue
+        (key, values), = for_each.items()
+        for value in check.each(f"for_each {key}", values, lambda *_: None):
+            steps.append(Step(notebook, {**parameters, key: value}, f"{notebook}-{value}", name))
     return steps
 
 
 def reproduce(profile):
     """Run a profile's notebooks and write `reports/<profile>/index.html` and its manifest."""
     began = time.perf_counter()
-    records = []
+    records, written = [], []
     for step in load_profile(profile):
         record = step.finished()
         if record:
@@ -158,9 +179,10 @@ def reproduce(profile):
             record = step.run()
         pages.write_notebook(step.executed, profile, step.label)
         records.append({k: v for k, v in record.items() if k != "key"})
+        written += record["key"]["writes"]
     manifest = {"profile": profile, "command": f"make reproduce PROFILE={profile}",
                 **machine.describe(), "steps": records}
-    index = pages.write_index(profile, manifest)
-    print(f"{paths.relative(index)} written after {time.perf_counter() - began:.0f} s",
+    page = pages.write_index(profile, manifest, written)
+    print(f"{paths.relative(page)} written after {time.perf_counter() - began:.0f} s",
           file=sys.stderr)
-    return index
+    return page

@@ -92,7 +92,7 @@ def sequence_search(query, neighbours, sequences):
     return best(starts, diagonal_scores(query, sequences.frames, starts))
 
 
-def cut_pieces(query, length, shortest=3):
+def cut_pieces(query, length, shortest):
     """Cut a query (L, 128) in consecutive pieces of `length` frames, as segments are cut.
 
     A last piece of fewer than `shortest` frames is dropped, unless it is the only one.

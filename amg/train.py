@@ -9,14 +9,13 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from amg import check, checkpoint, crops, encoders, losses, paths, progress
 
+EPOCHS, VALIDATION = 1, 2  # second word of the seeds: their streams never coincide
 MICRO_FRAMES = 2048  # frames per micro-batch, padding included; bounds memory, not the result
 
 
@@ -102,7 +101,7 @@ class Run:
                            initial=len(self.history) * n_batches)
         for epoch in range(len(self.history), config.epochs):
             torch.manual_seed(config.seed * 1_000_003 + epoch)
-            rng = np.random.default_rng([config.seed, epoch])
+            rng = np.random.default_rng([config.seed, EPOCHS, epoch])
             began, total = time.perf_counter(), 0.0
             order = rng.permutation(n_samples)
             for b, batch in enumerate(np.array_split(order, n_batches)):
@@ -157,33 +156,35 @@ class Run:
 
     def _validate(self):
         """Top-1 and Top-10 (%) of held-out songs: half a segment of every degraded version is
-        looked for among the centres of all originals."""
-        if not len(self.held_out):
-            return {}
+        looked for among the centres of all originals. {} if nothing is held out."""
         padded = crops.PADDED_FRAMES[self.config.duration_max]
-        rng = np.random.default_rng([self.config.seed, 7])
+        rng = np.random.default_rng([self.config.seed, VALIDATION])
         stored, asked, truth = [], [], []
         for song, lengths in enumerate(self.data.length):
             mid, most = crops.centre(lengths[0], padded)
             stored.append(self.data.clip(song, 0)[mid : mid + most])
             for clip in range(1, len(lengths)) if song in self.held_out else ():
-                half = max(most // 2, 1)
+                mid, most = crops.centre(lengths[clip], padded)
+                half = max(min(most, crops.segment_frames(self.config.duration_max)) // 2, 1)
                 start = mid + rng.integers(most - half + 1)
                 asked.append(self.data.clip(song, clip)[start : start + half])
                 truth.append(song)
+        if not asked:
+            return {}
         scores = encoders.embed(self.encoder, asked) @ encoders.embed(self.encoder, stored).T
         true = scores[np.arange(len(truth)), truth]
         rank = (scores > true[:, None]).sum(axis=1)
         return {"top1": 100 * float((rank < 1).mean()), "top10": 100 * float((rank < 10).mean())}
 
     def _record(self):
-        return {"config": asdict(self.config), "n_songs": len(self.data.length),
-                "data": Path(self.data.frames.filename).name, "history": self.history}
+        return {"config": asdict(self.config), "data": self.data.content, "history": self.history,
+                "code": paths.code("crops", "encoders", "losses", "train")}
 
     def _save(self):
         """Replace the last checkpoint, and the best one if validation improved."""
         tensors = checkpoint.prefixed("model", self.encoder.state_dict())
-        if self.history[-1].get("top1", 0) >= max(row.get("top1", 0) for row in self.history):
+        scores = [row.get("top1", row["epoch"]) for row in self.history]
+        if scores[-1] > max(scores[:-1], default=-1):  # without validation, the last is the best
             checkpoint.save(self.folder / "best.safetensors", tensors, self._record())
         tensors["centres"] = self.centres
         tensors |= checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser))
@@ -198,11 +199,7 @@ class Run:
             return
         tensors, record = checkpoint.load(last)
         if {**record, "history": []} != self._record():
-            aside = next(path for n in range(1, 1000)
-                         if not (path := self.folder.with_name(f"{self.folder.name}.old-{n}")).exists())
-            self.folder.rename(aside)
-            print(f"{paths.relative(self.folder)} held a run with other parameters or data; "
-                  f"it is kept as {aside.name}.")
+            paths.put_aside(self.folder)
             return
         self.encoder.load_state_dict(checkpoint.part("model", tensors))
         with torch.no_grad():

@@ -77,6 +77,9 @@ def test_load_refuses(tmp_path):
         audio.load(tmp_path / "no.wav")
     with pytest.raises(InputError, match="cannot be decoded"):
         audio.load(tmp_path / "absent.wav")
+    (tmp_path / "no.raw").write_bytes(bytes(20000))
+    with pytest.raises(InputError, match="cannot be decoded"):
+        audio.load(tmp_path / "no.raw")
     soundfile.write(tmp_path / "short.wav", np.zeros(4000), 8000)
     with pytest.raises(InputError, match="at least 1 s"):
         audio.load(tmp_path / "short.wav")

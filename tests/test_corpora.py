@@ -40,9 +40,11 @@ def test_build_continues_and_repeats(home):
     before = [f.read_bytes() for f in files]
     files[1].with_suffix(".csv").unlink()  # as if interrupted
     files[1].unlink()
+    files[2].unlink()  # as if lost
     again = corpora.build("noise_test", 3, seed=5)
     assert [row["piece"] for row in again] == [row["piece"] for row in rows]
     assert [f.read_bytes() for f in files] == before
+    assert len(corpora.build("noise_test", 3, seed=5, spare=1)) == 4
 
 
 def test_build_refuses_more_than_there_are(home, monkeypatch):

@@ -103,3 +103,16 @@ def test_training_learns_and_resumes_exactly(tmp_path):
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert [row["step"] for row in history] == [2, 4]
+
+
+def test_another_run_is_put_aside(tmp_path):
+    rng = np.random.default_rng(0)
+    clips = [(rng.standard_normal(24000) * 3000).astype(np.int16) for _ in range(3)]
+    ones = [np.ones(1, np.float32)]
+    pool = degrade.Pool(rng.standard_normal((2, 24000)).astype(np.float32), ones, ones)
+    config = nafp_train.Config(steps=1, pairs=2)
+    path = tmp_path / "a.safetensors"
+    nafp_train.fit(config, clips, pool, path, lambda _: {})
+    kept = path.read_bytes()
+    nafp_train.fit(config, clips[:2], pool, path, lambda _: {})
+    assert (tmp_path / "a.safetensors.old-1").read_bytes() == kept != path.read_bytes()

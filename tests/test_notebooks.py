@@ -13,11 +13,12 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from amg import cost, evaluate, pipeline
+import amg
+from amg import cost, evaluate, pages, pipeline
 from amg.check import InputError
 from conftest import CHECKOUT
 
-NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = [CHECKOUT / "notebooks" / f"{name}.ipynb" for name in pipeline.NOTEBOOKS]
 SMALL = {"train_set": "smoke", "layers": 1, "epochs": 1, "n_valid": 2}
 
 
@@ -64,6 +65,21 @@ def test_a_changed_output_runs_its_step_again(smoke):
         os.utime(table, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
 
 
+@pytest.mark.parametrize("change", [{"epochs": 3}, {"seed": 1}])
+def test_a_changed_parameter_runs_its_step_again(smoke, change):
+    step = next(s for s in pipeline.load_profile("smoke") if s.label == "03_train-5")
+    assert step.finished()
+    step.resolved = step.resolved | change
+    assert step.finished() is None
+
+
+def test_new_weights_run_the_data_preparation_again(smoke, monkeypatch):
+    step = next(s for s in pipeline.load_profile("smoke") if s.label == "01_data_prep")
+    assert step.finished()
+    monkeypatch.setattr(pipeline.nafp, "shipped", lambda: CHECKOUT / "README.md")
+    assert step.finished() is None
+
+
 @pytest.mark.parametrize("where, name", [(CHECKOUT, "notebooks/03_train.ipynb"),
                                          (CHECKOUT / "notebooks", "03_train.ipynb")])
 def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
@@ -83,8 +99,10 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
     ("01_data_prep", {"n_test": 0}, "n_test is 0"),
     ("02_split", {"durations": 5}, "durations is 5, but must be a list"),
     ("02_split", {"database": "database/none"}, "run notebook 01_data_prep first"),
-    ("04_evaluate", {"train_set": "none"}, "run notebook 03_train"),
+    ("04_evaluate", {"database": "database/none"}, "run notebook 01_data_prep first"),
     ("05_ablations", {"duration_max": 3}, "duration_max is 3"),
+    ("05_ablations", {}, "run notebook 03_train"),
+    ("01_data_prep", {"fingerprinter": "none.safetensors"}, "none.safetensors is missing"),
     ("00_fingerprinter", {"size": "huge"}, "size is 'huge', but must be one of: full, lite")])
 def test_bad_parameters_end_in_the_set_up_cell(home, tmp_path, notebook, parameters, message):
     with pytest.raises(PapermillExecutionError) as error:
@@ -97,7 +115,7 @@ def test_bad_parameters_end_in_the_set_up_cell(home, tmp_path, notebook, paramet
 
 def test_the_failing_cell_is_named(home, monkeypatch):
     step = pipeline.Step("02_split", {"database": "database/none"}, "02_split", "smoke")
-    with pytest.raises(InputError, match=r"02_split failed in cell \d+: InputError.*executed"):
+    with pytest.raises(InputError, match=r"02_split failed in cell In \[3\]: InputError.*executed"):
         step.run()
     assert step.executed.exists() and step.finished() is None
 
@@ -138,3 +156,37 @@ def test_notebook_contract(path):
     headings = [cell.source for cell in cells if cell.cell_type == "markdown"]
     assert any(h.startswith("## Checks") for h in headings)
     assert headings[-1].startswith("## Takeaways")
+
+
+def test_readme_shows_the_committed_run(monkeypatch):
+    """The README's figures are those of the committed report, to the letter."""
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "reports/demo", "README.md"],
+                             cwd=CHECKOUT, capture_output=True).returncode
+    if changed:
+        pytest.skip("reports/demo is not the committed run: the demo was run here, or no git")
+    monkeypatch.delenv("AMG_HOME", raising=False)
+    readme = (CHECKOUT / "README.md").read_text()
+    shown = readme.split("<!-- results -->")[1].split("<!-- /results -->")[0]
+    assert shown.strip() == pages.results("demo").strip()
+
+
+def test_results_of_a_report_that_is_not_there(home):
+    with pytest.raises(InputError, match="make reproduce PROFILE=demo"):
+        pages.results("demo")
+
+
+def test_modules_import_downwards_only():
+    """The reading order of the package's docstring is its import order; no file is too long."""
+    listing = re.findall(r"^    ((?:\w+, )*\w+)  ", amg.__doc__, re.MULTILINE)
+    order = [name for line in listing for name in line.split(", ")]
+    files = {path.stem: path for path in (CHECKOUT / "amg").glob("[!_]*.py")}
+    assert sorted(order) == sorted(files)
+    for name, path in files.items():
+        text = path.read_text()
+        assert len(text.splitlines()) <= 250, name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "amg":
+                used = [a.name for a in node.names] if node.module == "amg" else [node.module[4:]]
+                assert all(order.index(u) < order.index(name) for u in used if u in order), name
+    matplotlib = [name for name, path in files.items() if "matplotlib" in path.read_text()]
+    assert matplotlib == ["figures"]

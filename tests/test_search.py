@@ -91,7 +91,7 @@ def test_segments_drop_tails(songs):
 @given(st.integers(1, 80), st.sampled_from([9, 19, 29, 59]))
 def test_pieces_of_a_query(length, segment):
     query = np.arange(length * 128, dtype=np.float32).reshape(length, 128)
-    pieces = search.cut_pieces(query, segment)
+    pieces = search.cut_pieces(query, segment, 3)
     assert np.array_equal(np.concatenate(pieces), query[: sum(map(len, pieces))])
     assert all(len(p) == segment for p in pieces[:-1])
     assert len(pieces) == 1 or len(pieces[-1]) >= 3

@@ -5,10 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings, strategies as st
 
-from amg import checkpoint, features, index, paths, prepare
+from amg import checkpoint, features, index, nafp, paths, prepare
 from amg.check import InputError
 from conftest import unit_rows, write_training_set
 
@@ -36,8 +37,10 @@ def test_pack_notices_a_changed_file(home):
 @pytest.mark.parametrize("spoil, message", [
     (lambda f: features.song_file(f, 2, 1).unlink(), "lacks 1 files, the first 2-01.npy"),
     (lambda f: np.save(f / "hello.npy", np.ones((3, 128))), "not named songId-clipId"),
+    (lambda f: np.save(features.song_file(f, 1, 1), np.ones((3, 128))), "fingerprints have norm 1"),
+    (lambda f: np.save(features.song_file(f, 1, 1), np.full((3, 128), "x")), "type <U1"),
     (lambda f: np.save(features.song_file(f, 1, 1), np.ones((3, 64))), "shape"),
-    (lambda f: np.save(features.song_file(f, 1, 1), np.full((3, 128), np.nan)), "NaN"),
+    (lambda f: np.save(features.song_file(f, 1, 1), np.full((3, 128), np.nan)), "norm nan"),
     (lambda f: features.song_file(f, 1, 1).write_text("x"), "not a readable"),
     (lambda f: np.save(features.song_file(f, 1, 1), np.array([{}]), allow_pickle=True),
      "not a readable")])
@@ -68,30 +71,96 @@ def test_split_pieces_are_the_beginning_of_their_song(tmp_path_factory, lengths,
             assert np.array_equal(piece, song[j * max_len : (j + 1) * max_len])
 
 
-def test_split_keeps_strangers_and_says_so(tmp_path):
+@pytest.mark.parametrize("name", ["mine.npy", "a_0.npy"])
+def test_split_keeps_files_that_it_did_not_make(tmp_path, name):
     features.save(tmp_path / "whole/a.npy", unit_rows(np.random.default_rng(0), 20, 128))
-    features.save(tmp_path / "cut/mine.npy", unit_rows(np.random.default_rng(1), 9, 128))
-    with pytest.raises(InputError, match="mine.npy"):
+    features.save(tmp_path / "cut" / name, unit_rows(np.random.default_rng(1), 9, 128))
+    before = (tmp_path / "cut" / name).read_bytes()
+    with pytest.raises(InputError, match=name):
         index.split_database(tmp_path / "whole", tmp_path / "cut", 9)
-    assert (tmp_path / "cut/mine.npy").exists()
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == [name]
+    assert (tmp_path / "cut" / name).read_bytes() == before
+
+
+def test_unpacked_segments_are_kept_and_completed(tmp_path):
+    song = unit_rows(np.random.default_rng(0), 20, 128)
+    features.save(tmp_path / "whole/a.npy", song)
+    features.save(tmp_path / "cut/a_1.npy", song[9:18])
+    os.utime(tmp_path / "cut/a_1.npy", ns=(1, 1))
+    assert index.split_database(tmp_path / "whole", tmp_path / "cut", 9) == 2
+    assert (tmp_path / "cut/a_1.npy").stat().st_mtime_ns == 1
+    assert np.array_equal(features.load(tmp_path / "cut/a_0.npy"), song[:9])
+
+
+def test_split_of_other_songs_is_put_aside(tmp_path):
+    for seed in (0, 1):
+        features.save(tmp_path / "whole/a.npy", unit_rows(np.random.default_rng(seed), 20 - seed, 128))
+        index.split_database(tmp_path / "whole", tmp_path / "cut", 9)
+    whole = features.load(tmp_path / "whole/a.npy")
+    assert np.array_equal(features.load(tmp_path / "cut/a_1.npy"), whole[9:18])
+    assert (tmp_path / "cut.old-1" / "a_1.npy").exists()
 
 
 def test_recipes_are_never_mixed(tmp_path):
-    prepare.claim(tmp_path / "a", {"seed": 0})
-    prepare.claim(tmp_path / "a", {"seed": 0})
-    with pytest.raises(InputError, match="seed 0 there, 1 here"):
-        prepare.claim(tmp_path / "a", {"seed": 1})
-    features.save(tmp_path / "b/1-00.npy", np.ones((3, 128)))
+    features.claim(tmp_path / "a", {"seed": 0})
+    features.save(tmp_path / "a/1-00.npy", unit_rows(np.random.default_rng(0), 3, 128))
+    features.claim(tmp_path / "a", {"seed": 0})
+    assert (tmp_path / "a/1-00.npy").exists()
+    features.claim(tmp_path / "a", {"seed": 1})
+    assert not (tmp_path / "a/1-00.npy").exists() and (tmp_path / "a.old-1/1-00.npy").exists()
+    (tmp_path / "a.old-1/recipe.json").unlink()
     with pytest.raises(InputError, match="did not make"):
-        prepare.claim(tmp_path / "b", {"seed": 0})
+        features.claim(tmp_path / "a.old-1", {"seed": 0})
 
 
-def test_near_duplicates_are_found():
+def test_near_duplicates_against_a_naive_loop():
+    """Self-similar songs too: their own frames must not hide the others'."""
     rng = np.random.default_rng(0)
-    songs = [unit_rows(rng, 59, 128) for _ in range(4)]
-    songs[3][10:30] = songs[1][40 - 20 : 40]
-    (first, second, score), = prepare.near_duplicates(songs)
-    assert (first, second) == (1, 3) and score > 0.99
+    chord = unit_rows(rng, 128)
+    songs = [unit_rows(rng, 40, 128) for _ in range(4)]
+    for song in (songs[0], songs[3]):  # one chord all along, a little different each time
+        song[:] = chord + 0.02 * rng.standard_normal((40, 128))
+        song /= np.linalg.norm(song, axis=1, keepdims=True)
+    songs[2][10:30] = songs[1][20:40]
+    naive = {}
+    for a in range(4):
+        for b in range(a + 1, 4):
+            naive[a, b] = max(np.mean(np.sum(songs[a][s : s + 9] * songs[b][t : t + 9], axis=1))
+                              for s in range(0, 32, 9) for t in range(32))
+    found = {(a, b): score for a, b, score in prepare.near_duplicates(songs, 0.8)}
+    assert set(found) == {pair for pair in naive if naive[pair] >= 0.8} == {(0, 3), (1, 2)}
+    for pair, score in found.items():
+        assert score == pytest.approx(naive[pair], abs=1e-5)
+
+
+def test_clips_that_sound_alike_are_left_out(home):
+    rng = np.random.default_rng(0)
+    sounds = [rng.standard_normal(80000) * np.repeat(rng.random(20), 4000) for _ in range(3)]
+    for name, sound in zip("abc", [sounds[0], sounds[1], 0.5 * sounds[0]]):
+        soundfile.write(home / f"{name}.wav", 0.1 * sound, 8000)
+    rows = [{"file": f"{name}.wav", "piece": name} for name in "abc"]
+    clips = {"test": rows[:1], "train": rows[1:]}
+    kept, left_out, pairs = prepare.distinct(clips, {"test": 1, "train": 1}, nafp.shipped(), 1, 0.99)
+    assert [row["piece"] for row in kept["test"] + kept["train"]] == ["a", "b"]
+    assert left_out == ["c"] and pairs[0][:2] == ("a", "c") and pairs[0][2] > 0.99
+    with pytest.raises(InputError, match="n_train is 2, but only 1"):
+        prepare.distinct(clips, {"test": 1, "train": 2}, nafp.shipped(), 1, 0.99)
+
+
+def test_segments_of_other_songs_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in (index.DUMMY, index.TEST, index.QUERY):
+        features.save(tmp_path / folder / "0.npy", unit_rows(rng, 59, 128))
+    database, _ = index.load_database(tmp_path)
+    for folder in (index.DUMMY, index.TEST):
+        index.split_database(tmp_path / folder, index.split_folder(tmp_path / folder, 10), 19)
+    segments, arrays = index.load_segments(tmp_path, database, 10, 19)
+    for start, array in zip(segments.start, arrays):
+        assert np.array_equal(array, database.sequences.frames[start : start + 19])
+    cut = index.split_folder(tmp_path / index.TEST, 10)
+    (cut / "0_2.npy").rename(cut / "7_2.npy")
+    with pytest.raises(InputError, match="does not hold the segments of 19 frames"):
+        index.load_segments(tmp_path, database, 10, 19)
 
 
 def test_queries_must_match_their_songs(tmp_path):

@@ -96,6 +96,32 @@ def test_another_configuration_is_put_aside(data, home, capsys):
     assert "run.old-1" in capsys.readouterr().out
 
 
+def test_changed_data_start_a_new_run(data, home):
+    train.Run(config(epochs=1), data, home / "run").fit()
+    other = features.pack(write_training_set(home / "data/train/u", n_songs=8, n_frames=59, seed=1))
+    assert not train.Run(config(epochs=1), other, home / "run").history
+    assert (home / "run.old-1" / "last.safetensors").exists()
+
+
+def test_best_is_the_first_of_the_best_epochs(data, home):
+    run = train.Run(config(epochs=6), data, home / "run")
+    scores = [row["top1"] for row in run.fit()]
+    _, _, history = train.load_encoder(home / "run" / "best.safetensors")
+    assert len(history) == 1 + int(np.argmax(scores))
+
+
+def test_short_versions_and_lone_originals_can_be_held_out(home):
+    rng = np.random.default_rng(0)
+    for song in range(1, 6):
+        features.save(features.song_file(home / "data/train/short", song, 0), unit_rows(rng, 59, 128))
+        features.save(features.song_file(home / "data/train/short", song, 1), unit_rows(rng, 7, 128))
+        features.save(features.song_file(home / "data/train/lone", song, 0), unit_rows(rng, 59, 128))
+    history = train.Run(config(epochs=1), features.pack(home / "data/train/short"), home / "a").fit()
+    assert 0 <= history[0]["top1"] <= 100
+    assert "top1" not in train.Run(config(epochs=1), features.pack(home / "data/train/lone"),
+                                   home / "b").fit()[0]
+
+
 def test_stored_encoder_answers_alike(data, home):
     run = train.Run(config(epochs=1), data, home / "run")
     run.fit()

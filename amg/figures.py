@@ -1,7 +1,7 @@
-"""Tables and figures: the only module that imports matplotlib.
+"""Figures: the only module that imports matplotlib.
 
-Every figure is drawn from a table or array that the caller passes in; `save` writes it to
-`reports/<report>/figures/`.
+Every figure is drawn from a table or array that the caller passes in and comes back closed;
+`save` writes it to `reports/<report>/figures/` and returns it for display.
 """
 
 import io
@@ -10,11 +10,10 @@ from importlib.metadata import version
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from cycler import cycler
 from IPython.display import Image, display
 
-from amg import paths
+from amg import paths, tables
 from amg.audio import N_FFT, SAMPLE_RATE
 
 COLOURS = ["#20639b", "#d1495b", "#2e933c", "#8f5db7", "#e09f3e", "#5c6b73"]
@@ -49,14 +48,6 @@ def save(figure, report, name):
     with paths.atomic(paths.resolve(f"reports/{report}/figures/{name}.png")) as temporary:
         temporary.write_bytes(picture.data)
     return picture
-
-
-def write_table(table, report, name):
-    """Write a DataFrame to `reports/<report>/tables/<name>.csv`; returns the path."""
-    path = paths.resolve(f"reports/{report}/tables/{name}.csv")
-    with paths.atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
-    return path
 
 
 class LiveCurves:
@@ -121,7 +112,7 @@ def fingerprint_maps(fingerprints, titles):
                             extent=extent, interpolation="nearest")
         axis.set(title=title, ylabel="dimension")
         axis.grid(False)
-    figure.colorbar(image, ax=list(axes[:-1]), label="value (unit vectors)")
+    figure.colorbar(image, ax=list(axes), label="value (unit vectors)")
     for array, title, colour in zip(fingerprints[1:], titles[1:], COLOURS):
         similarity = np.sum(fingerprints[0] * array, axis=1)
         axes[-1].plot(np.arange(len(similarity)) / 2 + 0.25, similarity, ".-", color=colour)
@@ -144,19 +135,6 @@ def crop_map(duration_max, n_frames, starts, lengths, margins):
     return figure
 
 
-def curve_label(row):
-    """Legend entry of one row of retrieval.csv."""
-    if row["method"].startswith("nafp"):
-        return "NAFP, every frame indexed"
-    name = {"mt": "AMG", "mlstm": "AMG (LSTM)", "mean": "mean pooling"}[row["encoder"]]
-    return f"{name} {row['duration_max']:.0f} s, {row['stage']}-stage"
-
-
-def ablation_label(row):
-    """Name of one ablated method: what was trained, with which loss."""
-    return "mean pooling, no training" if row.encoder == "mean" else f"{row.encoder}, {row.loss} loss"
-
-
 def recall_vs_duration(retrieval):
     """The paper's plot: Top-1 against query length, a line per method, 95 % intervals shaded.
 
@@ -173,7 +151,7 @@ def recall_vs_duration(retrieval):
         part = retrieval[retrieval.tolerance == tolerance]
         for _, line in part.groupby(["method", "encoder", "loss", "duration_max", "stage"],
                                     dropna=False, sort=False):
-            label = curve_label(line.iloc[0])
+            label = tables.curve_label(line.iloc[0])
             base = label.startswith("NAFP")
             key = label.split(",")[0]
             colour = colours.setdefault(key, "#222222" if base else COLOURS[len(colours) % 6])
@@ -222,69 +200,3 @@ def cost_bars(cost):
         axis.grid(axis="y", visible=False)
     plt.close(figure)
     return figure
-
-
-def hit_table(retrieval):
-    """Top-1 / Top-10 as in the paper: a row per method and tolerance, a column per query length."""
-    return _hit_table(retrieval, [curve_label(row) for _, row in retrieval.iterrows()])
-
-
-def ablation_table(ablations):
-    """The same for the rows of `ablations.csv`."""
-    return _hit_table(ablations, [f"{ablation_label(row)}, {row.stage}-stage"
-                                  for row in ablations.itertuples()])
-
-
-def _hit_table(retrieval, labels):
-    cells = retrieval.assign(
-        hit=[f"{row.top1:.1f} / {row.top10:.1f}" for row in retrieval.itertuples()],
-        who=labels,
-        query=[f"{s:g} s" for s in retrieval.query_s])
-    order = list(dict.fromkeys(cells["query"]))
-    table = cells.pivot_table(index=["who", "tolerance"], columns="query", values="hit",
-                              aggfunc="first", sort=False)
-    return table[order].rename_axis(index=["Top-1 / Top-10 (%)", "hit"], columns=None)
-
-
-def cost_table(cost):
-    """cost.csv with readable units."""
-    return pd.DataFrame({
-        "method": cost.method,
-        "duration_max (s)": ["" if np.isnan(d) else f"{d:.0f}" for d in cost.duration_max],
-        "vectors": [f"{n:,}" for n in cost.n_vectors],
-        "index (kB)": [f"{b / 1e3:,.0f}" for b in cost.index_bytes],
-        "second stage (kB)": [f"{b / 1e3:,.0f}" for b in cost.refine_bytes],
-        "embed (ms)": [f"{ms:.2f}" for ms in cost.embed_ms],
-        "search (ms)": [f"{ms:.2f}" for ms in cost.search_ms],
-    }).set_index("method")
-
-
-def headline(tables, query_s=10.0):
-    """Sentences that state the result, from `retrieval` and `cost`; [] without them."""
-    if "retrieval" not in tables or "cost" not in tables:
-        return []
-    retrieval, cost = tables["retrieval"], tables["cost"]
-    rows = retrieval[(retrieval.query_s == query_s) & (retrieval.tolerance == "exact")]
-    base = rows[rows.method.str.startswith("nafp")]
-    if base.empty:
-        return []
-    found = [f"{curve_label(row)}: {row.top1:.1f} % [{row.top1_low:.1f}, {row.top1_high:.1f}]"
-             for _, row in rows.iterrows()]
-    single = cost[cost.method == "amg single-stage"]
-    saved = [f"{row.duration_max:.0f} s: {100 * row.index_bytes / cost.index_bytes[0]:.1f} % of the "
-             f"base system's index bytes, {100 * row.search_ms / cost.search_ms[0]:.1f} % of its "
-             "search time" for row in single.itertuples()]
-    return [f"Queries of {query_s:g} s, {base.n_queries.iloc[0]} trials, exact-frame Top-1 with "
-            f"95 % intervals. " + "; ".join(found) + ".",
-            "Cost of the single stage by duration_max. " + "; ".join(saved) + "."]
-
-
-def size(tables):
-    """What the size of the corpus lets one expect; '' if the clips are not listed."""
-    if "clips" not in tables:
-        return ""
-    n = tables["clips"].role.value_counts()
-    return (f"{n['train']} training songs, {n['test']} test songs, {n['dummy']} distractors. The "
-            "published encoder was trained on 100,000 songs and searched among 10,000: expect hit "
-            "rates of the embedding to rise with training songs and to fall with distractors, and "
-            "differences within the intervals to mean nothing.")

@@ -1,0 +1,104 @@
+"""Tables as people read them, and the sentences made from them.
+
+`retrieval.csv`, `ablations.csv` and `cost.csv` hold the figures; everything here is drawn from
+them.
+"""
+
+import numpy as np
+import pandas as pd
+
+from amg import paths
+
+
+def write(table, report, name):
+    """Write a DataFrame to `reports/<report>/tables/<name>.csv`; returns the path."""
+    path = paths.resolve(f"reports/{report}/tables/{name}.csv")
+    with paths.atomic(path) as temporary:
+        table.to_csv(temporary, index=False)
+    return path
+
+
+def curve_label(row):
+    """Legend entry of one row of retrieval.csv."""
+    if row["method"].startswith("nafp"):
+        return "NAFP, every frame indexed"
+    name = {"mt": "AMG", "mlstm": "AMG (LSTM)", "mean": "mean pooling"}[row["encoder"]]
+    return f"{name} {row['duration_max']:.0f} s, {row['stage']}-stage"
+
+
+def ablation_label(row):
+    """Name of one ablated method: what was trained, with which loss."""
+    return "mean pooling, no training" if row.encoder == "mean" else f"{row.encoder}, {row.loss} loss"
+
+
+def hits(retrieval):
+    """Top-1 / Top-10 as in the paper: a row per method and tolerance, a column per query length."""
+    return _by_query_length(retrieval, [curve_label(row) for _, row in retrieval.iterrows()])
+
+
+def ablations(rates):
+    """The same for the rows of `ablations.csv`."""
+    return _by_query_length(rates, [f"{ablation_label(row)}, {row.stage}-stage"
+                                    for row in rates.itertuples()])
+
+
+def _by_query_length(retrieval, labels):
+    cells = retrieval.assign(
+        hit=[f"{row.top1:.1f} / {row.top10:.1f}" for row in retrieval.itertuples()],
+        who=labels,
+        query=[f"{s:g} s" for s in retrieval.query_s])
+    order = list(dict.fromkeys(cells["query"]))
+    table = cells.pivot_table(index=["who", "tolerance"], columns="query", values="hit",
+                              aggfunc="first", sort=False)
+    return table[order].rename_axis(index=["Top-1 / Top-10 (%)", "hit"], columns=None)
+
+
+def costs(cost):
+    """cost.csv with readable units."""
+    return pd.DataFrame({
+        "method": cost.method,
+        "duration_max (s)": ["" if np.isnan(d) else f"{d:.0f}" for d in cost.duration_max],
+        "vectors": [f"{n:,}" for n in cost.n_vectors],
+        "index (kB)": [f"{b / 1e3:,.0f}" for b in cost.index_bytes],
+        "second stage (kB)": [f"{b / 1e3:,.0f}" for b in cost.refine_bytes],
+        "embed (ms)": [f"{ms:.2f}" for ms in cost.embed_ms],
+        "search (ms)": [f"{ms:.2f}" for ms in cost.search_ms],
+    }).set_index("method")
+
+
+def headline(tables, query_s=10.0):
+    """Sentences that state the result, from `retrieval` and `cost`; [] without them."""
+    if "retrieval" not in tables or "cost" not in tables:
+        return []
+    retrieval, cost = tables["retrieval"], tables["cost"]
+    rows = retrieval[(retrieval.query_s == query_s) & (retrieval.tolerance == "exact")]
+    base = rows[rows.method.str.startswith("nafp")]
+    if base.empty:
+        return []
+    found = [f"{curve_label(row)}: {row.top1:.1f} % [{row.top1_low:.1f}, {row.top1_high:.1f}]"
+             for _, row in rows.iterrows()]
+    single = cost[cost.method == "amg single-stage"]
+    saved = [f"{row.duration_max:.0f} s: {100 * row.index_bytes / cost.index_bytes[0]:.1f} % of the "
+             f"base system's index bytes, {100 * row.search_ms / cost.search_ms[0]:.1f} % of its "
+             "search time" for row in single.itertuples()]
+    return [f"Queries of {query_s:g} s, {base.n_queries.iloc[0]} trials, exact-frame Top-1 with "
+            f"95 % intervals. " + "; ".join(found) + ".",
+            "Cost of the single stage by duration_max. " + "; ".join(saved) + "."]
+
+
+def size(tables):
+    """What the size of the corpus lets one expect; '' if the clips are not listed."""
+    if "clips" not in tables:
+        return ""
+    n = tables["clips"].role.value_counts()
+    return (f"{n['train']} training songs, {n['test']} test songs, {n['dummy']} distractors. The "
+            "published encoder was trained on 100,000 songs and searched among 10,000: expect hit "
+            "rates of the embedding to rise with training songs and to fall with distractors, and "
+            "differences within the intervals to mean nothing.")
+
+
+def markdown(table):
+    """A table as the README shows it."""
+    flat = table.reset_index()
+    rows = [list(map(str, flat.columns)), ["---"] * flat.shape[1], *flat.astype(str).values.tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
