@@ -141,8 +141,9 @@ def recall_vs_duration(retrieval):
     One panel per tolerance that any method reports, so that hits of different kinds never
     share an axis.
     """
-    titles = {"exact": "the exact frame", "near": "within 1 frame (0.5 s)",
-              "segment": "the segment, or the next"}
+    titles = {"exact": "Two-stage search: the exact frame",
+              "near": "Two-stage search: within 1 frame (0.5 s)",
+              "segment": "Single-stage search: the segment, or the next"}
     shown = [t for t in titles if t in set(retrieval.tolerance)]
     figure, axes = plt.subplots(1, len(shown), figsize=(4.0 * len(shown), 4.6), sharey=True,
                                 squeeze=False)
@@ -158,7 +159,7 @@ def recall_vs_duration(retrieval):
             axis.plot(line.query_s, line.top1, "o-" if base else "s--", color=colour, ms=4,
                       label=key)
             axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour, alpha=0.12)
-        axis.set(title=f"Hit = {titles[tolerance]}", xlabel="query length (s)", ylim=(0, 101),
+        axis.set(title=titles[tolerance], xlabel="query length (s)", ylim=(0, 101),
                  xticks=sorted(part.query_s.unique()))
         axis.xaxis.set_major_formatter("{x:g}")
     axes[0, 0].set_ylabel("Top-1 hit rate (%)")

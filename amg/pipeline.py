@@ -112,7 +112,8 @@ class Step:
             try:
                 papermill.execute_notebook(
                     str(self.source), str(self.executed), self.parameters, kernel_name="python3",
-                    cwd=str(self.source.parent), progress_bar={"desc": self.label})
+                    cwd=str(self.source.parent), progress_bar={"desc": self.label},
+                    extra_arguments=["--log-level=ERROR"])  # kernels warn about TCP on localhost
             except PapermillExecutionError as error:
                 raise InputError(
                     f"{self.label} failed in cell In [{error.exec_count}]: {error.ename}: "
