@@ -10,8 +10,9 @@ from importlib.metadata import version
 
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 from cycler import cycler
-from IPython.display import Image, display
+from IPython.display import HTML, Image, display
 
 from amg import paths, tables
 from amg.audio import N_FFT, SAMPLE_RATE
@@ -37,9 +38,12 @@ def begin():
 
 def image(figure):
     """A figure as a PNG for display in a notebook, of the size it has in the report."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-    return Image(stream.getvalue(), width=int(100 * figure.get_figwidth()))
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI)
+    # 256 colours are enough for any figure here, and a third of the bytes
+    PIL.Image.open(drawn).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(
+        small, "png", optimize=True)
+    return Image(small.getvalue(), width=int(100 * figure.get_figwidth()))
 
 
 def save(figure, report, name):
@@ -57,14 +61,12 @@ class LiveCurves:
     """
 
     def __init__(self, x, curves):
-        self.x, self.curves, self.handle = x, curves, None
+        self.x, self.curves = x, curves
+        # shown at once, so that a progress bar that follows is not torn in two
+        self.handle = display(HTML(""), display_id=True)
 
     def __call__(self, history):
-        figure = image(self.figure(history))
-        if self.handle is None:
-            self.handle = display(figure, display_id=True)
-        else:
-            self.handle.update(figure)
+        self.handle.update(image(self.figure(history)))
 
     def figure(self, history):
         """The curves of a history, as last shown."""
@@ -128,6 +130,7 @@ def crop_map(duration_max, n_frames, starts, lengths, margins):
     colours = plt.cm.viridis((margins - 0.2) / 0.2)
     axis.barh(np.arange(len(starts)), lengths / 2, left=starts / 2, color=colours, height=0.8)
     axis.set(xlim=(0, n_frames / 2), xlabel="time in the clip (s)", ylabel="crop",
+             yticks=range(0, len(starts), 5),
              title=f"The original's centre (crop 0) and random crops, duration_max {duration_max} s")
     scale = plt.cm.ScalarMappable(plt.Normalize(0.2, 0.4), "viridis")
     figure.colorbar(scale, ax=axis, label="margin (rad)")
