@@ -97,6 +97,9 @@ class Run:
         config = self.config
         n_samples = len(self.songs) * self.data.length.shape[1]
         n_batches = math.ceil(n_samples / config.batch_size)
+        if self.history:
+            print(f"{len(self.history)} of {config.epochs} epochs were trained earlier and are kept.")
+            on_epoch(self.history)
         bar = progress.bar(desc=config.name, unit="step", total=config.epochs * n_batches,
                            initial=len(self.history) * n_batches)
         for epoch in range(len(self.history), config.epochs):

@@ -71,7 +71,9 @@ def test_resuming_ends_with_the_same_weights(data, home, encoder):
         train.Run(settings, data, home / "parts").fit(stop)
     parts = train.Run(settings, data, home / "parts")
     assert len(parts.history) == 2
-    resumed = parts.fit()
+    seen = []
+    resumed = parts.fit(lambda history: seen.append(len(history)))
+    assert seen == [2, 3, 4]
     for a, b in zip(whole.encoder.state_dict().values(), parts.encoder.state_dict().values()):
         assert torch.equal(a, b)
     assert torch.equal(whole.centres, parts.centres)
