@@ -119,7 +119,7 @@ def fingerprint_maps(fingerprints, titles):
         similarity = np.sum(fingerprints[0] * array, axis=1)
         axes[-1].plot(np.arange(len(similarity)) / 2 + 0.25, similarity, ".-", color=colour)
     axes[-1].set(title="inner product with the original, frame by frame", ylim=(-0.1, 1.05),
-                 xlabel="start of the frame (s)", ylabel="inner product")
+                 xlabel="time (s)", ylabel="inner product")
     plt.close(figure)
     return figure
 

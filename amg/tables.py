@@ -67,7 +67,7 @@ def costs(cost):
 
 
 def headline(tables, query_s=10.0):
-    """Sentences that state the result, from `retrieval` and `cost`; [] without them."""
+    """Sentences that state the result: retrieval, cost, ablations; [] without the first two."""
     if "retrieval" not in tables or "cost" not in tables:
         return []
     retrieval, cost = tables["retrieval"], tables["cost"]
@@ -81,9 +81,18 @@ def headline(tables, query_s=10.0):
     saved = [f"{row.duration_max:.0f} s: {100 * row.index_bytes / cost.index_bytes[0]:.1f} % of the "
              f"base system's index bytes, {100 * row.search_ms / cost.search_ms[0]:.1f} % of its "
              "search time" for row in single.itertuples()]
-    return [f"Queries of {query_s:g} s, {base.n_queries.iloc[0]} trials, exact-frame Top-1 with "
-            f"95 % intervals. " + "; ".join(found) + ".",
-            "Cost of the single stage by duration_max. " + "; ".join(saved) + "."]
+    sentences = [f"Queries of {query_s:g} s, {base.n_queries.iloc[0]} trials, exact-frame Top-1 "
+                 "with 95 % intervals. " + "; ".join(found) + ".",
+                 "Cost of the single stage by duration_max. " + "; ".join(saved) + "."]
+    if "ablations" in tables:
+        rates = tables["ablations"]
+        rates = rates[(rates.query_s == query_s) & (rates.tolerance == "segment")]
+        shown = [f"{ablation_label(row)}: {row.top1:.1f} % [{row.top1_low:.1f}, {row.top1_high:.1f}]"
+                 for row in rates.itertuples()]
+        sentences.append("What training adds here, single-stage Top-1 at the same length, "
+                         f"duration_max {tables['ablations'].duration_max[0]:.0f} s. "
+                         + "; ".join(shown or ["not measured"]) + ".")
+    return sentences
 
 
 def size(tables):
