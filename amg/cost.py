@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from amg import crops, encoders, search
+
 COLUMNS = ["method", "duration_max", "n_vectors", "index_bytes", "refine_bytes", "embed_ms",
            "search_ms"]
 

@@ -16,6 +16,7 @@ from IPython.display import HTML, Image, display
 
 from amg import paths, tables
 from amg.audio import N_FFT, SAMPLE_RATE
+from amg.crops import MARGIN_MAX, MARGIN_MIN
 
 COLOURS = ["#20639b", "#d1495b", "#2e933c", "#8f5db7", "#e09f3e", "#5c6b73"]
 STYLE = {
@@ -127,12 +128,12 @@ def fingerprint_maps(fingerprints, titles):
 def crop_map(duration_max, n_frames, starts, lengths, margins):
     """Training crops of one song as bars over its frames, coloured by their margin."""
     figure, axis = plt.subplots(figsize=(7.5, 3.4))
-    colours = plt.cm.viridis((margins - 0.2) / 0.2)
+    scale = plt.cm.ScalarMappable(plt.Normalize(MARGIN_MIN, MARGIN_MAX), "viridis")
+    colours = scale.to_rgba(margins)
     axis.barh(np.arange(len(starts)), lengths / 2, left=starts / 2, color=colours, height=0.8)
     axis.set(xlim=(0, n_frames / 2), xlabel="time in the clip (s)", ylabel="crop",
              yticks=range(0, len(starts), 5),
              title=f"The original's centre (crop 0) and random crops, duration_max {duration_max} s")
-    scale = plt.cm.ScalarMappable(plt.Normalize(0.2, 0.4), "viridis")
     figure.colorbar(scale, ax=axis, label="margin (rad)")
     plt.close(figure)
     return figure

@@ -87,8 +87,8 @@ def load_segments(root, database, duration_max, length):
     Raises InputError if the tree is not that of `database`, cut at `length` frames.
     """
     segments = search.Segments.of(database.sequences, length)
-    names = [f"{database.names[song]}_{i}" for song in range(len(database.names))
-             for i in range(int((segments.song == song).sum()))]
+    per_song = np.bincount(segments.song, minlength=len(database.names))
+    names = [f"{name}_{i}" for name, count in zip(database.names, per_song) for i in range(count)]
     arrays = []
     for whole in (DUMMY, TEST):
         folder = split_folder(root / whole, duration_max)

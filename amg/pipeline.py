@@ -73,7 +73,7 @@ class Step:
     """One run of one notebook."""
 
     def __init__(self, notebook, parameters, label, report):
-        self.notebook, self.parameters, self.label, self.report = notebook, parameters, label, report
+        self.notebook, self.parameters, self.label = notebook, parameters, label
         self.source = paths.checkout() / "notebooks" / f"{notebook}.ipynb"
         base = paths.resolve(f"reports/{report}")
         self.executed = base / "executed" / f"{label}.ipynb"

@@ -76,12 +76,18 @@ def test_cut_out_blanks_one_rectangle():
         assert picture.sum() == rows * columns and rows <= 33 and columns <= 17
 
 
-def test_training_learns_and_resumes_exactly(tmp_path):
-    """Stopped after step 2 of 4 and started again: the same weights as undisturbed."""
+@pytest.fixture
+def noise():
+    """Four clips of noise and a pool that only adds more of it: (clips, pool)."""
     rng = np.random.default_rng(0)
     clips = [(rng.standard_normal(24000) * 3000).astype(np.int16) for _ in range(4)]
     ones = [np.ones(1, np.float32)]
-    pool = degrade.Pool(rng.standard_normal((2, 24000)).astype(np.float32), ones, ones)
+    return clips, degrade.Pool(rng.standard_normal((2, 24000)).astype(np.float32), ones, ones)
+
+
+def test_training_resumes_exactly(noise, tmp_path):
+    """Stopped after step 2 of 4 and started again: the same weights as undisturbed."""
+    clips, pool = noise
     config = nafp_train.Config(steps=4, pairs=4)
 
     class Stop(Exception):
@@ -105,11 +111,8 @@ def test_training_learns_and_resumes_exactly(tmp_path):
     assert [row["step"] for row in history] == [2, 4]
 
 
-def test_another_run_is_put_aside(tmp_path):
-    rng = np.random.default_rng(0)
-    clips = [(rng.standard_normal(24000) * 3000).astype(np.int16) for _ in range(3)]
-    ones = [np.ones(1, np.float32)]
-    pool = degrade.Pool(rng.standard_normal((2, 24000)).astype(np.float32), ones, ones)
+def test_another_run_is_put_aside(noise, tmp_path):
+    clips, pool = noise
     config = nafp_train.Config(steps=1, pairs=2)
     path = tmp_path / "a.safetensors"
     nafp_train.fit(config, clips, pool, path, lambda _: {})
