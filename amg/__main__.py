@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from pathlib import Path
 
-from amg import pages, pipeline
+from amg import nafp, pages, pipeline, prepare
 from amg.check import InputError
 
 
@@ -15,16 +16,28 @@ def main():
     for command in (reproduce, results):
         command.add_argument("--profile", default="demo",
                              help=f"one of: {', '.join(pipeline.profiles())} (default: demo)")
+    extract = commands.add_parser("extract", help="fingerprint every audio file below a folder")
+    extract.add_argument("audio", type=_path, help="folder of audio files")
+    extract.add_argument("target", type=_path, help="folder for their .npy files")
+    extract.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     arguments = parser.parse_args()
     try:
         if arguments.command == "reproduce":
             pipeline.reproduce(arguments.profile)
-        else:
+        elif arguments.command == "results":
             print(pages.results(arguments.profile))
+        else:
+            written, refused = prepare.folder(arguments.audio, arguments.target, nafp.shipped(),
+                                              arguments.workers)
+            print(*refused, f"{written} files fingerprinted, {len(refused)} left out", sep="\n")
     except InputError as error:
         sys.exit(f"amg: {error}")
     except KeyboardInterrupt:
         sys.exit("amg: interrupted; the same command continues where it stopped.")
+
+
+def _path(text):
+    return Path(text).expanduser().resolve()
 
 
 if __name__ == "__main__":

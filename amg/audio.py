@@ -16,25 +16,37 @@ WINDOW = 8000  # samples in a frame: 1 s
 HOP = 4000  # samples between frames: 0.5 s
 N_FFT, STFT_HOP, N_COLUMNS = 1024, 256, 32
 F_MIN, F_MAX = 300.0, 4000.0  # Hz
-DYNAMIC_RANGE_DB = 80.0
 
 
-def load(path):
-    """Decode a file of any format libsndfile reads to 8 kHz mono.
+def blocks(path, block_s=30):
+    """Decode a file of any format libsndfile reads, piece by piece.
 
-    Returns float32 (n_samples,). Raises InputError if the file cannot be decoded or is
-    shorter than one 1 s window.
+    Yields 8 kHz mono float32 arrays of about `block_s` seconds, whose concatenation is the whole
+    recording; memory does not grow with its length. Raises InputError if it cannot be decoded.
     """
     try:
-        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, "float32")
+            for block in file.blocks(block_s * file.samplerate, dtype="float32", always_2d=True):
+                if not np.isfinite(block).all():
+                    raise InputError(f"{path} holds samples that are no numbers; export it again.")
+                yield resampler.resample_chunk(block.mean(axis=1))
+            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(f"{path} cannot be decoded ({error}); "
                          "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3).") from None
-    audio = soxr.resample(audio.mean(axis=1), rate, SAMPLE_RATE)
-    if len(audio) < WINDOW:
-        raise InputError(f"{path} lasts {len(audio) / SAMPLE_RATE:.2f} s, but a fingerprint "
+
+
+def load(path):
+    """Decode a file to 8 kHz mono float32 (n_samples,).
+
+    Raises InputError if the file cannot be decoded or is shorter than one 1 s window.
+    """
+    samples = np.concatenate(list(blocks(path)))
+    if len(samples) < WINDOW:
+        raise InputError(f"{path} lasts {len(samples) / SAMPLE_RATE:.2f} s, but a fingerprint "
                          "needs at least 1 s of sound.")
-    return audio.astype(np.float32, copy=False)
+    return samples
 
 
 def n_frames(seconds):
@@ -56,6 +68,24 @@ def frame(audio):
         raise InputError(f"audio has shape {audio.shape}, but must be (n_samples,) "
                          f"with at least {WINDOW} samples (1 s).")
     return np.lib.stride_tricks.sliding_window_view(audio, WINDOW)[::HOP]
+
+
+def frames(blocks):
+    """Windows of a recording that comes in consecutive blocks of samples.
+
+    Yields arrays (t, 8000), whose concatenation is `frame` of the whole recording. Raises
+    InputError for one shorter than 1 s.
+    """
+    rest, n_frames = np.zeros(0, np.float32), 0
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        if len(rest) >= WINDOW:
+            windows = frame(rest)
+            yield windows
+            n_frames += len(windows)
+            rest = rest[len(windows) * HOP :]
+    if not n_frames:
+        frame(rest)
 
 
 def _hz_to_mel(hz):
@@ -86,12 +116,13 @@ def mel_filters(n_mels):
 class LogMel(torch.nn.Module):
     """1 s windows (B, 8000) -> log-mel spectrograms (B, 1, n_mels, 32) in [-1, 1].
 
-    Power in dB below the window's own maximum, cut at -80 dB: 1 is the maximum, -1 is
-    80 dB or more below it. A silent window is 1 everywhere.
+    Power in dB below the window's own maximum, cut at `range_db` below it: 1 is the maximum,
+    -1 is `range_db` or more below it. A silent window is 1 everywhere.
     """
 
-    def __init__(self, n_mels):
+    def __init__(self, n_mels, range_db=80.0):
         super().__init__()
+        self.range_db = range_db
         self.register_buffer("filters", torch.from_numpy(mel_filters(n_mels)), persistent=False)
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
 
@@ -101,4 +132,4 @@ class LogMel(torch.nn.Module):
         power = spectrum.real.square() + spectrum.imag.square()
         decibel = 10 * torch.log10((self.filters @ power).clamp_min(1e-10))
         below_peak = decibel - decibel.amax(dim=(1, 2), keepdim=True)
-        return (1 + below_peak.clamp_min(-DYNAMIC_RANGE_DB) / (DYNAMIC_RANGE_DB / 2)).unsqueeze(1)
+        return (1 + below_peak.clamp_min(-self.range_db) / (self.range_db / 2)).unsqueeze(1)

@@ -1,213 +1,152 @@
-"""Where sound comes from. `scores`: real compositions, rendered with a sound font.
+"""Where sound comes from, and which part of it plays which role.
 
-music21's corpus supplies the notes (chorales, masses, madrigals, quartets, fiddle tunes),
-pretty_midi's TimGM6mb the instruments, symusic the synthesis. Each piece gets a seeded
-arrangement: instruments, tempo, transposition, dynamics, level. Everything follows from the
-piece's name and one seed.
+    scores       real compositions played by a sound font (`scores.py`); needs nothing but pip
+    open_music   recordings from Debian's free games (`open_music.py`); needs apt
+    folder       any directory of audio files (`recordings.py`)
 
-A piece belongs to one *role* for ever, by a hash of its name alone, so that no seed can move
-a piece that the shipped fingerprinter was trained on into the test set.
+A *clip* is a manifest row with at least `piece` (its name), `file`, `start_s` and `seconds`.
+Roles share no piece, whatever the seed: train, valid, test, dummy (distractors), and the
+reserved music and sounds that degradations use as noise.
 """
 
-import csv
-import itertools
-import zlib
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
-
-import joblib
 import numpy as np
+import pandas as pd
 import soundfile
-import soxr
 
-from amg import paths, progress
+from amg import open_music, paths, recordings, scores
 from amg.audio import SAMPLE_RATE
-from amg.check import InputError
+from amg.check import InputError, one_of
 
-CLIP_S = 30
-RENDER_RATE = 44100  # the rate of the font's own samples; high partials alias at 8 kHz
-MAX_SILENCE_S = 2.0
-COLLECTIONS = ("palestrina", "ryansMammoth", "bach", "monteverdi", "trecento", "beethoven",
-               "mozart", "haydn", "corelli", "handel", "joplin", "schumann_clara",
-               "schumann_robert", "chopin", "schubert")
-SUFFIXES = (".krn", ".abc", ".mxl", ".xml", ".musicxml")
-# share of the pieces, in %, that each role owns
-ROLES = {"train": 55, "test": 8, "dummy": 30, "noise_train": 4, "noise_test": 3}
-# General MIDI programs that hold or repeat a note well: keyboards, mallets, organs,
-# guitars, bowed strings, voices, brass, reeds, pipes, synthetic leads
-PROGRAMS = (0, 4, 6, 11, 12, 16, 19, 21, 22, 24, 25, 26, 29, 40, 41, 42, 45, 46, 48, 52, 56,
-            57, 58, 60, 61, 64, 65, 66, 68, 70, 71, 73, 74, 75, 79, 80, 81, 104, 105, 107)
+NAMES = ("scores", "open_music", "folder")
+CLIP_S = scores.CLIP_S
+PER_TRACK = 10  # clips of one recording at most
+N_NOISE = 16  # clips reserved as background music, if so many are to be had
 
 
-class Unusable(Exception):
-    """This piece cannot give a clip; the message says why."""
+def check_source(corpus, folder=""):
+    """InputError unless `corpus` is one of NAMES, and `folder` has audio if it is asked for."""
+    one_of("corpus", corpus, NAMES)
+    if corpus == "folder":
+        recordings.root(folder)
 
 
-@dataclass(frozen=True)
-class Arrangement:
-    """How one piece is played; every field follows from (piece, seed)."""
+def manifest(corpus, workers=2, folder="", roles=tuple(open_music.PACKAGES)):
+    """Every recording of a corpus, the refused ones with their reason; a DataFrame.
 
-    programs: tuple  # General MIDI program of each part
-    bpm: float  # quarter notes per minute
-    transpose: int  # semitones
-    level_db: float  # RMS of the clip, dBFS
-
-
-def pieces(role, seed):
-    """Names of the works of one role, in the seed's order; `role` is a key of ROLES."""
-    from music21 import corpus  # only rendering needs it
-
-    works = {}  # a work that comes in several formats is one piece
-    for name in sorted(_name(path) for path in corpus.getCorePaths()):
-        if Path(name).suffix in SUFFIXES and name.split("/")[0] in COLLECTIONS:
-            works.setdefault(_slug(name), name)
-    bounds = dict(zip(ROLES, itertools.pairwise([0, *itertools.accumulate(ROLES.values())])))
-    low, high = bounds[role]
-    names = [works[slug] for slug in works if low <= zlib.crc32(slug.encode()) % 100 < high]
-    return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
-
-
-def _slug(name):
-    """File name of a piece's clip: `palestrina-Agnus_0` for `palestrina/Agnus_0.krn`."""
-    return name.rsplit(".", 1)[0].replace("/", "-")
-
-
-def _name(path):
-    """`palestrina/Agnus_0.krn` from the path of a file in music21's corpus."""
-    return "/".join(Path(path).parts[Path(path).parts.index("corpus") + 1 :])
-
-
-def render(piece, seed):
-    """Play one piece: returns (float32 (240000,), Arrangement), 30 s at 8 kHz.
-
-    Raises Unusable if the piece is too short at the slowest tempo or falls silent.
+    Of open_music, packages of other `roles` are not fetched.
+    Columns: role, those of `recordings.COLUMNS`, and for open_music package, version, licence.
+    Sounds of open_music that are too short for music are left to `noises`. The corpus `scores`
+    has none: its pieces are rendered when they are asked for.
     """
-    rng = np.random.default_rng([seed, zlib.crc32(piece.encode())])
-    parts, length_beats = _notes(piece)
-    if len(parts) == 1:  # two instruments play a lone tune, an octave apart
-        parts.append(parts[0] + [0, 0, rng.choice([-12, 12])])
-    bpm = float(rng.uniform(66, 132))
-    bpm = min(bpm, length_beats * 60 / (CLIP_S + 2))
-    if bpm < 50:
-        raise Unusable(f"lasts {length_beats:g} beats, too few for {CLIP_S} s")
-    arrangement = Arrangement(
-        programs=tuple(int(p) for p in rng.choice(PROGRAMS, len(parts), replace=False)),
-        bpm=bpm, transpose=int(rng.integers(-5, 7)), level_db=float(rng.uniform(-26, -16)))
-    first_beat = float(rng.uniform(0, length_beats - (CLIP_S + 1) * bpm / 60))
-    audio = _play(parts, arrangement, first_beat, rng)
-    if longest_silence(audio) > MAX_SILENCE_S:
-        raise Unusable("is silent for more than 2 s")
-    audio *= 10 ** (arrangement.level_db / 20) / np.sqrt(np.mean(audio**2))
-    audio *= min(1.0, 0.98 / np.abs(audio).max())
-    return audio.astype(np.float32), arrangement
+    if corpus == "scores":
+        return pd.DataFrame(columns=["role", *recordings.COLUMNS])
+    if corpus == "open_music":
+        role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}
+        table = open_music.fetch(role_of, workers)
+        table.insert(0, "role", table.package.map(role_of))
+        return table[(table.seconds >= CLIP_S) | (table.seconds == 0)].reset_index(drop=True)
+    table = recordings.decode_folder(folder, CLIP_S, workers)
+    roles = [scores.role_of(track) for track in table.track]  # a folder reserves nothing for noise
+    table.insert(0, "role", ["train" if role.startswith("noise") else role for role in roles])
+    return table
 
 
-def longest_silence(audio):
-    """Longest stretch, in seconds, whose level stays 40 dB below the clip's RMS."""
-    blocks = audio[: len(audio) // 400 * 400].reshape(-1, 400)  # 50 ms each
-    loud = np.sqrt(np.mean(blocks**2, axis=1)) > 0.01 * np.sqrt(np.mean(audio**2)) + 1e-6
-    edges = np.flatnonzero(np.concatenate([[True], loud, [True]]))
-    return float((np.diff(edges).max() - 1) * 400 / SAMPLE_RATE)
+def clips_of(tracks, role, whole=False):
+    """All clips of the recordings of a role, in the order of `tracks`; a list.
 
-
-def _notes(piece):
-    """Parse a work: one array of rows (onset in beats, duration, MIDI pitch) per part."""
-    from music21 import corpus
-
-    try:
-        score = corpus.parse(piece)
-    except Exception as error:  # music21 raises its own errors of many kinds
-        raise Unusable(f"is not readable: {type(error).__name__}") from None
-    parts = []
-    for part in list(getattr(score, "parts", ()))[:8]:
-        rows = [(float(note.offset), float(note.quarterLength), pitch.midi)
-                for note in part.flatten().notes for pitch in note.pitches]
-        if rows:
-            parts.append(np.array(rows))
-    if not parts:
-        raise Unusable("has no notes")
-    return parts, max(float((p[:, 0] + p[:, 1]).max()) for p in parts)
-
-
-def _play(parts, arrangement, first_beat, rng):
-    """Synthesise CLIP_S seconds from `first_beat` on, with human timing and dynamics."""
-    from symusic import Note, Score, Synthesizer, Tempo, Track
-
-    ticks = 960
-    score = Score(ticks)
-    score.tempos.append(Tempo(0, qpm=arrangement.bpm))
-    n_beats = (CLIP_S + 1) * arrangement.bpm / 60
-    for program, rows in zip(arrangement.programs, parts):
-        track = Track(program=program)
-        loudness = rng.uniform(70, 105)
-        inside = rows[(rows[:, 0] >= first_beat - 4) & (rows[:, 0] < first_beat + n_beats)]
-        for onset, length, pitch in inside:
-            start = max(onset - first_beat + rng.normal(0, 0.015), 0)
-            length -= max(first_beat - onset, 0)  # a note that began before the clip
-            swing = 12 * np.sin(onset / 5 + program)  # phrases swell and fade
-            velocity = int(np.clip(loudness + swing + rng.normal(0, 6), 30, 127))
-            if length > 0:
-                track.notes.append(Note(int(start * ticks), max(int(length * ticks), 60),
-                                        int(np.clip(pitch + arrangement.transpose, 28, 96)),
-                                        velocity))
-        score.tracks.append(track)
-    font = Path(find_spec("pretty_midi").origin).parent / "TimGM6mb.sf2"
-    sound = Synthesizer(sf_path=str(font), sample_rate=RENDER_RATE, quality=0).render(
-        score, stereo=False)[0]
-    sound = soxr.resample(np.asarray(sound, dtype=np.float32), RENDER_RATE, SAMPLE_RATE)
-    n_samples = CLIP_S * SAMPLE_RATE
-    return np.pad(sound, (0, max(0, n_samples - len(sound))))[:n_samples]
-
-
-def build(role, n_clips, seed, workers=2, spare=0):
-    """Render the first `n_clips` usable pieces of a role to FLAC; return their manifest.
-
-    Up to `spare` further clips are added while the role has pieces. Files lie in
-    `data/audio/scores/<seed>-<code>/<role>/`; those already there are kept, so an interrupted
-    call continues. The manifest is a list of dicts: file, piece, programs, bpm, transpose,
-    level_db, peak, silence_s. Raises InputError if the role has too few pieces.
+    tracks: as from `manifest`. Recordings become clips of 30 s, at most PER_TRACK each, evenly
+    spread, unless they are to stay `whole`. A clip that is silent for more than 2 s has the reason
+    in `refused`: nothing can be recognised there.
     """
-    folder = paths.resolve(f"data/audio/scores/{seed}-{paths.code('corpora')}/{role}")
-    candidates, rows = iter(pieces(role, seed)), []
-    wanted = n_clips + spare
-    with progress.bar(total=wanted, desc=f"rendering {role}", unit="clip") as bar:
-        # a round asks for as many pieces as are missing, until none refuses or none is left
-        while jobs := [joblib.delayed(_build_one)(piece, seed, folder)
-                       for piece in itertools.islice(candidates, wanted - len(rows))]:
-            for row in joblib.Parallel(workers, return_as="generator")(jobs):
-                if "refused" not in row:
-                    rows.append(row)
-                    bar.update()
-    if len(rows) < n_clips:
-        raise InputError(f"{n_clips} clips are asked for the role {role}, but the scores corpus "
-                         f"has only {len(rows)} usable pieces for it; ask for fewer.")
-    return rows
+    usable = tracks[(tracks.role == role) & (tracks.refused == "")]
+    return [clip for track in usable.to_dict("records") for clip in _cut(track, whole)]
 
 
-def _build_one(piece, seed, folder):
-    """Render one piece unless its file is there; returns its manifest row."""
-    file = folder / f"{_slug(piece)}.flac"
-    note = file.with_suffix(".csv")
-    if note.exists():
-        row = next(csv.DictReader(note.open(newline="")))
-        if "refused" in row or file.exists():
-            return row
-    try:
-        audio, arrangement = render(piece, seed)
-    except Unusable as reason:
-        row = {"piece": piece, "refused": str(reason)}
-    else:
-        with paths.atomic(file) as temporary:
-            soundfile.write(temporary, audio, SAMPLE_RATE, subtype="PCM_16")
-        row = {"file": str(paths.relative(file)), "piece": piece,
-               "programs": " ".join(map(str, arrangement.programs)),
-               "bpm": round(arrangement.bpm, 1), "transpose": arrangement.transpose,
-               "level_db": round(20 * float(np.log10(np.sqrt(np.mean(audio**2)))), 1),
-               "peak": round(float(np.abs(audio).max()), 3),
-               "silence_s": longest_silence(audio)}
-    with paths.atomic(note) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, row)
-        writer.writeheader()
-        writer.writerow(row)
-    return row
+def build(corpus, role, n_clips, seed, workers=2, spare=0, whole=False, tracks=None):
+    """The first `n_clips` clips of a role in the seed's order, and up to `spare` more; a list.
+
+    tracks: the corpus's `manifest`, not needed for `scores`; whole: as in `clips_of`; `n_clips`
+    None takes them all. Raises InputError if there are too few.
+    """
+    if n_clips == 0:
+        return []
+    if corpus == "scores":
+        return [{**row, "start_s": 0.0, "seconds": float(CLIP_S)}
+                for row in scores.build(role, n_clips, seed, workers, spare)]
+    clips = [clip for clip in clips_of(tracks, role, whole) if not clip["refused"]]
+    n_clips = max(1, len(clips)) if n_clips is None else n_clips
+    if len(clips) < n_clips:
+        raise InputError(f"{n_clips} clips are asked for the role {role}, but corpus {corpus!r} "
+                         f"has only {len(clips)} for it; ask for fewer, or add music.")
+    order = np.random.default_rng(seed).permutation(len(clips))[: n_clips + spare]
+    return [clips[i] for i in order]
+
+
+def noises(corpus, side, seed, workers=2):
+    """Sounds for the noise of one side (train, valid or test): name -> list of float32 clips.
+
+    Those of open_music come from its packages; other corpora borrow music from the scores.
+    """
+    if corpus == "open_music":
+        return open_music.noises(side, workers)
+    rows = build("scores", f"noise_{side}", N_NOISE // 2, seed, workers, spare=N_NOISE // 2)
+    return {"music": [read(row) for row in rows]}
+
+
+def origin(clip):
+    """The package of a clip, or the first folder of its piece ("." if it lies in none)."""
+    return clip["package"] if "package" in clip else (
+        clip["piece"].rpartition("/")[0].split("/")[0] or ".")
+
+
+def noise_sources(corpus, side):
+    """What `noises` are made of: kind -> list of "package version"."""
+    return open_music.versions(side) if corpus == "open_music" else {"music": ["scores"]}
+
+
+def sources(clips):
+    """What clips are made of: "package version" (or scores, or other) -> hours, a dict."""
+    hours = {}
+    for clip in clips:
+        name = f"{clip['package']} {clip['version']}" if "package" in clip else "other"
+        name = "scores" if "programs" in clip else name
+        hours[name] = hours.get(name, 0) + clip["seconds"] / 3600
+    return {name: round(hours[name], 2) for name in sorted(hours)}
+
+
+def read(clip):
+    """Samples of a clip: float32 (8000 * seconds,)."""
+    return np.concatenate(list(blocks(clip)))
+
+
+def blocks(clip, block_s=30):
+    """The same in consecutive pieces of `block_s` seconds."""
+    with soundfile.SoundFile(paths.resolve(clip["file"])) as file:
+        file.seek(round(clip["start_s"] * SAMPLE_RATE))
+        yield from file.blocks(block_s * SAMPLE_RATE, dtype="float32",
+                               frames=round(clip["seconds"] * SAMPLE_RATE))
+
+
+def _cut(track, whole):
+    """Clips of a recording: itself, or up to PER_TRACK of 30 s."""
+    keys = ("package", "version", "licence", "file", "level_db", "peak", "sha256", "refused")
+    common = {key: track[key] for key in keys if key in track}
+    name = f"{track['package']}/{track['track']}" if "package" in track else track["track"]
+    if whole:
+        return [{"piece": name, **common, "start_s": 0.0, "seconds": float(track["seconds"])}]
+    n_clips = min(PER_TRACK, int(track["seconds"] // CLIP_S))
+    last = track["seconds"] - CLIP_S
+    starts = np.floor(10 * np.linspace(0, last, n_clips)) / 10 if n_clips > 1 else [0.0]
+    return [_measured({"piece": f"{name}@{start:.1f}", **common, "start_s": float(start),
+                       "seconds": float(CLIP_S)}) for start in starts]
+
+
+def _measured(clip):
+    """A clip with a level, peak and verdict of its own, not its recording's."""
+    sound = read(clip)
+    silence_s = scores.longest_silence(sound)
+    level_db = 10 * np.log10(np.mean(np.square(sound)) + 1e-12)
+    refused = ("silent" if level_db < recordings.SILENT_DB else
+               f"is silent for {silence_s:.1f} s" if silence_s > scores.MAX_SILENCE_S else "")
+    return clip | {"level_db": round(float(level_db), 1), "peak": round(float(np.abs(sound).max()), 3),
+                   "refused": refused}

@@ -1,147 +1,140 @@
-"""Degradations: what a room, a crowd and a telephone do to music.
+"""Degradations: what loudspeakers, rooms, crowds and telephones do to music.
 
 Each version of a clip is made in two steps: `draw` picks the settings from a random
 generator, `apply` is a pure function of (audio, settings, pool). A version is therefore
 reproduced from its seed alone. Training and test draw from pools that share no recording,
-no room and no microphone.
+no room, no loudspeaker and no microphone.
+
+The order is that of the world: music, loudspeaker, room, plus noise, microphone, overload,
+codec, and a recording that starts a little early or late.
 """
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.signal
+import soundfile
 
 from amg.audio import SAMPLE_RATE
 
+KINDS = ("noise", "room", "microphone", "speaker", "clipping", "codec", "offset")
+FIELD = ("noise", "room", "microphone")  # what a query goes through unless said otherwise
 SNR_DB = (0.0, 10.0)
 GAIN_DB = (-12.0, 0.0)
-T60_S = (0.1, 0.6)
-N_ROOMS, N_MICROPHONES, N_COLOURED = 48, 32, 24
-
-
-@dataclass(frozen=True)
-class Pool:
-    """What one side (training or test) draws its degradations from."""
-
-    noises: np.ndarray  # float32 (n_noises, n_samples), unit RMS
-    rooms: list  # float32 (n_taps,), direct sound at sample 0
-    microphones: list  # float32 (n_taps,), linear phase
+OVERLOAD_DB = (3.0, 12.0)  # how far the peak exceeds full scale
+CODECS = ("gsm", "opus")  # 13 kbit/s telephone, about 6 kbit/s streaming
+MAX_OFFSET_S = 0.25  # half a hop: the nearest frame stays the same
+KEPT = 0.9  # share of training replicas that go through each of FIELD
+ADDED = {"speaker": 0.4, "clipping": 0.1, "codec": 0.03}  # ... and through each of these
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """Settings of one degraded version."""
+    """Settings of one degraded version; None leaves that step out."""
 
-    noise: int  # which recording of the pool
+    noise: int | None  # row of `pool.noises`
     noise_offset: float  # where it starts, as a share of its length
     snr_db: float
-    room: int
-    microphone: int
+    room: int | None
+    microphone: int | None
+    speaker: int | None
+    overload_db: float | None
+    codec: str | None
+    offset_s: float | None  # > 0: the recording starts late
     gain_db: float
 
 
-def draw(rng, pool):
-    """Draw the settings of one version from a `numpy.random.Generator`."""
-    return Degradation(
-        noise=int(rng.integers(len(pool.noises))),
-        noise_offset=float(rng.random()),
-        snr_db=float(rng.uniform(*SNR_DB)),
-        room=int(rng.integers(len(pool.rooms))),
-        microphone=int(rng.integers(len(pool.microphones))),
-        gain_db=float(rng.uniform(*GAIN_DB)),
-    )
+def draw(rng, pool, kinds=FIELD):
+    """Draw the settings of one version from a `numpy.random.Generator`.
+
+    kinds: those of KINDS to go through. The others are drawn all the same and then dropped, so
+    that versions of equal seed and different kinds share what they have in common.
+    """
+    of_kind = np.flatnonzero(pool.kinds == rng.choice(np.unique(pool.kinds)))
+    settings = {
+        "noise": int(rng.choice(of_kind)),
+        "noise_offset": float(rng.random()),
+        "snr_db": float(rng.uniform(*SNR_DB)),
+        "room": int(rng.integers(len(pool.rooms))),
+        "microphone": int(rng.integers(len(pool.microphones))),
+        "speaker": int(rng.integers(len(pool.speakers))),
+        "overload_db": float(rng.uniform(*OVERLOAD_DB)),
+        "codec": str(rng.choice(CODECS)),
+        "offset_s": float(rng.uniform(-MAX_OFFSET_S, MAX_OFFSET_S)),
+        "gain_db": float(rng.uniform(*GAIN_DB)),
+    }
+    fields = dict(zip(KINDS, ("noise", "room", "microphone", "speaker", "overload_db", "codec",
+                              "offset_s")))
+    dropped = {field: None for kind, field in fields.items() if kind not in kinds}
+    return Degradation(**settings | dropped)
+
+
+def training_kinds(rng):
+    """Kinds of one training replica: nearly always those of FIELD, now and then more."""
+    chances = dict.fromkeys(FIELD, KEPT) | ADDED
+    return tuple(kind for kind, chance in chances.items() if rng.random() < chance)
 
 
 def apply(audio, settings, pool):
-    """Music in a room, plus noise, through a microphone, at a level.
+    """One degraded version: float32 (n_samples,) -> float32 of the same length, peak at most 1.
 
-    `audio` float32 (n_samples,) -> float32 of the same length, aligned in time with the
-    input, peak at most 1. The SNR is that of room sound over noise, both over the whole clip.
+    Aligned in time with the input but for `offset_s`. The SNR is that of room sound over noise,
+    both over the whole clip.
     """
-    music = _convolve(audio, pool.rooms[settings.room])
-    noise = _excerpt(pool.noises[settings.noise], settings.noise_offset, len(audio))
-    music_rms = np.sqrt(np.mean(np.square(music))) + 1e-9
-    noise_rms = np.sqrt(np.mean(np.square(noise))) + 1e-9
-    noisy = music + noise * (music_rms / noise_rms * 10 ** (-settings.snr_db / 20))
-    taps = pool.microphones[settings.microphone]
-    recorded = _convolve(noisy, taps, delay=len(taps) // 2)
-    recorded *= 10 ** (settings.gain_db / 20) / max(1.0, np.abs(recorded).max())
-    return recorded.astype(np.float32)
+    sound = audio
+    if settings.speaker is not None:
+        taps = pool.speakers[settings.speaker]
+        sound = _convolve(sound, taps, delay=len(taps) // 2)
+    if settings.room is not None:
+        sound = _convolve(sound, np.trim_zeros(pool.rooms[settings.room], "b"))
+    if settings.noise is not None:
+        noise = _excerpt(pool.noises[settings.noise], settings.noise_offset, len(audio))
+        sound = sound + noise * (_rms(sound) / _rms(noise) * 10 ** (-settings.snr_db / 20))
+    if settings.microphone is not None:
+        taps = pool.microphones[settings.microphone]
+        sound = _convolve(sound, taps, delay=len(taps) // 2)
+    if settings.overload_db is not None:
+        sound = np.clip(sound * (10 ** (settings.overload_db / 20) / _peak(sound)), -1, 1)
+    sound = sound * (10 ** (settings.gain_db / 20) / max(1.0, _peak(sound)))
+    if settings.codec is not None:
+        sound = _through_codec(sound, settings.codec)
+    if settings.offset_s is not None:
+        sound = _shift(sound, round(settings.offset_s * SAMPLE_RATE))
+    return sound.astype(np.float32)
 
 
-def degrade(audio, seed, pool):
-    """One degraded version of `audio`; `seed` is anything `numpy.random.default_rng` takes."""
-    return apply(audio, draw(np.random.default_rng(seed), pool), pool)
+def degrade(audio, seed, pool, kinds=FIELD, **fixed):
+    """One degraded version of `audio`; `seed` is anything `numpy.random.default_rng` takes.
 
-
-def make_pool(rng, music):
-    """Build a pool: coloured noise and music babble, shoebox rooms, microphone responses.
-
-    `music` is a list of float32 clips reserved for this pool; each babble mixes four of them, cut
-    to the shortest.
+    fixed: settings that are given, not drawn, as snr_db=5.0.
     """
-    n_samples = min(map(len, music))
-    noises = [coloured_noise(rng, n_samples) for _ in range(N_COLOURED)]
-    noises += [_babble(rng, [clip[:n_samples] for clip in music]) for _ in music]
-    return Pool(np.stack(noises),
-                [room_response(rng) for _ in range(N_ROOMS)],
-                [microphone_response(rng) for _ in range(N_MICROPHONES)])
+    return apply(audio, replace(draw(np.random.default_rng(seed), pool, kinds), **fixed), pool)
 
 
-def coloured_noise(rng, n_samples):
-    """Noise of a random spectral slope (0 to -6 dB/octave) whose level wanders by a few dB."""
-    spectrum = np.fft.rfft(rng.standard_normal(n_samples))
-    frequency = np.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE)
-    spectrum *= np.maximum(frequency, 50.0) ** -rng.uniform(0, 1)
-    steps = np.cumsum(rng.normal(0, 1.5, n_samples // SAMPLE_RATE + 2))
-    level_db = np.interp(np.arange(n_samples) / SAMPLE_RATE, np.arange(len(steps)), steps)
-    return _unit_rms(np.fft.irfft(spectrum, n_samples) * 10 ** (np.clip(level_db, -8, 8) / 20))
+def _through_codec(audio, codec):
+    """Encode at a low bit rate and decode again."""
+    buffer = io.BytesIO()
+    if codec == "gsm":
+        soundfile.write(buffer, audio, SAMPLE_RATE, format="WAV", subtype="GSM610")
+    else:
+        soundfile.write(buffer, audio, SAMPLE_RATE, format="OGG", subtype="OPUS",
+                        compression_level=1.0)
+    buffer.seek(0)
+    decoded = soundfile.read(buffer, dtype="float32")[0][: len(audio)]
+    return np.pad(decoded, (0, len(audio) - len(decoded)))
 
 
-def room_response(rng):
-    """Image-source response of a random shoebox room, T60 from 0.1 to 0.6 s."""
-    import pyroomacoustics as pra  # slow to import, and only pools need it
-
-    while True:
-        size = rng.uniform([3.0, 3.0, 2.3], [9.0, 7.0, 3.5])
-        t60_s = rng.uniform(*T60_S)
-        source, microphone = rng.uniform(0.1, 0.9, (2, 3)) * size
-        try:
-            absorption, order = pra.inverse_sabine(t60_s, size)
-        except ValueError:  # so large a room cannot be so dry: draw again
-            continue
-        room = pra.ShoeBox(size, fs=SAMPLE_RATE, materials=pra.Material(absorption),
-                           max_order=order)
-        room.add_source(source)
-        room.add_microphone(microphone)
-        room.compute_rir()
-        response = room.rir[0][0]
-        direct = int(np.abs(response).argmax())  # the delay of the direct sound is not wanted
-        return (response[direct:] / np.abs(response[direct])).astype(np.float32)
-
-
-def microphone_response(rng, n_taps=129):
-    """Band-pass with a few dB of ripple, as a telephone's microphone; unit gain on average."""
-    low, high = rng.uniform(80, 300), rng.uniform(2800, 3800)
-    points = np.geomspace(low, high, 6)
-    ripple_db = rng.uniform(-6, 6, 6)
-    frequency = np.concatenate([[0, low / 2], points, [SAMPLE_RATE / 2]])
-    gain = np.concatenate([[0, 0.1], 10 ** (ripple_db / 20), [0.05]])
-    taps = scipy.signal.firwin2(n_taps, frequency, gain, fs=SAMPLE_RATE)
-    return (taps / np.sqrt(np.sum(taps**2))).astype(np.float32)
-
-
-def _babble(rng, music):
-    """Four clips at once, each shifted at random."""
-    chosen = rng.choice(len(music), size=min(4, len(music)), replace=False)
-    mix = sum(np.roll(_unit_rms(music[i]), rng.integers(len(music[i]))) for i in chosen)
-    return _unit_rms(mix)
+def _shift(audio, n_samples):
+    """Drop `n_samples` at the beginning (< 0: insert silence), keeping the length."""
+    padded = np.pad(audio, (max(0, -n_samples), max(0, n_samples)))
+    return padded[max(0, n_samples) :][: len(audio)]
 
 
 def _excerpt(noise, offset, n_samples):
     """`n_samples` of `noise` from the share `offset` of its length on, going round its end."""
     start = int(offset * len(noise))
-    return np.take(noise, np.arange(start, start + n_samples), mode="wrap")
+    return np.take(noise, np.arange(start, start + n_samples), mode="wrap").astype(np.float32)
 
 
 def _convolve(audio, taps, delay=0):
@@ -149,5 +142,9 @@ def _convolve(audio, taps, delay=0):
     return scipy.signal.oaconvolve(audio, taps)[delay : delay + len(audio)]
 
 
-def _unit_rms(audio):
-    return (audio / (np.sqrt(np.mean(np.square(audio))) + 1e-9)).astype(np.float32)
+def _rms(audio):
+    return np.sqrt(np.mean(np.square(audio))) + 1e-9
+
+
+def _peak(audio):
+    return np.abs(audio).max() + 1e-9

@@ -23,18 +23,19 @@ RETRIEVAL_COLUMNS = ["method", "encoder", "loss", "duration_max", "stage", "prot
                      "top1_low", "top1_high"]
 
 
-def trial_starts(n_frames, query_frames, n_starts, segment_lengths=(1,)):
+def trial_starts(n_frames, query_frames, n_starts, segment_lengths=()):
     """Up to `n_starts` start frames, evenly spread over a song of `n_frames`.
 
     All lie inside a segment of every segmentation under test (`segment_lengths`, in frames),
-    so that every method gets the same trials. A song shorter than the query has none.
+    so that every method gets the same trials; without segmentations, anywhere. A song shorter than
+    the query has none.
     """
-    covered = min(n_frames // length * length for length in segment_lengths)
+    covered = min((n_frames // length * length for length in segment_lengths), default=n_frames)
     last = min(n_frames - query_frames, covered - 1)
     return np.unique(np.linspace(0, last, n_starts).astype(int)) if last >= 0 else np.array([], int)
 
 
-def trials(queries, lengths, n_starts, segment_lengths=(1,)):
+def trials(queries, lengths, n_starts, segment_lengths=()):
     """All trials as a DataFrame: song, start, query_frames (one row each).
 
     queries: list of float32 (T, 128), one per test song; lengths: query lengths in frames.
@@ -60,6 +61,11 @@ def base_system(trials, queries, sequences, first_song):
 
     Query song i is song `first_song + i` of `sequences`.
     """
+    return frame_hits(trials, base_guesses(trials, queries, sequences), sequences, first_song)
+
+
+def base_guesses(trials, queries, sequences):
+    """Where NAFP sequence search finds each trial: an array of positions, best first, each."""
     index = search.flat_index(sequences.frames)
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
     neighbours = [index.search(np.ascontiguousarray(query), k)[1] for query in queries]
@@ -68,7 +74,7 @@ def base_system(trials, queries, sequences, first_song):
         part = slice(trial.start, trial.start + trial.query_frames)
         guesses.append(search.sequence_search(
             queries[trial.song][part], neighbours[trial.song][part], sequences)[0])
-    return frame_hits(trials, guesses, sequences, first_song)
+    return guesses
 
 
 def embedding_search(trials, queries, encoder, vectors, segments, sequences, first_song):

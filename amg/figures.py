@@ -89,18 +89,40 @@ def learning_curves(history, x, curves):
 
 
 def spectrograms(clips, titles):
-    """Log-power spectrograms of clips (float32, 8 kHz) above each other, 0 to 4 kHz."""
+    """Spectrograms of clips (float32, 8 kHz) above each other, 0 to 4 kHz, in dB below the peak."""
     figure, axes = plt.subplots(len(clips), 1, figsize=(7.5, 2.3 * len(clips)), sharex=True,
                                 squeeze=False)
     for axis, clip, title in zip(axes[:, 0], clips, titles):
-        power, _, _, image = axis.specgram(clip + 1e-9, N_FFT, SAMPLE_RATE, noverlap=0,
-                                           cmap="magma", interpolation="nearest")
-        top = 10 * np.log10(power.max())
-        image.set_clim(top - 80, top)
+        figure.colorbar(_spectrogram(axis, clip, 0), ax=axis, label="dB below the peak")
         axis.set(title=title, ylabel="frequency (Hz)")
-        axis.grid(False)
-        figure.colorbar(image, ax=axis, label="power (dB)")
     axes[-1, 0].set_xlabel("time (s)")
+    plt.close(figure)
+    return figure
+
+
+def _spectrogram(axis, clip, overlap):
+    power, _, _, image = axis.specgram(clip + 1e-9, N_FFT, SAMPLE_RATE, noverlap=overlap,
+                                       cmap="magma", interpolation="nearest")
+    image.set_data(image.get_array() - 10 * np.log10(power.max()))
+    image.set_clim(-80, 0)
+    axis.grid(False)
+    return image
+
+
+def misses(examples):
+    """Missed queries, a row each: what was asked, what should have come back, what did.
+
+    examples: list of (title of the row, three clips (float32, 8 kHz), three titles).
+    """
+    figure, axes = plt.subplots(len(examples), 3, figsize=(11, 2.6 * len(examples)), sharex=True,
+                                sharey=True, squeeze=False)
+    for row, (reason, clips, titles) in zip(axes, examples):
+        for axis, clip, title in zip(row, clips, titles):
+            image = _spectrogram(axis, clip, N_FFT * 3 // 4)
+            axis.set_title(title, fontsize=8)
+        row[0].set_ylabel(f"{reason}\nfrequency (Hz)")
+        figure.colorbar(image, ax=row[2], label="dB below the peak")
+    figure.supxlabel("time (s)")
     plt.close(figure)
     return figure
 
@@ -145,9 +167,9 @@ def recall_vs_duration(retrieval):
     One panel per tolerance that any method reports, so that hits of different kinds never
     share an axis.
     """
-    titles = {"exact": "Two-stage search: the exact frame",
-              "near": "Two-stage search: within 1 frame (0.5 s)",
-              "segment": "Single-stage search: the segment, or the next"}
+    titles = {"exact": "The exact frame",
+              "near": "Within 1 frame (0.5 s)",
+              "segment": "Single stage: the segment, or the next"}
     shown = [t for t in titles if t in set(retrieval.tolerance)]
     figure, axes = plt.subplots(1, len(shown), figsize=(4.0 * len(shown), 4.6), sharey=True,
                                 squeeze=False)
@@ -170,6 +192,27 @@ def recall_vs_duration(retrieval):
     handles = {text: handle for axis in axes[0]
                for handle, text in zip(*axis.get_legend_handles_labels())}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    plt.close(figure)
+    return figure
+
+
+def robustness(rates):
+    """Exact Top-1 against query length, a panel per group of conditions, a line per condition."""
+    groups = rates[(rates.tolerance == "exact") & (rates.group != "field")].groupby(
+        "group", sort=False)
+    figure, axes = plt.subplots(-(-groups.ngroups // 2), 2, figsize=(9.5, 3.4 * -(-groups.ngroups // 2)),
+                                sharex=True, sharey=True, squeeze=False)
+    for axis, (group, table) in zip(axes.flat, groups):
+        for number, (condition, line) in enumerate(table.groupby("condition", sort=False)):
+            axis.plot(line.query_s, line.top1, "o-" if number < len(COLOURS) else "s--", ms=4,
+                      label=condition)
+        axis.set(title=group, ylim=(0, 101), xticks=sorted(table.query_s.unique()))
+        axis.tick_params(labelbottom=True)
+        axis.legend(fontsize=8, loc="lower right")
+    for axis in axes.flat[groups.ngroups :]:
+        axis.remove()
+    figure.supylabel("exact Top-1 (%)")
+    figure.supxlabel("query length (s)")
     plt.close(figure)
     return figure
 

@@ -81,6 +81,11 @@ def load_database(root):
     return database, [features.load(path) for path in asked]
 
 
+def load_songs(folder):
+    """All fingerprints of a folder in natural order: list of float32 (T, 128)."""
+    return [features.load(path) for path in features.files(folder, "01_data_prep")]
+
+
 def load_segments(root, database, duration_max, length):
     """Segments of a split tree, in the order of the songs: returns (Segments, list of arrays).
 

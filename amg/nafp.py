@@ -1,14 +1,15 @@
 """The fingerprinter: Neural Audio Fingerprint (NAFP, arXiv 2010.11910), sec. 3.
 
 1 s of audio -> log-mel -> 8 separable convolution blocks -> divide-and-encode -> a 128-d unit
-vector. `FULL` is the published network, `LITE` a quarter of its width for CPUs; the kit ships
-weights for `LITE`.
+vector. `FULL` is the published network. `LITE`, whose weights the kit ships, is for CPUs: half the mels,
+an eighth to three eighths of the width, narrowest where maps are large and channels cost most.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -28,10 +29,11 @@ class Config:
     n_mels: int
     channels: tuple
     time_strides: tuple
+    range_db: float = 80.0  # dynamic range of the spectrogram
 
 
 FULL = Config(256, (128, 128, 256, 256, 512, 512, 1024, 1024), (1, 2, 2, 2, 1, 2, 1, 2))
-LITE = Config(128, (32, 32, 64, 64, 128, 128, 256, 256), (2, 2, 2, 2, 1, 2, 1, 1))
+LITE = Config(128, (16, 32, 64, 128, 192, 256, 384, 384), (2, 2, 2, 2, 1, 2, 1, 1))
 CONFIGS = {"full": FULL, "lite": LITE}
 
 
@@ -69,36 +71,95 @@ class DivideAndEncode(nn.Module):
         return (hidden * self.w2).sum(-1) + self.b2  # (B, DIM)
 
 
+class Whitening(nn.Module):
+    """Unit vectors -> unit vectors whose values are uncorrelated and of equal variance.
+
+    Contrastive training leaves much of what tells sounds apart in directions of little variance,
+    where an inner product does not see it.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(DIM))
+        self.register_buffer("matrix", torch.eye(DIM))
+
+    def fit(self, vectors, floor=1e-3):
+        """Set it to the ZCA of float32 (N, 128); `floor` is added to the variances."""
+        variance, axes = np.linalg.eigh(np.cov(vectors.T))
+        matrix = axes / np.sqrt(variance + floor) @ axes.T
+        self.mean.copy_(torch.from_numpy(vectors.mean(axis=0)))
+        self.matrix.copy_(torch.from_numpy(matrix))
+
+    def forward(self, vectors):
+        return F.normalize((vectors - self.mean) @ self.matrix)
+
+
 class NAFP(nn.Module):
     """1 s windows (B, 8000) -> unit vectors (B, 128)."""
 
     def __init__(self, config=LITE):
         super().__init__()
-        self.log_mel = audio.LogMel(config.n_mels)
+        self.log_mel = audio.LogMel(config.n_mels, config.range_db)
         blocks, shape = [], (1, config.n_mels, audio.N_COLUMNS)
         for channels, stride in zip(config.channels, config.time_strides):
             blocks.append(Block(shape[0], channels, shape[1], shape[2], stride))
             shape = blocks[-1].out_shape
         self.blocks = nn.Sequential(*blocks)
         self.head = DivideAndEncode(shape[0] * shape[1] * shape[2])
+        self.whitening = nn.Identity()  # a Whitening once the network is trained
 
     def forward(self, windows):
         return self.encode(self.log_mel(windows))
 
     def encode(self, spectrograms):
         """Log-mel (B, 1, n_mels, 32) -> unit vectors (B, 128)."""
-        return F.normalize(self.head(self.blocks(spectrograms).flatten(1)))
+        return self.whitening(F.normalize(self.head(self.blocks(spectrograms).flatten(1))))
 
 
-@torch.inference_mode()
 def extract(encoder, samples):
     """Fingerprint a clip: float32 (n_samples,) at 8 kHz -> float32 (T, 128), unit rows.
 
     `T = 2 * seconds - 1`: one row for each 1 s window, every 0.5 s.
     """
+    return next(extract_all(encoder, [[samples]]))
+
+
+@torch.inference_mode()
+def extract_all(encoder, recordings):
+    """Fingerprint recordings that come in blocks; yields float32 (T, 128) for each, in order.
+
+    recordings: iterable of iterables of consecutive sample blocks, as from `audio.blocks`. A batch
+    takes windows from one recording after the other, so that short ones cost no more than long
+    ones; no more than a block and a batch of samples is in memory. Each window has an STFT of its
+    own: windows start every 4000 samples, no multiple of the STFT's hop of 256, so that two of
+    them share no column. Raises InputError for a recording shorter than 1 s.
+    """
     device = next(encoder.parameters()).device
-    windows = torch.from_numpy(audio.frame(samples).copy())
-    return torch.cat([encoder(batch.to(device)).cpu() for batch in windows.split(BATCH)]).numpy()
+    done, held, rows = [], [], []  # counts of finished recordings; windows to encode; vectors
+
+    def encode(n_windows):
+        windows = np.concatenate(held)
+        held[:] = [windows[n_windows:]]
+        rows.append(encoder(torch.from_numpy(windows[:n_windows]).to(device)).cpu().numpy())
+
+    def finished():
+        while done and done[0] <= sum(map(len, rows)):
+            vectors = np.concatenate(rows)
+            yield vectors[: done[0]]
+            rows[:] = [vectors[done.pop(0) :]]
+
+    for blocks in recordings:
+        n_windows = 0
+        for windows in audio.frames(blocks):
+            held.append(windows)
+            n_windows += len(windows)
+            while sum(map(len, held)) >= BATCH:
+                encode(BATCH)
+        done.append(n_windows)
+        yield from finished()
+    if sum(map(len, held)):
+        encode(None)
+    yield from finished()
 
 
 def shipped(name="lite"):
@@ -124,5 +185,12 @@ def load(path=None):
         raise InputError(f"{path} is not a NAFP checkpoint of this kit; "
                          "give one that notebook 00_fingerprinter wrote.")
     encoder = NAFP(CONFIGS[record["size"]])
-    encoder.load_state_dict({name: t.float() for name, t in checkpoint.part("model", tensors).items()})
+    weights = {name: tensor.float() for name, tensor in checkpoint.part("model", tensors).items()}
+    if "whitening.matrix" in weights:
+        encoder.whitening = Whitening()
+    try:
+        encoder.load_state_dict(weights)
+    except RuntimeError:
+        raise InputError(f"{path} was trained for another network than the {record['size']!r} one of "
+                         "this version; train again with notebook 00_fingerprinter.") from None
     return encoder.eval()

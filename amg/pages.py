@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jinja2
 import nbformat
-import pandas as pd
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
@@ -14,12 +13,22 @@ from amg import paths, tables
 from amg.check import InputError
 
 
-def write_notebook(executed, profile, label):
-    """Export an executed notebook to `reports/<profile>/notebooks/<label>.html`."""
+SHOWN = {"retrieval": tables.hits, "cost": tables.costs, "ablations": tables.ablations,
+         "robustness": tables.robustness, "miss_reasons": tables.reasons}
+
+
+def write_notebook(executed, profile, label, audible):
+    """Export an executed notebook to `reports/<profile>/notebooks/<label>.html`.
+
+    audible: whether its sounds go with it; a report that is passed on holds no recordings.
+    """
     target = paths.resolve(f"reports/{profile}/notebooks/{label}.html")
     if target.exists() and target.stat().st_mtime_ns > executed.stat().st_mtime_ns:
         return target
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(executed, 4), {})
+    for cell in notebook.cells if not audible else ():
+        cell.outputs = [output for output in cell.get("outputs", [])
+                        if "<audio" not in output.get("data", {}).get("text/html", "")]
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     return _write(target, "notebook.html", profile=profile, title=label, body=body,
                   highlight=HtmlFormatter().get_style_defs(".highlight"))
@@ -32,19 +41,19 @@ def write_index(profile, manifest, written):
         temporary.write_text(json.dumps(manifest, indent=1) + "\n")
     names = {Path(name).stem for name in written if name.endswith(".csv")}
     found = {name: table for name, table in read_tables(profile).items() if name in names}
-    shown = {"retrieval": tables.hits, "ablations": tables.ablations, "cost": tables.costs}
     rendered = {name: draw(found[name]).to_html(border=0, classes="numbers")
-                for name, draw in shown.items() if name in found}
+                for name, draw in SHOWN.items() if name in found}
     return _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
                   manifest=manifest, tables=rendered, files=sorted(found),
-                  figures=[Path(name).name for name in written if name.endswith(".png")],
+                  figures=[Path(name).name for name in written
+                           if name.endswith(".png") and paths.resolve(name).exists()],
                   headline=tables.headline(found), size=tables.size(found))
 
 
 def read_tables(profile):
     """Every table of a report, by name. InputError if there are none."""
     folder = paths.resolve(f"reports/{profile}/tables")
-    found = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    found = {path.stem: tables.read(profile, path.stem) for path in sorted(folder.glob("*.csv"))}
     if not found:
         raise InputError(f"{paths.relative(folder)} holds no tables; "
                          f"run `make reproduce PROFILE={profile}` first.")
@@ -52,7 +61,11 @@ def read_tables(profile):
 
 
 def results(profile):
-    """The results of a report as Markdown: how they were made, hit rates, cost."""
+    """The results of a report as Markdown, for the README.
+
+    Hit rates and how they were made; between them the cost of AMG embeddings or, in a report of
+    the base system alone, what it stands and why it misses.
+    """
     found, manifest = read_tables(profile), paths.resolve(f"reports/{profile}/manifest.json")
     if not manifest.exists() or not {"retrieval", "cost"} <= set(found):
         raise InputError(f"reports/{profile} is not complete; "
@@ -61,14 +74,16 @@ def results(profile):
     where = made["machine"]
     seeds = ", ".join(sorted({str(step["parameters"]["seed"]) for step in made["steps"]
                               if "seed" in step["parameters"]}))
-    n_queries = sorted(set(found["retrieval"].n_queries))
+    more = ("cost",) if "ablations" in found else ("robustness", "miss_reasons")
+    n_queries = found["retrieval"].n_queries
+    n_queries = sorted({n_queries.min(), n_queries.max()})
     return "\n\n".join([
         *tables.headline(found),
         tables.markdown(tables.hits(found["retrieval"])),
         f"{' to '.join(map(str, n_queries))} trials per query length. {tables.size(found)}",
-        tables.markdown(tables.costs(found["cost"])),
-        f"`{made['command']}`, seed {seeds}, commit {made['commit']}; {where['processor']}, {where['cores']} cores; "
-        f"{sum(step['wall_s'] for step in made['steps']) / 60:.1f} minutes, at most "
+        *(tables.markdown(SHOWN[name](found[name])) for name in more if name in found),
+        f"`{made['command']}`, seed {seeds}, commit {made['commit']}; {where['processor']}, "
+        f"{where['cores']} cores; {sum(step['wall_s'] for step in made['steps']) / 60:.1f} minutes, at most "
         f"{max(step['peak_memory_mb'] for step in made['steps']):,} MB of memory."])
 
 

@@ -21,11 +21,15 @@ from amg import check, index, machine, nafp, pages, paths, train
 from amg.check import InputError, one_of
 
 NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_evaluate",
-             "05_ablations")
+             "05_ablations", "06_robustness")
 
 
 def _best(p, loss, duration):
     return str(paths.relative(train.best(p["train_set"], p["encoder"], loss, duration)))
+
+
+def _weights(p):
+    return p["fingerprinter"] or str(nafp.shipped())  # absolute, wherever the workspace is
 
 
 def _songs(p):
@@ -46,9 +50,10 @@ def _report(p, tables=(), figures=()):
 FILES = {
     "00_fingerprinter": (
         lambda p: [],
-        lambda p: [f"data/models/{p['name']}.safetensors", *_report(p, [], ["fingerprinter"])]),
+        lambda p: [f"data/models/{p['name']}-final.safetensors",
+                   *_report(p, [f"training_{paths.Path(p['name']).name}"], ["fingerprinter"])]),
     "01_data_prep": (
-        lambda p: [p["fingerprinter"] or str(nafp.shipped().relative_to(paths.checkout()))],
+        lambda p: [_weights(p)],
         lambda p: [f"data/train/{p['train_set']}", *_songs(p),
                    *_report(p, ["clips"], ["degradation", "fingerprint"])]),
     "02_split": (
@@ -66,6 +71,10 @@ FILES = {
         lambda p: [*_songs(p), f"data/train/{p['train_set']}", _best(p, "amg", p["duration_max"])],
         lambda p: [_best(p, "arcface", p["duration_max"]),
                    *_report(p, ["ablations"], ["ablations", "training_arcface"])]),
+    "06_robustness": (
+        lambda p: [_weights(p), *_songs(p), *_report(p, ["clips"])],
+        lambda p: _report(p, ["robustness", "misses", "miss_reasons"],
+                          ["robustness", "misses"])),
 }
 
 
@@ -178,7 +187,8 @@ def reproduce(profile):
             print(f"{step.label}: unchanged, skipped", file=sys.stderr)
         else:
             record = step.run()
-        pages.write_notebook(step.executed, profile, step.label)
+        pages.write_notebook(step.executed, profile, step.label,
+                             audible=step.resolved.get("corpus", "scores") == "scores")
         records.append({k: v for k, v in record.items() if k != "key"})
         written += record["key"]["writes"]
     manifest = {"profile": profile, "command": f"make reproduce PROFILE={profile}",

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from amg import paths
+from amg.audio import seconds
+from amg.check import InputError
 
 
 def write(table, report, name):
@@ -16,6 +18,16 @@ def write(table, report, name):
     with paths.atomic(path) as temporary:
         table.to_csv(temporary, index=False)
     return path
+
+
+def read(report, name):
+    """Read what `write` wrote; InputError if it is not there."""
+    path = paths.resolve(f"reports/{report}/tables/{name}.csv")
+    if not path.exists():
+        raise InputError(f"{paths.relative(path)} is missing; run the notebook that writes it first, "
+                         f"with the parameter report={report!r}.")
+    table = pd.read_csv(path, dtype={"refused": str})
+    return table.fillna({"refused": ""}) if "refused" in table else table
 
 
 def curve_label(row):
@@ -66,6 +78,27 @@ def costs(cost):
     }).set_index("method")
 
 
+def robustness(rates):
+    """Top-1 in %, exact and near: a row per condition, a column per query length."""
+    exact, near = (rates[rates.tolerance == tolerance].pivot_table(
+        index=["group", "condition"], columns="query_s", values="top1", sort=False)
+        for tolerance in ("exact", "near"))
+    table = exact.map("{:.1f}".format) + " / " + near.map("{:.1f}".format)
+    table.columns = [f"{query_s:g} s" for query_s in table.columns]
+    return table.rename_axis(index=["exact / near (%)", "condition"])
+
+
+def reasons(why):
+    """`miss_reasons.csv` with readable units, and what the same audio makes of it."""
+    shares = why.drop(columns="query_frames").map("{:.1f} %".format)
+    shares.insert(0, "query", [f"{seconds(n):g} s" for n in why.query_frames])
+    same = why["same audio elsewhere"]
+    return shares.assign(**{
+        "exact or same audio": (why.exact + same).map("{:.1f} %".format),
+        "same audio, of the misses": (100 * same / (100 - why.exact).clip(lower=1e-9)).map(
+            "{:.0f} %".format)}).set_index("query")
+
+
 def headline(tables, query_s=10.0):
     """Sentences that state the result: retrieval, cost, ablations; [] without the first two."""
     if "retrieval" not in tables or "cost" not in tables:
@@ -82,8 +115,15 @@ def headline(tables, query_s=10.0):
              f"base system's index bytes, {100 * row.search_ms / cost.search_ms[0]:.1f} % of its "
              "search time" for row in single.itertuples()]
     sentences = [f"Queries of {query_s:g} s, {base.n_queries.iloc[0]} trials, exact-frame Top-1 "
-                 "with 95 % intervals. " + "; ".join(found) + ".",
-                 "Cost of the single stage by duration_max. " + "; ".join(saved) + "."]
+                 "with 95 % intervals. " + "; ".join(found) + "."]
+    if saved:
+        sentences.append("Cost of the single stage by duration_max. " + "; ".join(saved) + ".")
+    if "miss_reasons" in tables:
+        why = tables["miss_reasons"]
+        sentences.append("Of all queries, these miss the exact frame but return the same audio (a "
+                         "loop, a reprise): " + ", ".join(
+                             f"{share:.1f} % at {seconds(n):g} s" for n, share in
+                             zip(why.query_frames, why["same audio elsewhere"])) + ".")
     if "ablations" in tables:
         rates = tables["ablations"]
         rates = rates[(rates.query_s == query_s) & (rates.tolerance == "segment")]
@@ -99,11 +139,15 @@ def size(tables):
     """What the size of the corpus lets one expect; '' if the clips are not listed."""
     if "clips" not in tables:
         return ""
-    n = tables["clips"].role.value_counts()
-    return (f"{n['train']} training songs, {n['test']} test songs, {n['dummy']} distractors. The "
-            "published encoder was trained on 100,000 songs and searched among 10,000: expect hit "
-            "rates of the embedding to rise with training songs and to fall with distractors, and "
-            "differences within the intervals to mean nothing.")
+    used = tables["clips"].query("refused == ''")
+    n, hours = used.role.value_counts(), used.groupby("role").seconds.sum() / 3600
+    sentence = f"{n['test']} test clips among {n['dummy']} distractors of {hours['dummy']:.1f} h."
+    if "train" not in n:
+        return sentence
+    return (f"{n['train']} training songs, {sentence} The published encoder was trained on 100,000 "
+            "songs and searched among 10,000: expect hit rates of the embedding to rise with "
+            "training songs and to fall with distractors, and differences within the intervals to "
+            "mean nothing.")
 
 
 def markdown(table):

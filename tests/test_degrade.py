@@ -1,21 +1,26 @@
 """Degradations: what was asked for is what is heard."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from amg import degrade
+from amg import degrade, pools
 
 RATE = 8000
+NOTHING = degrade.Degradation(None, 0.0, 0.0, None, None, None, None, None, None, 0.0)
 
 
 @pytest.fixture(scope="module")
-def pools():
+def made(tmp_path_factory):
+    """Small pools of all three sides, from the same sounds."""
     rng = np.random.default_rng(0)
-    music = [rng.standard_normal(3 * RATE).astype(np.float32) for _ in range(4)]
-    saved = degrade.N_ROOMS
-    degrade.N_ROOMS = 4
-    yield [degrade.make_pool(np.random.default_rng([0, side]), music) for side in (0, 1)]
-    degrade.N_ROOMS = saved
+    sounds = {name: [rng.standard_normal(n * RATE).astype(np.float32) for n in (1, 2, 3)]
+              for name in ("music", "speech")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AMG_HOME", str(tmp_path_factory.mktemp("pools")))
+        patch.setattr(pools, "N_NOISES", dict.fromkeys(pools.SIDES, 3))
+        yield {side: pools.make(side, sounds, 4, 0, 1) for side in pools.SIDES}
 
 
 @pytest.fixture
@@ -23,40 +28,93 @@ def clip():
     return (0.1 * np.random.default_rng(1).standard_normal(3 * RATE)).astype(np.float32)
 
 
-def test_version_follows_from_its_seed(clip, pools):
-    first, again, other = (degrade.degrade(clip, [7, 1, v], pools[0]) for v in (1, 1, 2))
+def test_version_follows_from_its_seed(clip, made):
+    first, again, other = (degrade.degrade(clip, [7, 1, v], made["train"]) for v in (1, 1, 2))
     assert np.array_equal(first, again) and not np.allclose(first, other)
     assert first.dtype == np.float32 and first.shape == clip.shape and np.abs(first).max() <= 1
 
 
+def test_kinds_share_what_they_have_in_common(made):
+    def drawn(kinds):
+        return degrade.draw(np.random.default_rng(3), made["test"], kinds)
+
+    all_kinds, alone = drawn(degrade.KINDS), drawn(("room",))
+    assert alone == replace(NOTHING, room=all_kinds.room, snr_db=all_kinds.snr_db,
+                            noise_offset=all_kinds.noise_offset, gain_db=all_kinds.gain_db)
+    assert drawn(()).room is None and drawn(degrade.FIELD).codec is None
+
+
 @pytest.mark.parametrize("snr_db", [0.0, 10.0])
-def test_snr_is_the_one_asked_for(clip, snr_db):
-    identity = [np.ones(1, np.float32)]
-    noise = np.random.default_rng(2).standard_normal((1, 5 * RATE)).astype(np.float32)
-    pool = degrade.Pool(noise, identity, identity)
-    heard = degrade.apply(clip, degrade.Degradation(0, 0.3, snr_db, 0, 0, 0.0), pool)
+def test_snr_is_the_one_asked_for(clip, made, snr_db):
+    heard = degrade.apply(clip, replace(NOTHING, noise=1, snr_db=snr_db), made["test"])
     measured = 10 * np.log10(np.mean(clip**2) / np.mean((heard - clip) ** 2))
     assert measured == pytest.approx(snr_db, abs=0.05)
 
 
-def test_degraded_stays_aligned(pools):
-    """A click stays where it was: room and microphone add no delay."""
+@pytest.mark.parametrize("step", ["room", "microphone", "speaker"])
+def test_degraded_stays_aligned(made, step):
+    """A click stays where it was: rooms and devices add no delay."""
     click = np.zeros(2 * RATE, np.float32)
-    click[RATE] = 1.0
-    for room in range(len(pools[0].rooms)):
-        setting = degrade.Degradation(0, 0.0, 60.0, room, 0, 0.0)
-        heard = degrade.apply(click, setting, pools[0])
+    click[RATE] = 0.5
+    for number in range(4):
+        heard = degrade.apply(click, replace(NOTHING, **{step: number}), made["test"])
         assert abs(int(np.abs(heard).argmax()) - RATE) <= 4
 
 
-def test_pools_share_nothing(pools):
-    train, test = pools
-    for a in train.noises:
-        assert not any(np.array_equal(a, b) for b in test.noises)
-    for kind in ("rooms", "microphones"):
-        for a in getattr(train, kind):
-            assert not any(np.array_equal(a, b) for b in getattr(test, kind))
+@pytest.mark.parametrize("offset_s", [-0.2, 0.25])
+def test_an_offset_moves_the_sound_and_nothing_else(clip, made, offset_s):
+    heard = degrade.apply(clip, replace(NOTHING, offset_s=offset_s), made["test"])
+    n = round(offset_s * RATE)
+    assert np.array_equal(heard[max(0, -n) : len(clip) - max(0, n)],
+                          clip[max(0, n) : len(clip) + min(0, n)])
+    assert len(heard) == len(clip)
 
 
-def test_silence_stays_finite(pools):
-    assert np.isfinite(degrade.degrade(np.zeros(2 * RATE, np.float32), 3, pools[0])).all()
+def test_overload_clips_and_a_codec_does_not_shift(made):
+    tone = (0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)).astype(np.float32)
+    loud = degrade.apply(tone, replace(NOTHING, overload_db=6.0), made["test"])
+    assert np.mean(np.abs(loud) > 0.999) > 0.5
+    sweep = np.sin(np.cumsum(np.linspace(0.1, 1.2, 2 * RATE))).astype(np.float32) / 3
+    for codec in degrade.CODECS:
+        heard = degrade.apply(sweep, replace(NOTHING, codec=codec), made["test"])
+        lag = np.correlate(heard[4000:12000], sweep[4200:11800], "valid").argmax() - 200
+        assert heard.shape == sweep.shape and abs(lag) <= 80 and not np.allclose(heard, sweep)
+
+
+def test_pools_share_nothing(made):
+    for one, other in (("train", "test"), ("train", "valid"), ("valid", "test")):
+        for kind in ("noises", "rooms", "microphones", "speakers"):
+            for a in getattr(made[one], kind):
+                assert not any(np.array_equal(a, b) for b in getattr(made[other], kind)), kind
+
+
+def test_noises_are_of_every_kind_and_of_equal_power(made):
+    kinds, counts = np.unique(made["test"].kinds, return_counts=True)
+    assert list(kinds) == ["coloured", "music", "speech"] and set(counts) == {3}
+    np.testing.assert_allclose(np.sqrt(np.mean(made["test"].noises ** 2, axis=1)), 1, rtol=1e-3)
+
+
+def test_rooms_ring_as_long_as_they_say():
+    """T60 by backward integration of the simulated response."""
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(6):
+        energy = np.cumsum(pools.room_response(rng)[::-1] ** 2)[::-1]
+        decay_db = 10 * np.log10(energy / energy[0] + 1e-12)
+        t5, t25 = (np.argmax(decay_db < level) / RATE for level in (-5, -25))
+        found.append(3 * (t25 - t5))
+    assert 0.05 < min(found) and max(found) < 1.4 and max(found) > 2 * min(found)
+
+
+def test_a_pool_is_made_once(home, monkeypatch):
+    sounds = {"music": [np.random.default_rng(0).standard_normal(RATE).astype(np.float32)]}
+    monkeypatch.setattr(pools, "N_NOISES", {"test": 1})
+    first = pools.make("test", sounds, 1, 0, 1)
+    monkeypatch.setattr(pools, "_make", lambda *_: pytest.fail("made again"))
+    again = pools.make("test", sounds, 1, 0, 1)
+    assert again.digest == first.digest and np.array_equal(again.rooms, first.rooms)
+
+
+def test_silence_stays_finite(made):
+    silence = np.zeros(2 * RATE, np.float32)
+    assert np.isfinite(degrade.degrade(silence, 3, made["train"], degrade.KINDS)).all()

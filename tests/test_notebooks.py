@@ -8,13 +8,15 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
+import soundfile
 from papermill.exceptions import PapermillExecutionError
 
 import amg
-from amg import cost, evaluate, pages, pipeline
+from amg import cost, evaluate, pages, pipeline, scores
 from amg.check import InputError
 from conftest import CHECKOUT
 
@@ -103,6 +105,12 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
     ("05_ablations", {"duration_max": 3}, "duration_max is 3"),
     ("05_ablations", {}, "run notebook 03_train"),
     ("01_data_prep", {"fingerprinter": "none.safetensors"}, "none.safetensors is missing"),
+    ("01_data_prep", {"corpus": "folder", "folder": "none"}, "directory with audio files"),
+    ("06_robustness", {"database": "database/none"}, "run notebook 01_data_prep first"),
+    ("06_robustness", {"ship": True}, "ship is True, but must be one of: False; the model card"),
+    ("06_robustness", {"fingerprinter": "none"}, "none is missing"),
+    ("06_robustness", {"query_frames": []}, "query_frames is [], but must be a list"),
+    ("00_fingerprinter", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: scores"),
     ("00_fingerprinter", {"size": "huge"}, "size is 'huge', but must be one of: full, lite")])
 def test_bad_parameters_end_in_the_set_up_cell(home, tmp_path, notebook, parameters, message):
     with pytest.raises(PapermillExecutionError) as error:
@@ -111,6 +119,65 @@ def test_bad_parameters_end_in_the_set_up_cell(home, tmp_path, notebook, paramet
     assert message in error.value.evalue and error.value.ename == "InputError"
     assert error.value.exec_count == 2 + bool(parameters)  # the cell after the parameters
     assert not any("File " in line for line in error.value.traceback)
+
+
+def execute(notebook, tmp_path, **parameters):
+    return papermill.execute_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"),
+                                      str(tmp_path / "out.ipynb"), parameters, progress_bar=False)
+
+
+def test_the_base_system_alone_is_evaluated(smoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("AMG_HOME", str(smoke))
+    execute("04_evaluate", tmp_path, database="database/smoke", durations=[], query_frames=[1, 5],
+            n_starts=2, report="base")
+    retrieval = pd.read_csv(smoke / "reports/base/tables/retrieval.csv")
+    assert set(retrieval.method) == {"nafp"} and set(retrieval.query_s) == {1.0, 3.0}
+    assert list(pd.read_csv(smoke / "reports/base/tables/cost.csv").method) == ["nafp sequence"]
+
+
+def test_robustness_refuses_parameters_other_than_those_of_the_queries(smoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("AMG_HOME", str(smoke))
+    with pytest.raises(PapermillExecutionError, match="query was made with other parameters"):
+        execute("06_robustness", tmp_path, database="database/smoke", report="smoke", n_rooms=2,
+                query_frames=[1], n_starts=1)
+
+
+def test_a_folder_of_music_becomes_a_database(home, tmp_path):
+    """Without a training set, from a folder of one's own; clips of one kind of each role."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "music").mkdir()
+    names = iter(f"{n}.wav" for n in range(1000))
+    for role, count in (("test", 3), ("dummy", 4)):  # one more than needed
+        for name in [next(n for n in names if scores.role_of(n) == role) for _ in range(count)]:
+            notes = np.repeat(rng.uniform(300, 3000, 80), 4000) / 8000
+            soundfile.write(tmp_path / "music" / name, 0.3 * np.sin(2 * np.pi * np.cumsum(notes)), 8000)
+    (tmp_path / "music/broken.wav").write_text("no sound")
+    execute("01_data_prep", tmp_path, corpus="folder", folder=str(tmp_path / "music"), n_train=0,
+            n_test=2, n_dummy=3, n_rooms=2, database="database/mine", report="mine")
+    clips = pd.read_csv(home / "reports/mine/tables/clips.csv")
+    assert clips.refused.notna().sum() == 1 and list(clips.role.value_counts())[:2] == [3, 2]
+    assert len(list((home / "database/mine/query").glob("*.npy"))) == 2
+
+
+def test_extract_command(home, tmp_path):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", 0.1 * np.random.default_rng(0).standard_normal(24000), 8000)
+    (tmp_path / "in/b.mp3").write_text("no sound")
+    command = [sys.executable, "-m", "amg", "extract", str(tmp_path / "in"), str(tmp_path / "out")]
+    done = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True)
+    assert done.returncode == 0 and "1 files fingerprinted, 1 left out" in done.stdout
+    assert np.load(tmp_path / "out/a.wav.npy").shape == (5, 128)
+    done = subprocess.run([*command, "--workers", "0"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == (
+        "amg: workers is 0, but must be a whole number of at least 1.\n")
+
+
+def test_reports_hold_no_recordings(smoke):
+    """A page of music that is not ours leaves the players out; one of the scores keeps them."""
+    executed = smoke / "reports/smoke/executed/01_data_prep.ipynb"
+    for audible in (True, False):
+        page = pages.write_notebook(executed, "quiet", f"audible-{audible}", audible)
+        assert ("<audio" in page.read_text()) == audible
 
 
 def test_the_failing_cell_is_named(home, monkeypatch):
@@ -158,16 +225,17 @@ def test_notebook_contract(path):
     assert headings[-1].startswith("## Takeaways")
 
 
-def test_readme_shows_the_committed_run(monkeypatch):
+@pytest.mark.parametrize("profile", ["demo", "open_music"])
+def test_readme_shows_the_committed_run(monkeypatch, profile):
     """The README's figures are those of the committed report, to the letter."""
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "reports/demo", "README.md"],
-                             cwd=CHECKOUT, capture_output=True).returncode
-    if changed:
-        pytest.skip("reports/demo is not the committed run: the demo was run here, or no git")
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", f"reports/{profile}",
+                              "README.md"], cwd=CHECKOUT, capture_output=True).returncode
+    if changed or not (CHECKOUT / "reports" / profile / "manifest.json").exists():
+        pytest.skip(f"reports/{profile} is not the committed run: it was run here, or no git")
     monkeypatch.delenv("AMG_HOME", raising=False)
     readme = (CHECKOUT / "README.md").read_text()
-    shown = readme.split("<!-- results -->")[1].split("<!-- /results -->")[0]
-    assert shown.strip() == pages.results("demo").strip()
+    shown = readme.split(f"<!-- {profile} -->")[1].split(f"<!-- /{profile} -->")[0]
+    assert shown.strip() == pages.results(profile).strip()
 
 
 def test_results_of_a_report_that_is_not_there(home):

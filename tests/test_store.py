@@ -9,7 +9,7 @@ import soundfile
 import torch
 from hypothesis import given, settings, strategies as st
 
-from amg import checkpoint, features, index, nafp, paths, prepare
+from amg import audio, checkpoint, features, index, nafp, paths, prepare
 from amg.check import InputError
 from conftest import unit_rows, write_training_set
 
@@ -138,13 +138,60 @@ def test_clips_that_sound_alike_are_left_out(home):
     sounds = [rng.standard_normal(80000) * np.repeat(rng.random(20), 4000) for _ in range(3)]
     for name, sound in zip("abc", [sounds[0], sounds[1], 0.5 * sounds[0]]):
         soundfile.write(home / f"{name}.wav", 0.1 * sound, 8000)
-    rows = [{"file": f"{name}.wav", "piece": name} for name in "abc"]
+    rows = [{"file": f"{name}.wav", "piece": name, "start_s": 0.0, "seconds": 10.0} for name in "abc"]
     clips = {"test": rows[:1], "train": rows[1:]}
     kept, left_out, pairs = prepare.distinct(clips, {"test": 1, "train": 1}, nafp.shipped(), 1, 0.99)
     assert [row["piece"] for row in kept["test"] + kept["train"]] == ["a", "b"]
-    assert left_out == ["c"] and pairs[0][:2] == ("a", "c") and pairs[0][2] > 0.99
+    assert left_out == {"c": "a"} and pairs[0][:2] == ("a", "c") and pairs[0][2] > 0.99
     with pytest.raises(InputError, match="n_train is 2, but only 1"):
         prepare.distinct(clips, {"test": 1, "train": 2}, nafp.shipped(), 1, 0.99)
+
+
+def test_a_clip_is_not_left_out_for_one_that_is_left_out(home, monkeypatch):
+    """b is like a, c is like b but not like a: c stays."""
+    monkeypatch.setattr(prepare, "near_duplicates", lambda *_: [(0, 1, 0.95), (1, 2, 0.95)])
+    monkeypatch.setattr(prepare, "_original", lambda row, weights: None)
+    rows = [{"piece": name} for name in "abcd"]
+    kept, left_out, _ = prepare.distinct({"test": rows[:3], "dummy": rows[3:]},
+                                         {"test": 2, "dummy": 1}, nafp.shipped(), 1)
+    assert [row["piece"] for row in kept["test"]] == ["a", "c"] and left_out == {"b": "a"}
+
+
+def test_near_duplicates_of_the_first_songs_only():
+    rng = np.random.default_rng(0)
+    songs = [unit_rows(rng, 12, 128) for _ in range(2)]
+    pairs = prepare.near_duplicates([songs[0], songs[1], songs[1], songs[0]], 0.9, n_compared=1)
+    assert [(a, b) for a, b, _ in pairs] == [(0, 3)]
+
+
+def test_a_folder_of_audio_becomes_fingerprints(home, tmp_path):
+    source, target = tmp_path / "in", home / "database/mine/dummy_db/fma_part"
+    (source / "deep").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, seconds in (("a.wav", 3), ("a.ogg", 2), ("deep/b.flac", 45), ("short.ogg", 0.5)):
+        soundfile.write(source / name, 0.1 * rng.standard_normal(int(22050 * seconds)), 22050)
+    (source / "broken.wav").write_text("not sound")
+    n_written, refused = prepare.folder(source, target, nafp.shipped(), 1)
+    assert n_written == 3 and len(refused) == 2
+    assert "broken.wav cannot be decoded" in refused[0] and "short.ogg: audio has" in refused[1]
+    names = [path.name for path in features.files(target, "01_data_prep")]
+    assert names == ["a.ogg.npy", "a.wav.npy", "deep__b.flac.npy"]
+    assert len(features.load(target / "deep__b.flac.npy")) == 89
+    direct = nafp.extract(nafp.load(), audio.load(source / "a.wav"))
+    np.testing.assert_allclose(features.load(target / "a.wav.npy"), direct, atol=1e-5)
+    before = (target / "deep__b.flac.npy").stat().st_mtime_ns
+    (target / "a.wav.npy").unlink()  # as if interrupted
+    soundfile.write(source / "a.ogg", 0.1 * rng.standard_normal(88200), 22050)  # changed since
+    assert prepare.folder(source, target, nafp.shipped(), 1)[0] == 3
+    assert (target / "a.wav.npy").exists() and len(features.load(target / "a.ogg.npy")) == 7
+    assert (target / "deep__b.flac.npy").stat().st_mtime_ns == before
+    (source / "a.ogg").write_text("no sound any more")
+    n_written, refused = prepare.folder(source, target, nafp.shipped(), 1)
+    assert n_written == 2 and len(refused) == 3 and not (target / "a.ogg.npy").exists()
+    with pytest.raises(InputError, match="directory with audio files"):
+        prepare.folder(target, source, nafp.shipped(), 1)
+    with pytest.raises(InputError, match="workers is 0"):
+        prepare.folder(source, target, nafp.shipped(), 0)
 
 
 def test_segments_of_other_songs_are_refused(tmp_path):

@@ -1,0 +1,104 @@
+"""Recordings of any format and length -> 8 kHz mono FLAC and a manifest row.
+
+Used by the corpora `folder` (any directory of audio) and `open_music`. What cannot be used is
+a row, too, with the reason in its column `refused`, so that nothing is left out in silence.
+"""
+
+import hashlib
+
+import joblib
+import numpy as np
+import pandas as pd
+import soundfile
+
+from amg import audio, paths, progress
+from amg.audio import SAMPLE_RATE
+from amg.check import InputError
+
+SILENT_DB = -60.0  # RMS below full scale under which a recording counts as silent
+COLUMNS = ("track", "file", "seconds", "level_db", "peak", "sha256", "refused")
+SUFFIXES = tuple(f".{name.lower()}" for name in (
+    "aif", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "snd", "w64", "wav"))
+
+
+def find(folder):
+    """Audio files below `folder`, by suffix, in the order of their relative paths."""
+    return sorted(path for path in folder.rglob("*")
+                  if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def root(folder):
+    """Resolve a user's directory of audio; InputError if there is none, or no audio in it."""
+    path = paths.resolve(folder or ".")
+    if not folder or not path.is_dir() or not find(path):
+        raise InputError(f"folder is {str(folder)!r}, but must be a directory with audio files "
+                         f"({', '.join(suffix[1:] for suffix in SUFFIXES)}).")
+    return path
+
+
+def decode_folder(folder, shortest_s, workers=2):
+    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`; its manifest, a DataFrame.
+
+    The manifest is written beside the decoded files, too, as `manifest.csv`.
+    """
+    source = root(folder)
+    name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
+    target = paths.resolve(f"data/audio/folder/{name}")
+    table = pd.DataFrame(decode_all(source, target, shortest_s, workers))
+    with paths.atomic(target / "manifest.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    return table
+
+
+def decode_all(folder, target, shortest_s, workers=2, label="decoding"):
+    """Decode every audio file below `folder` to `target`; returns the manifest, a list of dicts.
+
+    Columns: track (path below `folder`), file (the decoded FLAC), seconds, level_db (RMS, dB
+    below full scale), peak, sha256 (of the decoded 16-bit samples), refused (why it is unusable:
+    not decodable, silent, shorter than `shortest_s`, or the same samples as an earlier track;
+    else empty). Files already decoded are kept, so an interrupted call continues.
+    """
+    jobs = [joblib.delayed(decode)(path, path.relative_to(folder), target, shortest_s)
+            for path in find(folder)]
+    results = joblib.Parallel(workers, return_as="generator")(jobs)
+    rows = list(progress.bar(results, desc=label, unit="file", total=len(jobs)))
+    first = {}
+    for row in rows:
+        if not row["refused"] and first.setdefault(row["sha256"], row) is not row:
+            row["refused"] = f"same samples as {first[row['sha256']]['track']}"
+    return rows
+
+
+def decode(path, track, target, shortest_s):
+    """Decode one file, unless that is done; returns its manifest row."""
+    row = dict.fromkeys(COLUMNS, "") | {"track": str(track), "seconds": 0.0}
+    file = (target / track).with_name(f"{track.name}.flac")
+    try:
+        if not file.exists() or file.stat().st_mtime < path.stat().st_mtime:
+            with paths.atomic(file) as temporary, soundfile.SoundFile(
+                    temporary, "w", SAMPLE_RATE, 1, "PCM_16") as out:
+                n_samples = 0
+                for block in audio.blocks(path):
+                    out.write(np.clip(block, -1, 1))
+                    n_samples += len(block)
+                if not n_samples:  # a FLAC file without samples could not be read again
+                    raise InputError("holds no sound")
+        return row | {"file": str(paths.relative(file))} | _measure(file, shortest_s)
+    except InputError as reason:
+        return row | {"refused": str(reason).removeprefix(f"{path} ").split(" (")[0]}
+
+
+def _measure(file, shortest_s):
+    """Seconds, level, peak, checksum and verdict of a decoded file, block by block."""
+    digest, energy, peak, n_samples = hashlib.sha256(), 0.0, 0, 0
+    for block in soundfile.blocks(file, blocksize=60 * SAMPLE_RATE, dtype="int16"):
+        digest.update(block)
+        energy += np.square(block / 32768).sum()
+        peak = max(peak, int(np.abs(block.astype(int)).max(initial=0)))
+        n_samples += len(block)
+    seconds = n_samples / SAMPLE_RATE
+    level_db = 10 * np.log10(energy / max(n_samples, 1) + 1e-12)
+    refused = (f"lasts {seconds:.1f} s, shorter than {shortest_s:g} s" if seconds < shortest_s
+               else "silent" if level_db < SILENT_DB else "")
+    return {"seconds": seconds, "level_db": round(float(level_db), 1),
+            "peak": round(peak / 32768, 3), "sha256": digest.hexdigest(), "refused": refused}

@@ -1,0 +1,110 @@
+"""What the base system stands, and why it errs.
+
+Conditions are queries of equal seed that go through other degradations: versions of one clip
+share what their conditions have in common. A miss is explained by what came back in its place.
+"""
+
+import numpy as np
+import pandas as pd
+import scipy.signal
+
+from amg import check, degrade, evaluate
+
+CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
+    "clean": {"as recorded": ((), {}), "any offset": (("offset",), {})},
+    "SNR": {f"{snr} dB": (degrade.FIELD, {"snr_db": float(snr)}) for snr in (0, 5, 10)}
+           | {"no noise": (("room", "microphone"), {})},
+    "degradation": {kind: ((kind,), {}) for kind in degrade.KINDS if kind != "offset"}
+                   | {"all": (degrade.KINDS, {})},
+}
+COLUMNS = ["group", "condition", "tolerance", "query_s", "n_queries", "top1", "top1_low",
+           "top1_high"]
+REASONS = ("within 1 frame", "same audio elsewhere", "same clip elsewhere",
+           "another clip", "nothing came back")
+SAME = 0.9  # correlation of two undegraded waveforms from which on they sound the same
+WEAKEST_S = 3.0  # query length at which the weakest conditions are named
+
+
+def check_ship(ship, corpus, fingerprinter):
+    """InputError if `ship` asks for results in the model card that are not of its weights."""
+    allowed = (True, False) if corpus == "open_music" and not fingerprinter else (False,)
+    check.one_of("ship", ship, allowed,
+                 "; the model card tells what the shipped weights do on open_music")
+
+
+def rates(scored, group, condition):
+    """Rows of `robustness.csv`, one per tolerance and query length, from scored trials."""
+    table = evaluate.hit_rates(scored)
+    return table.assign(group=group, condition=condition)[COLUMNS]
+
+
+def rates_by(scored, group, condition_of_song):
+    """The same for each value of `condition_of_song`, one value per test song."""
+    conditions = np.asarray(condition_of_song)[scored.song.to_numpy()]
+    return pd.concat([rates(part, group, condition)
+                      for condition, part in scored.groupby(conditions)])
+
+
+def explain(trials, guesses, sequences, first_song, hear):
+    """Why trials missed the exact frame: the missed trials with truth, guess, likeness, reason.
+
+    guesses: positions, best first, one array per trial. hear: function (position, n_frames) ->
+    the undegraded samples of those frames. likeness: `likeness` of what came back and what was
+    asked for. The reasons are REASONS; "same audio elsewhere" is a likeness of SAME or more.
+    """
+    truth = sequences.bounds[first_song + trials.song.to_numpy()] + trials.start.to_numpy()
+    guess = np.array([g[0] if len(g) else -1 for g in guesses])
+    missed = trials.assign(truth=truth, guess=guess)[guess != truth]
+    alike = [_likeness(miss, sequences, hear) for miss in missed.itertuples()]
+    missed = missed.assign(likeness=np.array(alike, float))
+    return missed.assign(reason=[_reason(miss, sequences) for miss in missed.itertuples()])
+
+
+def likeness(sound, place):
+    """Highest correlation of `sound` (n,) with any n consecutive samples of `place` (m >= n,).
+
+    From 0 to 1, whatever the level and polarity: 1 is the same waveform.
+    """
+    products = scipy.signal.correlate(place, sound, "valid")
+    energy = np.cumsum(np.concatenate([[0.0], np.square(place, dtype=float)]))
+    energy = np.maximum(energy[len(sound) :] - energy[: -len(sound)], 1e-9)
+    return float(np.max(np.abs(products) / np.sqrt(energy * (np.square(sound).sum() + 1e-9))))
+
+
+def _likeness(miss, sequences, hear):
+    """That of the guess, up to one frame to either side; NaN if nothing came back."""
+    if miss.guess < 0:
+        return np.nan
+    low, high = sequences.bounds[sequences.song_of(miss.guess) + np.arange(2)]
+    begin, end = max(miss.guess - 1, low), min(miss.guess + miss.query_frames + 1, high)
+    return likeness(hear(miss.truth, miss.query_frames), hear(begin, end - begin))
+
+
+def _reason(miss, sequences):
+    if miss.guess < 0:
+        return REASONS[4]
+    if abs(miss.guess - miss.truth) == 1:
+        return REASONS[0]
+    if miss.likeness >= SAME:
+        return REASONS[1]
+    return REASONS[2 if sequences.song_of(miss.guess) == sequences.song_of(miss.truth) else 3]
+
+
+def reasons(missed, trials):
+    """Share of all trials that missed for each reason, in %: a row per query length (s)."""
+    counts = missed.groupby(["query_frames", "reason"]).size().unstack(fill_value=0)
+    counts = counts.reindex(columns=REASONS, fill_value=0).reindex(
+        trials.query_frames.unique(), fill_value=0)
+    total = trials.groupby("query_frames").size()
+    table = 100 * counts.div(total.loc[counts.index], axis=0)
+    table.insert(0, "exact", 100 - table.sum(axis=1))
+    return table.rename_axis(columns=None).reset_index()
+
+
+def weaknesses(rates):
+    """The weakest condition of each group, exact Top-1 at WEAKEST_S: a list of phrases."""
+    at = rates[(rates.tolerance == "exact") & (rates.query_s == WEAKEST_S)
+               & (rates.group != "clean")]
+    worst = at.loc[at.groupby("group", sort=False).top1.idxmin()]
+    return [f"{row.group} {row.condition}: {row.top1:.1f} % at {row.query_s:g} s"
+            for row in worst.itertuples() if (at.group == row.group).sum() > 1]

@@ -1,0 +1,69 @@
+"""Conditions, and why a trial missed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amg import degrade, evaluate, robustness, search
+from conftest import unit_rows
+
+
+def test_every_kind_of_degradation_is_a_condition():
+    conditions = robustness.CONDITIONS["degradation"]
+    assert set(conditions) == {*degrade.KINDS, "all"} - {"offset"}
+    assert robustness.CONDITIONS["clean"]["any offset"] == (("offset",), {})
+
+
+def test_likeness_against_a_naive_loop():
+    rng = np.random.default_rng(0)
+    sound, place = rng.standard_normal(40), rng.standard_normal(60)
+    naive = [abs(sound @ place[k : k + 40]) / np.linalg.norm(sound) / np.linalg.norm(place[k : k + 40])
+             for k in range(21)]
+    assert robustness.likeness(sound, place) == pytest.approx(max(naive), rel=1e-6)
+    place[7:47] = -0.01 * sound  # quieter, and of other polarity
+    assert robustness.likeness(sound, place) == pytest.approx(1, abs=1e-4)
+    assert robustness.likeness(sound, np.zeros(60)) == 0
+
+
+def test_misses_are_explained():
+    """Song 1 repeats itself at frames 2 and 12 (there a little later), song 2 the end of song 0."""
+    rng = np.random.default_rng(0)
+    sounds = [rng.standard_normal(84000) for _ in range(3)]
+    sounds[1][49000:73000] = 0.3 * sounds[1][8000:32000]
+    sounds[2][:24000] = sounds[0][60000:]
+    sequences = search.Sequences.of([unit_rows(rng, 20, 128) for _ in sounds])
+
+    def hear(position, n_frames):
+        song = int(sequences.song_of(position))
+        return sounds[song][(position - 20 * song) * 4000 :][: (n_frames + 1) * 4000]
+
+    trials = pd.DataFrame({"song": [0, 1, 1, 0, 0, 1], "start": [3, 2, 2, 15, 4, 6],
+                           "query_frames": 5})
+    first = [3, 32, 21, 40, 9, None]  # what came back for each, as a position
+    guesses = [np.array([] if f is None else [f, 0]) for f in first]
+    missed = robustness.explain(trials, guesses, sequences, 0, hear)
+    assert list(missed.reason) == ["same audio elsewhere", "within 1 frame", "same audio elsewhere",
+                                   "same clip elsewhere", "nothing came back"]
+    assert missed.likeness.iloc[0] > 0.99 and list(missed.truth) == [22, 22, 15, 4, 26]
+    table = robustness.reasons(missed, trials)
+    assert table.shape == (1, 7) and np.isclose(table.exact[0], 100 / 6)
+    np.testing.assert_allclose(table.drop(columns="query_frames").sum(axis=1), 100)
+
+
+def test_no_miss_no_reason():
+    sequences = search.Sequences.of([unit_rows(np.random.default_rng(0), 20, 128)])
+    trials = pd.DataFrame({"song": [0], "start": [3], "query_frames": [5]})
+    missed = robustness.explain(trials, [np.array([3])], sequences, 0, None)
+    assert missed.empty and robustness.reasons(missed, trials).exact[0] == 100
+
+
+def test_rates_split_by_song_agree_with_the_whole():
+    trials = pd.DataFrame({"song": np.repeat(np.arange(6), 4), "start": 0, "query_frames": 5})
+    hit = np.arange(24) % 3 == 0
+    scored = trials.assign(exact1=hit, exact10=True, near1=True, near10=True)
+    split = robustness.rates_by(scored, "package", list("aabbcc"))
+    exact = split[split.tolerance == "exact"]
+    assert list(exact.condition) == ["a", "b", "c"] and list(split.columns) == robustness.COLUMNS
+    whole = evaluate.hit_rates(scored)
+    assert np.isclose((exact.top1 * exact.n_queries).sum() / 24, whole.top1.iloc[0], atol=0.01)
+    assert robustness.weaknesses(split.assign(query_s=3.0))[0].startswith("package ")
