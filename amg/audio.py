@@ -16,6 +16,7 @@ WINDOW = 8000  # samples in a frame: 1 s
 HOP = 4000  # samples between frames: 0.5 s
 N_FFT, STFT_HOP, N_COLUMNS = 1024, 256, 32
 F_MIN, F_MAX = 300.0, 4000.0  # Hz
+RANGE_DB = 80.0  # dynamic range of the spectrogram
 
 
 def blocks(path, block_s=30):
@@ -116,13 +117,12 @@ def mel_filters(n_mels):
 class LogMel(torch.nn.Module):
     """1 s windows (B, 8000) -> log-mel spectrograms (B, 1, n_mels, 32) in [-1, 1].
 
-    Power in dB below the window's own maximum, cut at `range_db` below it: 1 is the maximum,
-    -1 is `range_db` or more below it. A silent window is 1 everywhere.
+    Power in dB below the window's own maximum, cut at RANGE_DB below it: 1 is the maximum,
+    -1 is RANGE_DB or more below it. A silent window is 1 everywhere.
     """
 
-    def __init__(self, n_mels, range_db=80.0):
+    def __init__(self, n_mels):
         super().__init__()
-        self.range_db = range_db
         self.register_buffer("filters", torch.from_numpy(mel_filters(n_mels)), persistent=False)
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
 
@@ -132,4 +132,4 @@ class LogMel(torch.nn.Module):
         power = spectrum.real.square() + spectrum.imag.square()
         decibel = 10 * torch.log10((self.filters @ power).clamp_min(1e-10))
         below_peak = decibel - decibel.amax(dim=(1, 2), keepdim=True)
-        return (1 + below_peak.clamp_min(-self.range_db) / (self.range_db / 2)).unsqueeze(1)
+        return (1 + below_peak.clamp_min(-RANGE_DB) / (RANGE_DB / 2)).unsqueeze(1)

@@ -1,8 +1,8 @@
 """The fingerprinter: Neural Audio Fingerprint (NAFP, arXiv 2010.11910), sec. 3.
 
 1 s of audio -> log-mel -> 8 separable convolution blocks -> divide-and-encode -> a 128-d unit
-vector. `FULL` is the published network. `LITE`, whose weights the kit ships, is for CPUs: half the mels,
-an eighth to three eighths of the width, narrowest where maps are large and channels cost most.
+vector. `FULL` is the published network. `LITE`, whose weights the kit ships, is for CPUs: half the
+mels, an eighth to three eighths of the width, narrowest where maps are large and channels cost most.
 """
 
 import json
@@ -29,7 +29,6 @@ class Config:
     n_mels: int
     channels: tuple
     time_strides: tuple
-    range_db: float = 80.0  # dynamic range of the spectrogram
 
 
 FULL = Config(256, (128, 128, 256, 256, 512, 512, 1024, 1024), (1, 2, 2, 2, 1, 2, 1, 2))
@@ -99,7 +98,7 @@ class NAFP(nn.Module):
 
     def __init__(self, config=LITE):
         super().__init__()
-        self.log_mel = audio.LogMel(config.n_mels, config.range_db)
+        self.log_mel = audio.LogMel(config.n_mels)
         blocks, shape = [], (1, config.n_mels, audio.N_COLUMNS)
         for channels, stride in zip(config.channels, config.time_strides):
             blocks.append(Block(shape[0], channels, shape[1], shape[2], stride))
