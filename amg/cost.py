@@ -21,7 +21,7 @@ def base_cost(queries, query_frames, sequences, n_queries=50):
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
 
     def find(query):
-        search.sequence_search(query, index.search(query, k)[1], sequences)
+        search.sequence_search(query[None], index.search(query, k)[1][None], sequences)
 
     asked = _excerpts(queries, query_frames, n_queries)
     return {"method": "nafp sequence", "duration_max": None, "n_vectors": index.ntotal,
@@ -36,14 +36,15 @@ def embedding_cost(queries, query_frames, encoder, vectors, segments, sequences,
     k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
 
     def embed(query):
-        return encoders.embed(encoder, search.cut_pieces(query, segments.length, crops.SHORTEST))
+        return encoders.embed(encoder, [query[low:high] for low, high in search.cut_pieces(
+            len(query), segments.length, crops.SHORTEST)])
 
     def first(embedded):
         scores, neighbours = index.search(embedded, k)
-        return search.single_stage(neighbours, scores, segments.song)[0]
+        return search.single_stage(neighbours[None], scores[None], segments.song)[0]
 
     def both(pair):
-        search.two_stage(pair[0], first(pair[1]), segments, sequences)
+        search.two_stage(pair[0][None], first(pair[1]), segments, sequences)
 
     asked = _excerpts(queries, query_frames, n_queries)
     embedded = [embed(query) for query in asked]

@@ -7,10 +7,8 @@ a crop shares with the original's centre, the larger its margin in the loss.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from amg.check import InputError, one_of
-from amg.nafp import DIM
+from amg.check import one_of
 
 PADDED_FRAMES = {5: 12, 10: 24, 15: 32, 30: 64}  # M: longest training input per duration_max
 DURATIONS = tuple(PADDED_FRAMES)  # seconds
@@ -58,38 +56,21 @@ def draw(rng, n_frames, is_original, duration_max, mu=MARGIN_MAX, ml=MARGIN_MIN)
     return Crops(start, length, overlap, margin)
 
 
-def pad(frames, first, length):
-    """Gather runs of rows as a padded batch: float32 (B, longest, 128) and a mask.
+def rows_of(first, length):
+    """Row numbers of many runs, one after the other: int64 (length.sum(),).
 
-    Run i is `frames[first[i] : first[i] + length[i]]`. The mask (B, longest) is True at padding.
+    Run i is first[i], first[i] + 1, ... of length[i] rows.
     """
-    at = np.arange(length.max())
-    mask = at >= length[:, None]
-    rows = np.where(mask, first[:, None], first[:, None] + at)  # padding repeats the first row
-    batch = np.asarray(frames[rows], dtype=np.float32)
-    batch[mask] = 0
-    return torch.from_numpy(batch), torch.from_numpy(mask)
+    within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    return np.repeat(first, length) + within
 
 
 def micro_batches(length, max_frames):
-    """Cut a batch, longest crops first, in groups whose padded size is at most `max_frames`.
+    """Cut a batch, longest crops first, in groups of about `max_frames` frames.
 
-    Three quarters of a batch padded to M would be padding; sorted by length, each group is
-    padded to its own longest only. Returns a list of index arrays that cover the batch once.
+    Returns a list of index arrays that cover the batch once; crops of equal length are
+    neighbours.
     """
-    if length.max() > max_frames:
-        raise InputError(f"max_frames is {max_frames}, but one crop has {length.max()} frames.")
     order = np.argsort(-length, kind="stable")
-    groups, begin = [], 0
-    while begin < len(order):
-        size = max_frames // length[order[begin]]
-        groups.append(order[begin : begin + size])
-        begin += size
-    return groups
-
-
-def pad_list(arrays):
-    """Like `pad`, for a list of float32 (L_i, 128)."""
-    length = np.array([len(array) for array in arrays])
-    first = np.concatenate([[0], np.cumsum(length)[:-1]])
-    return pad(np.concatenate(arrays).reshape(-1, DIM), first, length)
+    group = (np.cumsum(length[order]) - 1) // max_frames
+    return np.split(order, np.flatnonzero(np.diff(group)) + 1)

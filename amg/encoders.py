@@ -1,36 +1,62 @@
-"""The AMG encoders: fingerprints (B, L, 128) and a padding mask (B, L) -> unit vectors (B, 128).
+"""The AMG encoders: sequences of fingerprints -> unit vectors (B, 128).
 
-The mask is True at padding. A sequence encodes to the same vector however far it is padded.
+Sequences come packed: `frames` (N, 128) holds one after the other, `length` (B,) counts the
+frames of each, N = length.sum(). No encoder computes padding, save the CNN, which was published
+that way. Sequences of equal length should be neighbours: they share matrix products.
 Parameter names are those of the published checkpoints.
 """
+
+import itertools
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from amg import crops
+from amg import crops, densenet
 from amg.nafp import DIM
 
 
 class Transformer(nn.Module):
-    """`mt`: post-norm Transformer without positional encoding, mean over valid frames."""
+    """`mt`: post-norm Transformer without positional encoding, mean over the frames."""
+
+    whole_batch = False
 
     def __init__(self, layers=10, width=256, heads=8, feedforward=256, dropout=0.1):
         super().__init__()
         self.linear1 = nn.Linear(DIM, width)
+        # holds the weights under their published names; `forward` computes without padding
         layer = nn.TransformerEncoderLayer(width, heads, feedforward, dropout, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.linear2 = nn.Linear(width, DIM)
+        self.heads, self.dropout = heads, dropout
 
-    def forward(self, x, padding_mask):
-        hidden = self.encoder(self.linear1(x), src_key_padding_mask=padding_mask)
-        return F.normalize(self.linear2(_masked_mean(hidden, padding_mask)))
+    def forward(self, frames, length):
+        runs = _runs(length)
+        p = self.dropout if self.training else 0.0
+        x = self.linear1(frames)  # (N, width)
+        for layer in self.encoder.layers:
+            x = layer.norm1(x + dropout(self._attend(layer.self_attn, x, runs, p), p))
+            hidden = dropout(F.relu(layer.linear1(x)), p)
+            x = layer.norm2(x + dropout(layer.linear2(hidden), p))
+        mean = [part.unflatten(0, (-1, n)).mean(1) for part, n in _split(x, runs)]
+        return F.normalize(self.linear2(torch.cat(mean)))
+
+    def _attend(self, layer, x, runs, p):
+        """Self-attention within each sequence: (N, width) -> (N, width)."""
+        qkv = F.linear(x, layer.in_proj_weight, layer.in_proj_bias)
+        seen = []
+        for part, n in _split(qkv, runs):
+            q, k, v = part.view(-1, n, 3, self.heads, x.shape[1] // self.heads).permute(
+                2, 0, 3, 1, 4).contiguous()  # (B, heads, n, width of a head) each
+            seen.append(attention(q, k, v, p).transpose(1, 2).reshape(-1, x.shape[1]))
+        return layer.out_proj(torch.cat(seen))
 
 
 class LSTM(nn.Module):
-    """`mlstm`: bidirectional LSTM, output at the last valid frame."""
+    """`mlstm`: bidirectional LSTM, output at the last frame."""
+
+    whole_batch = False
 
     def __init__(self, layers=8, hidden=256, dropout=0.1):
         super().__init__()
@@ -38,39 +64,102 @@ class LSTM(nn.Module):
                             dropout=dropout)
         self.fc = nn.Linear(2 * hidden, DIM)
 
-    def forward(self, x, padding_mask):
-        length = (~padding_mask).sum(1)
-        # packed, so that the backward direction begins at the last valid frame, not in padding
-        packed = pack_padded_sequence(x, length.cpu(), batch_first=True, enforce_sorted=False)
-        output, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        return F.normalize(self.fc(output[torch.arange(len(x)), length - 1]))
+    def forward(self, frames, length):
+        # packed, so that the backward direction begins at the last frame, not in padding
+        packed = nn.utils.rnn.pack_sequence(frames.split(length.tolist()), enforce_sorted=False)
+        output, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        return F.normalize(self.fc(output[torch.arange(len(length)), torch.from_numpy(length) - 1]))
+
+
+class CNN(nn.Module):
+    """`mcnn`: DenseNet-121 on the whole input of `padded_frames`, zeros included."""
+
+    whole_batch = True  # batch normalisation: its statistics are those of the whole batch
+
+    def __init__(self, padded_frames):
+        super().__init__()
+        self.padded_frames = padded_frames
+        self.conv = nn.Conv2d(1, 3, 1)
+        self.densenet = densenet.DenseNet121()
+        self.fc = nn.Linear(1000, DIM)
+
+    def forward(self, frames, length):
+        padded = frames.new_zeros(len(length), self.padded_frames, DIM)
+        padded[torch.arange(self.padded_frames) < torch.from_numpy(length)[:, None]] = frames
+        image = F.interpolate(self.conv(padded[:, None]), (32, DIM), mode="bilinear")
+        return F.normalize(self.fc(self.densenet(image)))
 
 
 class Mean(nn.Module):
     """`mean`: the normalised mean of the frames; nothing to train, the baseline to beat."""
 
-    def forward(self, x, padding_mask):
-        return F.normalize(_masked_mean(x, padding_mask))
+    def forward(self, frames, length):
+        return F.normalize(torch.cat([part.unflatten(0, (-1, n)).mean(1)
+                                      for part, n in _split(frames, _runs(length))]))
 
 
-TRAINABLE = {"mt": Transformer, "mlstm": LSTM}
+TRAINABLE = ("mt", "mlstm", "mcnn")
+
+
+def build(name, duration_max, layers, dropout):
+    """A fresh encoder of TRAINABLE; DenseNet-121 has layers and dropout of its own."""
+    if name == "mcnn":
+        return CNN(crops.PADDED_FRAMES[duration_max])
+    return {"mt": Transformer, "mlstm": LSTM}[name](layers=layers, dropout=dropout)
+
+
+def attention(q, k, v, p):
+    """Scaled dot-product attention of (B, heads, L, D), with dropout `p` on its weights.
+
+    The fused kernel for CPUs knows no dropout, so that torch would compose it there, too; our
+    `dropout` is what we compose it for.
+    """
+    if not p or q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=p)
+    weights = torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1)
+    return dropout(weights, p) @ v
+
+
+def dropout(x, p):
+    """Zero each value with probability `p` (to 1/65536) and scale the others by 1 / (1 - p).
+
+    On CPUs torch draws value by value in one thread, a quarter of a training step; we draw 64
+    bits for four values.
+    """
+    if not p or x.is_cuda:
+        return F.dropout(x, p)
+    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= round(p * 2**16) - 2**15
+    return x * kept.to(x.dtype).mul_(1 / (1 - p))
+
+
+def embed(encoder, clips):
+    """Embed fingerprint arrays, list of (L_i, 128) -> float32 (n, 128), unit rows."""
+    length = np.array([len(clip) for clip in clips])
+    return embed_runs(encoder, np.concatenate(clips), np.cumsum(length) - length, length)
 
 
 @torch.inference_mode()
-def embed(encoder, clips, max_frames=8192):
-    """Embed many fingerprint arrays, list of (L_i, 128) -> float32 (n, 128), unit rows.
+def embed_runs(encoder, frames, first, length, max_frames=8192):
+    """Embed many runs of rows: run i is frames[first[i] : first[i] + length[i]].
 
-    Clips of like length share a batch of at most `max_frames` frames, padding included.
+    frames float32 (N, 128); first and length int (n,); returns float32 (n, 128), unit rows.
+    Batches hold about `max_frames` frames, of runs of like length.
     """
     encoder.eval()
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    vectors = np.empty((len(clips), DIM), dtype=np.float32)
-    for group in crops.micro_batches(np.array([len(clip) for clip in clips]), max_frames):
-        batch, mask = crops.pad_list([clips[i] for i in group])
-        vectors[group] = encoder(batch.to(device), mask.to(device)).cpu().numpy()
+    vectors = np.empty((len(length), DIM), dtype=np.float32)
+    for group in crops.micro_batches(length, max_frames):
+        batch = torch.from_numpy(frames[crops.rows_of(first[group], length[group])])
+        vectors[group] = encoder(batch.to(device), length[group]).cpu().numpy()
     return vectors
 
 
-def _masked_mean(x, padding_mask):
-    valid = (~padding_mask).unsqueeze(-1).to(x.dtype)  # (B, L, 1)
-    return (x * valid).sum(1) / valid.sum(1)
+def _runs(length):
+    """Consecutive sequences of equal length: a list of (frames in all, length of each)."""
+    return [(n * sum(1 for _ in same), n) for n, same in itertools.groupby(length.tolist())]
+
+
+def _split(x, runs):
+    """Pairs of (rows of a run, length of its sequences)."""
+    return zip(x.split([total for total, _ in runs]), (n for _, n in runs))

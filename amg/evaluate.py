@@ -7,7 +7,9 @@ method answers with its ten best guesses; the *tolerance* says what counts as a 
     exact     the very frame where the query begins
     near      that frame or a neighbour of it (+-1 frame = +-0.5 s)
 
-One row per trial goes in, percentages with 95 % intervals come out.
+One row per trial goes in, percentages with 95 % intervals come out. Two protocols are known, and
+never mixed: `contiguous`, ours, scores a match against the song's unbroken sequence; `published`
+does what the published code does (`search.two_stage_published`), and has no near hits.
 """
 
 import numpy as np
@@ -18,6 +20,7 @@ from amg.audio import seconds
 from amg.check import InputError
 
 TOLERANCES = ("segment", "exact", "near")
+PROTOCOLS = ("contiguous", "published")
 RETRIEVAL_COLUMNS = ["method", "encoder", "loss", "duration_max", "stage", "protocol",
                      "tolerance", "query_frames", "query_s", "n_queries", "top1", "top10",
                      "top1_low", "top1_high"]
@@ -49,11 +52,40 @@ def trials(queries, lengths, n_starts, segment_lengths=()):
     return pd.DataFrame(rows, columns=["song", "start", "query_frames"])
 
 
-def hits(guesses, truth, slack):
-    """(hit at rank 1, hit in the first ten): `truth` within `slack[0]..slack[1]` of a guess."""
-    offset = np.asarray(guesses)[: search.N_BEST] - truth
-    right = (offset >= slack[0]) & (offset <= slack[1])
-    return bool(right[:1].any()), bool(right.any())
+def trials_at(queries, starts):
+    """The same from start positions that were drawn elsewhere: query length -> list of starts.
+
+    Every song is asked for at each. Raises InputError if one does not lie inside every song.
+    """
+    shortest = min(map(len, queries))
+    for length, at in starts.items():
+        if min(at) < 0 or max(at) + length > shortest:
+            raise InputError(f"start positions {min(at)} to {max(at)} are asked for with queries of "
+                             f"{length} frames, but the shortest test song has {shortest}.")
+    rows = [(song, start, length) for length, at in starts.items()
+            for song in range(len(queries)) for start in at]
+    return pd.DataFrame(rows, columns=["song", "start", "query_frames"])
+
+
+def of_length(trials):
+    """Rows of the trials of each query length: pairs (length, int array)."""
+    return trials.groupby("query_frames").indices.items()
+
+
+def first_rows(trials, sequences, first_song=0):
+    """Row of `sequences.frames` where each trial begins, int64 (n,); its song i is `first_song + i`."""
+    return sequences.bounds[first_song + trials.song.to_numpy()] + trials.start.to_numpy()
+
+
+def hits(guesses, truth, before=0, after=0):
+    """(hit at rank 1, hit in the first ten), bool (n,): truth - before <= guess <= truth + after.
+
+    guesses int (n, 10), -1 for none; truth int (n,); before and after ints or int (n,).
+    """
+    offset = np.asarray(guesses) - np.asarray(truth)[:, None]
+    right = (offset >= -np.reshape(before, (-1, 1))) & (offset <= np.reshape(after, (-1, 1)))
+    right &= np.asarray(guesses) >= 0
+    return right[:, :1].any(1), right[:, : search.N_BEST].any(1)
 
 
 def base_system(trials, queries, sequences, first_song):
@@ -61,62 +93,101 @@ def base_system(trials, queries, sequences, first_song):
 
     Query song i is song `first_song + i` of `sequences`.
     """
-    return frame_hits(trials, base_guesses(trials, queries, sequences), sequences, first_song)
+    guesses = base_guesses(trials, queries, sequences)
+    return frame_hits(trials, guesses, sequences, first_song)
 
 
 def base_guesses(trials, queries, sequences):
-    """Where NAFP sequence search finds each trial: an array of positions, best first, each."""
+    """Where NAFP sequence search finds each trial: positions, best first, int (n, 10)."""
     index = search.flat_index(sequences.frames)
+    asked = search.Sequences.of(queries)
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
-    neighbours = [index.search(np.ascontiguousarray(query), k)[1] for query in queries]
-    guesses = []
-    for trial in trials.itertuples():
-        part = slice(trial.start, trial.start + trial.query_frames)
-        guesses.append(search.sequence_search(
-            queries[trial.song][part], neighbours[trial.song][part], sequences)[0])
+    neighbours = index.search(asked.frames, k)[1]  # of each query frame, once
+    first, guesses = first_rows(trials, asked), _none(trials)
+    for length, rows in of_length(trials):
+        at = first[rows, None] + np.arange(length)
+        guesses[rows] = search.sequence_search(asked.frames[at], neighbours[at], sequences)[0]
     return guesses
 
 
-def embedding_search(trials, queries, encoder, vectors, segments, sequences, first_song):
+def segment_vectors(encoder, segments, sequences):
+    """One vector per segment, float32 (n, 128), in their order."""
+    length = np.full(len(segments.start), segments.length)
+    return encoders.embed_runs(encoder, sequences.frames, segments.start, length)
+
+
+def embedding_search(trials, queries, encoder, vectors, segments, sequences, first_song,
+                     protocol="contiguous"):
     """AMG search: returns (single-stage, two-stage) copies of `trials` with their hits.
 
-    vectors: float32 (n, 128), one per segment, in the order of `segments`. All pieces of all
-    queries are embedded and searched together; each trial then votes and refines by itself.
+    vectors: those of `segment_vectors`.
     """
-    index = search.flat_index(vectors)
-    asked = [queries[t.song][t.start : t.start + t.query_frames] for t in trials.itertuples()]
-    pieces = [search.cut_pieces(query, segments.length, crops.SHORTEST) for query in asked]
-    embedded = encoders.embed(encoder, [piece for cut in pieces for piece in cut])
-    scores, neighbours = index.search(embedded, min(search.SEGMENT_NEIGHBOURS, index.ntotal))
-    bounds = np.cumsum([len(cut) for cut in pieces])[:-1]
-    single = [search.single_stage(n, s, segments.song)[0]
-              for n, s in zip(np.split(neighbours, bounds), np.split(scores, bounds))]
-    two = [search.two_stage(query, candidates, segments, sequences)[0]
-           for query, candidates in zip(asked, single)]
+    single = first_stage(trials, queries, encoder, vectors, segments, protocol)
+    two = second_stage(trials, queries, single, segments, sequences, protocol)
+    if protocol == "published":
+        return (_published_segment_hits(trials, single, sequences, segments, first_song),
+                frame_hits(trials, two, sequences, first_song).drop(columns=["near1", "near10"]))
     return (segment_hits(trials, single, sequences, segments, first_song),
             frame_hits(trials, two, sequences, first_song))
 
 
+def first_stage(trials, queries, encoder, vectors, segments, protocol="contiguous"):
+    """Segments that the pieces of each trial vote for, best first, int (n, 10)."""
+    index, asked, guesses = search.flat_index(vectors), search.Sequences.of(queries), _none(trials)
+    song = segments.song if protocol == "contiguous" else None
+    k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
+    first = first_rows(trials, asked)
+    for length, rows in of_length(trials):
+        begin, end = np.array(search.cut_pieces(length, segments.length, crops.SHORTEST)).T
+        pieces = (first[rows, None] + begin).ravel()  # (Q, n_pieces)
+        embedded = encoders.embed_runs(encoder, asked.frames, pieces, np.tile(end - begin, len(rows)))
+        scores, neighbours = (found.reshape(len(rows), -1, k) for found in index.search(embedded, k))
+        guesses[rows] = search.single_stage(neighbours, scores, song)[0]
+    return guesses
+
+
+def second_stage(trials, queries, candidates, segments, sequences, protocol="contiguous"):
+    """Start positions within each trial's candidate segments, best first, int (n, 10)."""
+    function = search.two_stage if protocol == "contiguous" else search.two_stage_published
+    asked, guesses = search.Sequences.of(queries), _none(trials)
+    first = first_rows(trials, asked)
+    for length, rows in of_length(trials):
+        excerpts = asked.frames[first[rows, None] + np.arange(length)]
+        guesses[rows] = function(excerpts, candidates[rows], segments, sequences)[0]
+    return guesses
+
+
 def frame_hits(trials, guesses, sequences, first_song):
-    """Score guesses of start positions (one array per trial) at tolerances exact and near."""
-    truth = sequences.bounds[first_song + trials.song.to_numpy()] + trials.start.to_numpy()
-    exact = np.array([hits(g, t, (0, 0)) for g, t in zip(guesses, truth)])
-    near = np.array([hits(g, t, (-1, 1)) for g, t in zip(guesses, truth)])
-    return trials.assign(exact1=exact[:, 0], exact10=exact[:, 1],
-                         near1=near[:, 0], near10=near[:, 1])
+    """Score guesses of start positions, int (n, 10), at tolerances exact and near."""
+    truth = first_rows(trials, sequences, first_song)
+    exact, near = hits(guesses, truth), hits(guesses, truth, 1, 1)
+    return trials.assign(exact1=exact[0], exact10=exact[1], near1=near[0], near10=near[1])
 
 
 def segment_hits(trials, guesses, sequences, segments, first_song):
-    """Score guesses of segments (one array per trial) at tolerance segment."""
-    truth = sequences.bounds[first_song + trials.song.to_numpy()] + trials.start.to_numpy()
-    truth = np.searchsorted(segments.start, truth, side="right") - 1
-    rows = []
-    for guess, segment in zip(guesses, truth):
-        has_next = (segment + 1 < len(segments.song)
-                    and segments.song[segment + 1] == segments.song[segment])
-        rows.append(hits(guess, segment, (0, int(has_next))))
-    rows = np.array(rows)
-    return trials.assign(segment1=rows[:, 0], segment10=rows[:, 1])
+    """Score guesses of segments, int (n, 10), at tolerance segment."""
+    truth = np.searchsorted(segments.start, first_rows(trials, sequences, first_song), "right") - 1
+    after = np.minimum(truth + 1, len(segments.song) - 1)
+    same_song = (after > truth) & (segments.song[after] == segments.song[truth])
+    return _segment_hits(trials, guesses, truth, same_song.astype(int))
+
+
+def _published_segment_hits(trials, guesses, sequences, segments, first_song):
+    """The same as the published code counts: every test song has as many segments as the first, and
+    the next segment is a hit whatever its song."""
+    first = np.searchsorted(segments.song, first_song)
+    per_song = np.count_nonzero(segments.song == first_song)
+    truth = first + trials.song.to_numpy() * per_song + trials.start.to_numpy() // segments.length
+    return _segment_hits(trials, guesses, truth, 1)
+
+
+def _segment_hits(trials, guesses, truth, after):
+    first, ten = hits(guesses, truth, after=after)
+    return trials.assign(segment1=first, segment10=ten)
+
+
+def _none(trials):
+    return np.full((len(trials), search.N_BEST), -1)
 
 
 def hit_rates(scored, **labels):
@@ -152,13 +223,14 @@ def nafp_rates(trials, queries, sequences, first_song):
                      stage="sequence", protocol="contiguous")
 
 
-def amg_rates(trials, queries, model, vectors, segments, sequences, first_song, **labels):
+def amg_rates(trials, queries, model, vectors, segments, sequences, first_song,
+              protocol="contiguous", **labels):
     """Rows of `retrieval.csv` for an encoder module, both stages; labels: method, encoder, loss,
     duration_max."""
     single, two = embedding_search(trials, queries, model, vectors, segments, sequences,
-                                   first_song)
-    return pd.concat([hit_rates(single, stage="single", protocol="contiguous", **labels),
-                      hit_rates(two, stage="two", protocol="contiguous", **labels)])
+                                   first_song, protocol)
+    return pd.concat([hit_rates(single, stage="single", protocol=protocol, **labels),
+                      hit_rates(two, stage="two", protocol=protocol, **labels)])
 
 
 def concat(rates):

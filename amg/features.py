@@ -24,8 +24,9 @@ class TrainingSet:
 
     frames: np.ndarray  # float32 (N, 128), memory-mapped
     first: np.ndarray  # int64 (n_songs, n_clips)
-    length: np.ndarray  # int64 (n_songs, n_clips)
+    length: np.ndarray  # int64 (n_songs, n_clips), 0 where a version is missing
     content: str  # digest of the frames
+    problems: list  # of {"file", "problem", "done"}: what was wrong with the folder
 
     def clip(self, song, clip):
         """Fingerprints of one clip, float32 (T, 128)."""
@@ -45,19 +46,33 @@ def save(path, fingerprints):
 
 def load(path):
     """Read one fingerprint array; returns float32 (T, 128). Raises InputError if it is none."""
+    array, problem = _read(path)
+    if array is None:
+        raise InputError(f"{paths.relative(path)} {problem}.")
+    if problem:
+        raise InputError(f"{paths.relative(path)} {problem}, but fingerprints have norm 1; "
+                         "extract it again.")
+    return array
+
+
+def _read(path):
+    """(array, None) of sound fingerprints, (array, problem) of rows of another norm, or (None,
+    problem)."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{paths.relative(path)} is not a readable .npy array ({error}).") from None
+        reason = str(error).splitlines()[0].split(". ")[0]  # not how to unpickle it all the same
+        return None, f"is not a readable .npy array ({reason})"
     if array.ndim != 2 or array.shape[1] != DIM or not len(array) or array.dtype.kind != "f":
-        raise InputError(f"{paths.relative(path)} has shape {array.shape} and type {array.dtype}, "
-                         f"but fingerprints are floats of shape (frames, {DIM}).")
+        return None, (f"has shape {array.shape} and type {array.dtype}, but fingerprints are floats "
+                      f"of shape (frames, {DIM})")
     array = array.astype(np.float32, copy=False)
     norms = np.linalg.norm(array, axis=1)
-    if not np.abs(norms - 1).max() < 0.01:  # false for NaN, too
-        raise InputError(f"{paths.relative(path)} has rows of norm {norms.min():.3g} to "
-                         f"{norms.max():.3g}, but fingerprints have norm 1; extract it again.")
-    return array
+    if not np.isfinite(norms).all() or norms.min() == 0:
+        return None, "has rows of zeros, infinities or NaN"
+    if np.abs(norms - 1).max() >= 0.01:
+        return array, f"has rows of norm {norms.min():.3g} to {norms.max():.3g}"
+    return array, None
 
 
 def files(folder, made_by):
@@ -74,22 +89,28 @@ def song_file(folder, song, clip):
     return folder / f"{song}-{clip:02d}.npy"
 
 
+def recipe_of(folder):
+    """The note that says how the kit made a folder. It lies beside it: inside are only arrays."""
+    return folder.with_name(f"{folder.name}.recipe.json")
+
+
 def claim(folder, recipe):
     """Mark `folder` as made by `recipe`, a JSON-able dict.
 
     What another recipe of the kit made is put aside. Raises InputError if the folder holds
     fingerprints that the kit did not make.
     """
-    note = folder / "recipe.json"
-    if note.exists():
+    note = recipe_of(folder)
+    if note.exists() and folder.is_dir():
         if json.loads(note.read_text()) == recipe:
             return
-        paths.put_aside(folder)
+        note.rename(recipe_of(paths.put_aside(folder)))
     elif folder.is_dir() and any(folder.glob("[!.]*.npy")):
         raise InputError(f"{paths.relative(folder)} holds fingerprints that this notebook did not "
                          "make; choose another name, or move them elsewhere.")
     with paths.atomic(note) as temporary:
         temporary.write_text(json.dumps(recipe, indent=1) + "\n")
+    folder.mkdir(exist_ok=True)
 
 
 def stamp(files):
@@ -102,52 +123,78 @@ def pack(folder):
     """Pack a training folder once, and open the packed file memory-mapped: a TrainingSet.
 
     The packed copy lies in `data/cache/` and is made anew when any file of the folder changes.
+    What cannot be used is left out, and listed in `problems`. Raises InputError if nothing is left.
     """
     found = files(folder, "01_data_prep")
-    grid = _grid(folder, found)
     name = f"{folder.parent.name}-{folder.name}"
-    packed = paths.resolve(f"data/cache/{name}-{stamp(found)}.npy")
+    packed = paths.resolve(f"data/cache/{name}-{stamp(found)}.f32")
     note = packed.with_suffix(".json")
     if not note.exists():
         for outdated in packed.parent.glob(f"{name}-{16 * '[0-9a-f]'}.*"):
             outdated.unlink()
-        _write_packed(packed, note, grid)
+        _write_packed(folder, found, packed, note)
     described = json.loads(note.read_text())
     length = np.array(described["length"])
     first = np.concatenate([[0], np.cumsum(length.ravel())[:-1]]).reshape(length.shape)
-    frames = np.load(packed, mmap_mode="r", allow_pickle=False)
-    return TrainingSet(frames, first, length, described["content"])
+    frames = np.memmap(packed, np.float32, "r").reshape(-1, DIM)
+    return TrainingSet(frames, first, length, described["content"], described["problems"])
 
 
-def _grid(folder, found):
-    """Paths as a list of songs, each a list of its clips; InputError if one is missing."""
-    names = [re.fullmatch(r"(\d+)-(\d+)", file.stem) for file in found]
-    for file, match in zip(found, names):
-        if match is None:
-            raise InputError(f"{paths.relative(file)} is not named songId-clipId.npy, "
-                             "as 12-00.npy; move it elsewhere.")
-    songs = sorted({int(match[1]) for match in names})
-    clips = range(1 + max(int(match[2]) for match in names))
-    present = set(found)
-    grid = [[song_file(folder, song, clip) for clip in clips] for song in songs]
-    missing = [path.name for row in grid for path in row if path not in present]
-    if missing:
-        raise InputError(f"{paths.relative(folder)} lacks {len(missing)} files, the first "
-                         f"{missing[0]}; every song needs clips 00 to {clips[-1]:02d}.")
-    return grid
-
-
-def _write_packed(packed, note, grid):
-    lengths, content = [[len(load(path)) for path in row] for row in grid], hashlib.sha256()
+def _write_packed(folder, found, packed, note):
+    """Write the clips of all songs that have an original, song after song, and then the note."""
+    grid, problems = _grid(found)
+    rows, content = [], hashlib.sha256()
     with paths.atomic(packed) as temporary:
-        out = np.lib.format.open_memmap(temporary, "w+", np.float32, (sum(map(sum, lengths)), DIM))
-        at = 0
-        for row in progress.bar(grid, desc="packing", unit="song"):
-            for array in map(load, row):
-                out[at : at + len(array)] = array
-                content.update(array)
-                at += len(array)
-        out.flush()
+        with temporary.open("wb") as out:
+            for song, clips in progress.bar(grid.items(), desc="packing", unit="song"):
+                row = _song(folder, song, clips, problems)
+                if row:
+                    for array in row:
+                        out.write(array.data)
+                        content.update(array.data)
+                    rows.append([len(array) for array in row])
+        if not rows:
+            raise InputError(f"{paths.relative(folder)} holds no song whose original, as 1-00.npy, "
+                             f"can be used: {problems[0]['file']} {problems[0]['problem']}.")
     # written last: its presence says that the packed file is whole
     with paths.atomic(note) as temporary:
-        temporary.write_text(json.dumps({"length": lengths, "content": content.hexdigest()[:16]}))
+        temporary.write_text(json.dumps({"length": rows, "content": content.hexdigest()[:16],
+                                         "problems": problems}))
+
+
+def _grid(found):
+    """({song: paths of its clips 00, 01, .., None where there is none}, problems so far)."""
+    clips, problems = {}, []
+    for file in found:
+        match = re.fullmatch(r"([1-9]\d*)-(\d\d)", file.stem)
+        if match:
+            clips.setdefault(int(match[1]), {})[int(match[2])] = file
+        else:
+            problems.append(_problem(file.name, "is not named songId-clipId, as 12-00", "left out"))
+    n_clips = 1 + max((max(of_song) for of_song in clips.values()), default=0)
+    gaps = sorted(set(range(1, max(clips, default=0))) - set(clips))
+    if gaps:
+        some = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
+        problems.append(_problem(f"songs {some}", f"{len(gaps)} numbers without a file",
+                                 "classes are numbered without them"))
+    return {song: [clips[song].get(clip) for clip in range(n_clips)] for song in sorted(clips)}, problems
+
+
+def _song(folder, song, clips, problems):
+    """Arrays of a song's clips, empty where one is missing; [] if the song is left out."""
+    row = []
+    for clip, file in enumerate(clips):
+        array, problem = _read(file) if file else (None, "is missing")
+        done = "the song is left out" if clip == 0 else "trained without it"
+        if array is not None and problem:
+            array, done = array / np.linalg.norm(array, axis=1, keepdims=True), "rescaled to norm 1"
+        if problem:
+            problems.append(_problem(song_file(folder, song, clip).name, problem, done))
+        if array is None and clip == 0:
+            return []
+        row.append(np.ascontiguousarray(np.empty((0, DIM), np.float32) if array is None else array))
+    return row
+
+
+def _problem(file, problem, done):
+    return {"file": file, "problem": problem, "done": done}

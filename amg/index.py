@@ -4,11 +4,12 @@ The tree is the published one: `dummy_db/fma_part`, `db/test_30s` and `query` ho
 song; `fma_part_10s`, `test_10s` and so on hold the same songs cut into segments.
 """
 
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
 
-from amg import features, paths, progress, search
+from amg import crops, features, paths, progress, search
 from amg.check import InputError
 
 DUMMY, TEST, QUERY = "dummy_db/fma_part", "db/test_30s", "query"
@@ -30,7 +31,7 @@ def split_database(source, target, max_len):
     songs = features.files(source, "01_data_prep")
     pieces = {f"{song.stem}_{i}.npy": (song, i * max_len) for song in songs
               for i in range(len(features.load(song)) // max_len)}
-    note = target / "recipe.json"
+    note = features.recipe_of(target)
     present = {path.name for path in target.glob("[!.]*.npy")}
     if present and not note.exists():
         _verify(target, present, pieces, max_len)
@@ -87,31 +88,58 @@ def load_songs(folder):
 
 
 def load_segments(root, database, duration_max, length):
-    """Segments of a split tree, in the order of the songs: returns (Segments, list of arrays).
+    """Segments of a split tree, in the order of the songs: a `search.Segments`.
 
     Raises InputError if the tree is not that of `database`, cut at `length` frames.
     """
     segments = search.Segments.of(database.sequences, length)
     per_song = np.bincount(segments.song, minlength=len(database.names))
     names = [f"{name}_{i}" for name, count in zip(database.names, per_song) for i in range(count)]
-    arrays = []
-    for whole in (DUMMY, TEST):
+    tests = segments.song >= database.first_test
+    for whole, first, last in ((DUMMY, 0, np.argmax(tests)), (TEST, np.argmax(tests), len(names))):
         folder = split_folder(root / whole, duration_max)
-        if folder != root / whole:
-            pieces = features.files(folder, "02_split")
-            expected = names[len(arrays) : len(arrays) + len(pieces)]
-            arrays += [features.load(path) for path in pieces]
-            if [path.stem for path in pieces] != expected:
-                raise _not_split(folder, length)
-        else:  # test songs of 30 s are their own segments
-            arrays += [database.sequences.frames[start : start + length]
-                       for start, song in zip(segments.start, segments.song)
-                       if song >= database.first_test]
-        if any(len(array) != length for array in arrays):
+        if folder == root / whole:  # test songs of 30 s are their own segments
+            continue
+        pieces = features.files(folder, "02_split")
+        if [path.stem for path in pieces] != names[first:last]:
             raise _not_split(folder, length)
-    if len(arrays) != len(names):
-        raise _not_split(folder, length)
-    return segments, arrays
+        for path, start in zip(pieces, segments.start[first:last]):
+            if not np.array_equal(features.load(path), database.sequences.frames[start : start + length]):
+                raise _not_split(folder, length)
+    return segments
+
+
+class _Plain(pickle.Unpickler):
+    """Reads dicts, lists, strings and numbers; anything that a pickle could run is refused."""
+
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+    def persistent_load(self, _):
+        raise pickle.UnpicklingError("it asks for an object outside of it")
+
+
+def load_test_ids(path):
+    """Read the published pickle of start positions, and nothing else that a pickle may hold.
+
+    Returns {duration_max: {query_frames: list of starts}}. Raises InputError for anything else.
+    """
+    try:
+        with open(path, "rb") as file:
+            starts = _Plain(file).load()
+    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError,
+            AttributeError, UnicodeDecodeError) as error:
+        raise InputError(f"{paths.relative(path)} is no pickle of start positions ({error}).") from None
+    try:
+        whole = all(type(n) is int for of_length in starts.values()
+                    for length, at in of_length.items() for n in (length, *at)) and all(
+                    at for of_length in starts.values() for at in of_length.values())
+    except (AttributeError, TypeError):
+        whole = False
+    if not whole or set(starts) != set(crops.DURATIONS):
+        raise InputError(f"{paths.relative(path)} must hold start positions as duration_max -> query "
+                         f"frames -> list of starts, for duration_max {crops.DURATIONS}.")
+    return starts
 
 
 def _not_split(folder, length):

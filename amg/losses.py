@@ -16,7 +16,10 @@ from amg.check import one_of
 
 SCALE = 32.0
 ANCHOR_WEIGHT = 10.0
-TRAINABLE = ("amg", "arcface")
+TEMPERATURE = 0.1
+TRIPLET_MARGIN = 0.2
+CLASSIFYING, CONTRASTING = ("amg", "arcface"), ("infonce", "triplet")
+TRAINABLE = CLASSIFYING + CONTRASTING
 ALIASES = {"pam": "amg", "tam": "amg"}  # both names of the AMG loss in the published code
 
 
@@ -53,26 +56,25 @@ def anchor_pull(embedding, centres, label):
     return 1 - F.cosine_similarity(embedding, centres[label])
 
 
-def amg(embedding, centres, label, margin, is_original, n=None, n_originals=None, scale=SCALE):
+def amg(embedding, centres, label, margin, is_original, scale=SCALE):
     """AMG loss of a batch, a scalar: mean ArcFace plus 10 x mean pull over the originals.
 
-    is_original bool (B,); with no original in the batch the second term is 0. A micro-batch
-    passes the numbers of samples and originals in its whole batch: the parts then add up.
+    is_original bool (B,); with no original in the batch the second term is 0.
     """
-    loss = arcface(embedding, centres, label, margin, scale).sum() / (n or len(label))
+    loss = arcface(embedding, centres, label, margin, scale).mean()
     if is_original.any():
-        pull = anchor_pull(embedding[is_original], centres, label[is_original])
-        loss = loss + ANCHOR_WEIGHT * pull.sum() / (n_originals or len(pull))
+        loss = loss + ANCHOR_WEIGHT * anchor_pull(
+            embedding[is_original], centres, label[is_original]).mean()
     return loss
 
 
-def infonce(anchor, positive, temperature=0.1):
+def infonce(anchor, positive, temperature=TEMPERATURE):
     """Cross-entropy of each anchor's similarities to all positives (B, D), (B, D): a scalar."""
     similarity = F.normalize(anchor) @ F.normalize(positive).T / temperature
     return F.cross_entropy(similarity, torch.arange(len(anchor), device=anchor.device))
 
 
-def triplet(anchor, positive, negative, margin=0.2):
+def triplet(anchor, positive, negative, margin=TRIPLET_MARGIN):
     """Cosine triplet loss, mean over triplets above zero (0 if there are none): a scalar."""
     violation = F.relu(F.cosine_similarity(anchor, negative)
                        - F.cosine_similarity(anchor, positive) + margin)

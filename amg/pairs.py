@@ -1,7 +1,7 @@
 """Training pairs of the fingerprinter (NAFP, arXiv 2010.11910, sec. 3).
 
 A batch holds N/2 windows of music as it is (*anchors*) and N/2 degraded *replicas* of them, each
-shifted by up to 0.2 s. Several windows of a batch come from the same few seconds of one track:
+shifted by up to 0.3 s. Several windows of a batch come from the same few seconds of one track:
 they are each other's hardest negatives, and the ones that an exact answer must tell apart.
 Batch `i` follows from (seed, i) alone.
 """
@@ -15,7 +15,7 @@ import torch
 from amg import degrade
 from amg.audio import SAMPLE_RATE, WINDOW
 
-MAX_SHIFT = int(0.2 * SAMPLE_RATE)
+MAX_SHIFT = int(0.3 * SAMPLE_RATE)  # a query may start half a hop, 0.25 s, beside a stored frame
 LEAD = SAMPLE_RATE // 2  # samples before a window whose echoes reach into it
 SPREAD = 8 * SAMPLE_RATE  # windows of one visit to a track lie within these samples
 SPEED_OCTAVES = 0.35  # tracks are played up to so much slower or faster: more music than there is

@@ -39,12 +39,13 @@ def code(*modules):
 
 
 def put_aside(folder):
-    """Rename `folder` to the first free `<name>.old-<n>` and say so: nothing is lost."""
+    """Rename `folder` to the first free `<name>.old-<n>`, say so, and return its new path."""
     old = next(path for n in itertools.count(1)
                if not (path := folder.with_name(f"{folder.name}.old-{n}")).exists())
     folder.rename(old)
     print(f"{relative(folder)} was made with other parameters, data or code; "
           f"it is kept as {old.name}.")
+    return old
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from amg import check, index, machine, nafp, pages, paths, train
+from amg import check, index, machine, models, nafp, pages, paths
 from amg.check import InputError, one_of
 
 NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_evaluate",
@@ -25,7 +25,7 @@ NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_eva
 
 
 def _best(p, loss, duration):
-    return str(paths.relative(train.best(p["train_set"], p["encoder"], loss, duration)))
+    return str(paths.relative(models.best(p["train_set"], p["encoder"], loss, duration)))
 
 
 def _weights(p):
@@ -65,12 +65,19 @@ FILES = {
                    *_report(p, [f"training_{p['duration_max']}s"],
                             [f"crops_{p['duration_max']}s", f"training_{p['duration_max']}s"])]),
     "04_evaluate": (
-        lambda p: [*_songs(p), *_segments(p), *(_best(p, p["loss"], d) for d in p["durations"])],
-        lambda p: _report(p, ["retrieval", "cost"], ["recall_vs_duration", "cost"])),
+        lambda p: [*_songs(p), *_segments(p), *(
+            [p["checkpoint"]] if p["checkpoint"] else
+            [_best(p, p["loss"], d) for d in p["durations"]]), *filter(None, [p["test_ids"]])],
+        lambda p: _report(p, ["retrieval", "cost"], [
+            *("recall_vs_duration" + ("" if protocol == "contiguous" else f"_{protocol}")
+              for protocol in p["protocols"]), "cost"])),
     "05_ablations": (
         lambda p: [*_songs(p), f"data/train/{p['train_set']}", _best(p, "amg", p["duration_max"])],
-        lambda p: [_best(p, "arcface", p["duration_max"]),
-                   *_report(p, ["ablations"], ["ablations", "training_arcface"])]),
+        lambda p: [*(_best(p, loss, p["duration_max"]) for loss in p["losses"]),
+                   *(_best({**p, "encoder": encoder}, "amg", p["duration_max"])
+                     for encoder in p["encoders"]),
+                   *_report(p, ["ablations", "ablation_training"],
+                            ["ablations", "ablation_training"])]),
     "06_robustness": (
         lambda p: [_weights(p), *_songs(p), *_report(p, ["clips"])],
         lambda p: _report(p, ["robustness", "misses", "miss_reasons"],

@@ -68,7 +68,7 @@ def _how(pool, kinds, fixed):
 
 def check_queries(rows, folder, weights, seed, pool):
     """InputError unless `songs` made `folder` with these very arguments."""
-    note = folder / "recipe.json"
+    note = features.recipe_of(folder)
     recipe_ = recipe(rows, weights, seed, **_how(pool, degrade.FIELD, {}))
     if not note.exists() or json.loads(note.read_text()) != recipe_:
         raise InputError(f"{paths.relative(folder)} was made with other parameters than these; give "

@@ -48,12 +48,12 @@ def rates_by(scored, group, condition_of_song):
 def explain(trials, guesses, sequences, first_song, hear):
     """Why trials missed the exact frame: the missed trials with truth, guess, likeness, reason.
 
-    guesses: positions, best first, one array per trial. hear: function (position, n_frames) ->
+    guesses: positions, best first, int (n, 10), -1 for none. hear: function (position, n_frames) ->
     the undegraded samples of those frames. likeness: `likeness` of what came back and what was
     asked for. The reasons are REASONS; "same audio elsewhere" is a likeness of SAME or more.
     """
     truth = sequences.bounds[first_song + trials.song.to_numpy()] + trials.start.to_numpy()
-    guess = np.array([g[0] if len(g) else -1 for g in guesses])
+    guess = np.asarray(guesses)[:, 0]
     missed = trials.assign(truth=truth, guess=guess)[guess != truth]
     alike = [_likeness(miss, sequences, hear) for miss in missed.itertuples()]
     missed = missed.assign(likeness=np.array(alike, float))
@@ -90,14 +90,16 @@ def _reason(miss, sequences):
     return REASONS[2 if sequences.song_of(miss.guess) == sequences.song_of(miss.truth) else 3]
 
 
-def reasons(missed, trials):
-    """Share of all trials that missed for each reason, in %: a row per query length (s)."""
+def reasons(missed, trials, condition):
+    """Share of all trials that missed for each reason, in %: a row per query length; `condition`
+    names what the queries went through."""
     counts = missed.groupby(["query_frames", "reason"]).size().unstack(fill_value=0)
     counts = counts.reindex(columns=REASONS, fill_value=0).reindex(
         trials.query_frames.unique(), fill_value=0)
     total = trials.groupby("query_frames").size()
     table = 100 * counts.div(total.loc[counts.index], axis=0)
     table.insert(0, "exact", 100 - table.sum(axis=1))
+    table.insert(0, "condition", condition)
     return table.rename_axis(columns=None).reset_index()
 
 

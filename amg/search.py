@@ -1,22 +1,26 @@
 """Searches as pure functions over arrays: they know no files and no encoders.
 
-Songs are stored as one unbroken run of frames, song after song (`Sequences`). All searches
-rank by inner product of unit vectors, best first; ties go to the lower position, so that a
-result never depends on the order in which candidates were found.
+Songs are stored as one unbroken run of frames, song after song (`Sequences`). All searches take
+many queries of one length at once and rank by inner product of unit vectors, best first; ties go
+to the lower position, so that a result never depends on the order in which candidates were found.
+Each returns the ten best (ids, scores), int64 and float32 (Q, 10); -1 where there are fewer.
 
     sequence_search   the base system: every frame indexed (NAFP, arXiv 2010.11910, sec. 4)
     single_stage      one vector per segment, pieces of a query vote (AMG, "DB & search")
     two_stage         the ten best segments' own fingerprints decide the exact frame
+    two_stage_published   the same as the published code does it, a defect at borders included
 """
 
 from dataclasses import dataclass
 
 import faiss
 import numpy as np
+import torch
 
 N_BEST = 10  # candidates that a search returns, and that the second stage looks at
 FRAME_NEIGHBOURS = 20  # k of the base system
 SEGMENT_NEIGHBOURS = 10  # k of the first stage
+BLOCK = 2**19  # values of an intermediate array, at most: it stays in the cache
 
 
 @dataclass(frozen=True)
@@ -65,68 +69,171 @@ def flat_index(vectors):
     return index
 
 
-def best(ids, scores, n=N_BEST):
-    """The `n` highest-scoring of unique `ids`: (ids, scores), ties to the lower id."""
-    order = np.lexsort((ids, -scores))[:n]
-    return ids[order], scores[order]
+def best(query, ids, scores, n_queries, n=N_BEST):
+    """Rank candidates: the `n` highest-scoring ids of each query, ties to the lower id.
 
-
-def diagonal_scores(query, frames, starts):
-    """Mean inner product of `query` (L, 128) with `frames[s : s + L]`, for each start s."""
-    at = starts[:, None] + np.arange(len(query))  # (S, L)
-    return np.einsum("ld,sld->s", query, frames[at]) / len(query)
-
-
-def sequence_search(query, neighbours, sequences):
-    """Base system: where in the songs does the whole query lie?
-
-    query float32 (L, 128); neighbours int64 (L, k), the nearest frames of each query frame.
-    A neighbour of frame i at position p proposes the start p - i; it must lie, with all L
-    frames, in the song of p. Returns the best starts and scores, (<=10,) each.
+    query, ids and scores are (C,), one entry per candidate; ids are unique within a query.
     """
-    length = len(query)
+    order = np.lexsort((ids, -scores, query))
+    query, ids, scores = query[order], ids[order], scores[order]
+    rank = np.arange(len(query)) - np.searchsorted(query, query)
+    kept = rank < n
+    table = np.full((n_queries, n), -1), np.zeros((n_queries, n), np.float32)
+    for column, values in zip(table, (ids, scores)):
+        column[query[kept], rank[kept]] = values[kept]
+    return table
+
+
+def diagonal_scores(queries, frames, query, start):
+    """Mean inner product of queries[q] (L, 128) with frames[s : s + L], for pairs (q, s), (C,)."""
+    length, scores = queries.shape[1], np.empty(len(start), np.float32)
+    for part in _blocks(len(start), length * queries.shape[2]):
+        found = frames[start[part, None] + np.arange(length)]  # (block, L, 128)
+        scores[part] = np.einsum("cld,cld->c", queries[query[part]], found) / length
+    return scores
+
+
+def sequence_search(queries, neighbours, sequences):
+    """Base system: where in the songs do the whole queries lie?
+
+    queries float32 (Q, L, 128); neighbours int64 (Q, L, k), the nearest frames of each query
+    frame. A neighbour of frame i at position p proposes the start p - i; it must lie, with all L
+    frames, in the song of p. Returns starts and scores.
+    """
+    n_queries, length = queries.shape[:2]
     song = sequences.song_of(neighbours)
     start = neighbours - np.arange(length)[:, None]
     whole = (start >= sequences.bounds[song]) & (start + length <= sequences.bounds[song + 1])
-    starts = np.unique(start[whole & (neighbours >= 0)])
-    return best(starts, diagonal_scores(query, sequences.frames, starts))
+    query, start = _unique(np.nonzero(whole & (neighbours >= 0))[0],
+                           start[whole & (neighbours >= 0)])[:2]
+    return best(query, start, diagonal_scores(queries, sequences.frames, query, start), n_queries)
 
 
-def cut_pieces(query, length, shortest):
-    """Cut a query (L, 128) in consecutive pieces of `length` frames, as segments are cut.
+def cut_pieces(n_frames, length, shortest):
+    """Bounds of the pieces of a query, as segments are cut: a list of (begin, end).
 
-    A last piece of fewer than `shortest` frames is dropped, unless it is the only one.
+    Pieces have `length` frames; a last one of fewer than `shortest` is dropped, unless it is the
+    only one.
     """
-    pieces = [query[i : i + length] for i in range(0, len(query), length)]
-    return [p for p in pieces if len(p) >= shortest] or pieces[:1]
+    pieces = [(at, min(at + length, n_frames)) for at in range(0, n_frames, length)]
+    return [(low, high) for low, high in pieces if high - low >= shortest] or pieces[:1]
 
 
-def single_stage(neighbours, scores, song):
+def single_stage(neighbours, scores, song=None):
     """Voting: pieces of a query agree on the segment where the query begins.
 
-    neighbours int64 (n_pieces, k) and scores float32 (n_pieces, k): nearest segments of each
-    piece; song int64 (n_segments,). Neighbour n of piece j votes for segment n - j, which
-    must belong to the song of n, with its inner product. Returns the best segments and votes.
+    neighbours int64 and scores float32 (Q, n_pieces, k): nearest segments of each piece. Neighbour
+    n of piece j votes for segment n - j with its inner product. song int64 (n_segments,): n - j
+    must belong to the song of n; None does without that, as the published code. Returns segments
+    and votes.
     """
-    candidate = neighbours - np.arange(len(neighbours))[:, None]
-    valid = (neighbours >= 0) & (candidate >= 0)
-    valid &= song[np.maximum(candidate, 0)] == song[neighbours]
-    ids, inverse = np.unique(candidate[valid], return_inverse=True)
-    return best(ids, np.bincount(inverse, scores[valid], minlength=len(ids)))
+    candidate = neighbours - np.arange(neighbours.shape[1])[:, None]
+    valid = neighbours >= 0
+    if song is not None:
+        valid &= (candidate >= 0) & (song[np.maximum(candidate, 0)] == song[neighbours])
+    query, ids, inverse = _unique(np.nonzero(valid)[0], candidate[valid])
+    votes = np.bincount(inverse, scores[valid], minlength=len(ids))
+    return best(query, ids, votes, len(neighbours))
 
 
-def two_stage(query, candidates, segments, sequences):
+def two_stage(queries, candidates, segments, sequences):
     """Second stage, `protocol="contiguous"`: the exact start among candidate segments.
 
-    query float32 (L, 128); candidates int64 (c,): the first stage's segments. Every start that
-    lies in a candidate segment or in the one before it (a query may begin in one segment and
-    lie mostly in the next) is scored against the song's unbroken sequence. Returns the best
-    starts and scores, (<=10,) each.
+    queries float32 (Q, L, 128); candidates int64 (Q, c): the first stage's segments, or -1. Every
+    start that lies in a candidate segment or in the one before it (a query may begin in one
+    segment and lie mostly in the next) is scored against the song's unbroken sequence. Returns
+    starts and scores.
     """
-    begin = segments.start[candidates][:, None]
-    starts = begin + np.arange(1 - segments.length, segments.length)
-    song = segments.song[candidates][:, None]
-    whole = (starts >= sequences.bounds[song]) & (
-        starts + len(query) <= sequences.bounds[song + 1])
-    starts = np.unique(starts[whole])
-    return best(starts, diagonal_scores(query, sequences.frames, starts))
+    candidates = np.sort(candidates, axis=1)  # so that starts rise along a row
+    candidates[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = -1
+    query, column = np.nonzero(candidates >= 0)
+    segment, length = candidates[query, column], segments.length
+    start = np.full((*candidates.shape, 2 * length), -1)
+    start[query, column] = segments.start[segment, None] + np.arange(-length, length)
+    scores = np.full(start.shape, -np.inf, np.float32)
+    scores[query, column] = _slide(queries, sequences.frames, query, start[query, column, 0],
+                                   2 * length)
+    # what lies before a candidate is not looked at if it is a candidate itself, or no segment of the song
+    of_query = query * len(segments.song)
+    other = np.isin(of_query + segment - 1, of_query + segment)
+    other |= (segment == 0) | (segments.song[segment - 1] != segments.song[segment])
+    scores[query[other], column[other], :length] = -np.inf
+    end = sequences.bounds[segments.song[candidates] + 1]
+    scores[start + queries.shape[1] > end[..., None]] = -np.inf
+    return _best_of_rows(start.reshape(len(queries), -1), scores.reshape(len(queries), -1))
+
+
+def two_stage_published(queries, candidates, segments, sequences, k=10):
+    """Second stage, `protocol="published"`: candidates laid end to end, in rank order.
+
+    The nearest `k` frames of each of a query's first `segments.length` frames propose starts. A
+    match that runs over its segment's end is scored against whatever segment comes next in rank:
+    the published protocol's known defect. Arguments and results as in `two_stage`.
+    """
+    queries = queries[:, : segments.length]
+    candidates = np.take_along_axis(  # real ones first, in their order
+        candidates, np.argsort(candidates < 0, axis=1, kind="stable"), 1)
+    n_queries, length, dim = queries.shape
+    n_frames = candidates.shape[1] * segments.length
+    found = []
+    for part in _blocks(n_queries, n_frames * dim):
+        at = segments.start[candidates[part], None] + np.arange(segments.length)
+        laid = sequences.frames[at].reshape(-1, n_frames, dim)
+        end = (candidates[part] >= 0).sum(1)[:, None] * segments.length
+        missing = np.arange(n_frames) >= end  # (block, n_frames)
+        products = np.where(missing[:, None], -2, queries[part] @ laid.mT)  # (block, L, n_frames)
+        nearest = np.argpartition(-products, min(k, n_frames) - 1)[..., :k]
+        proposed = np.zeros((len(laid), n_frames + length), bool)  # its end catches negative starts
+        starts = (nearest - np.arange(length)[:, None]).reshape(len(laid), -1)
+        np.put_along_axis(proposed, starts, True, 1)
+        query, place = np.nonzero(proposed[:, :n_frames] & ~missing)
+        products[missing[:, None].repeat(length, 1)] = 0
+        products = np.pad(products, ((0, 0), (0, 0), (0, length - 1)))  # a last match is cut short
+        within = np.clip(end - np.arange(n_frames), 1, length)
+        scores = _diagonals(products, n_frames).sum(-1) / within
+        found.append((query + part.start, place, scores[query, place]))
+    place, scores = best(*map(np.concatenate, zip(*found)), n_queries)
+    segment = np.take_along_axis(candidates, np.maximum(place, 0) // segments.length, 1)
+    return np.where(place < 0, -1, segments.start[segment] + place % segments.length), scores
+
+
+def _best_of_rows(ids, scores, n=N_BEST):
+    """`best` of a full table (Q, C) whose columns are in order of rising id; -inf: no candidate."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+    ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
+    return np.where(np.isfinite(scores), ids, -1), np.where(np.isfinite(scores), scores, 0)
+
+
+def _slide(queries, frames, query, first, n_starts):
+    """Mean inner products of queries[query[c]] with `n_starts` runs of frames, from first[c] on:
+    (C, n_starts). Before the first frame and beyond the last, that frame again."""
+    length, dim = queries.shape[1:]
+    queries, frames = torch.from_numpy(queries), torch.from_numpy(frames)
+    means, reach = np.empty((len(query), n_starts), np.float32), np.arange(n_starts + length - 1)
+    for part in _blocks(len(query), len(reach) * dim):
+        at = np.clip(first[part, None] + reach, 0, len(frames) - 1)
+        seen = frames.index_select(0, torch.from_numpy(at.ravel())).view(-1, len(reach), dim)
+        asked = queries.index_select(0, torch.from_numpy(query[part]))
+        means[part] = _diagonals((asked @ seen.mT).numpy(), n_starts).mean(-1)
+    return means
+
+
+def _unique(query, ids):
+    """Distinct (query, id) pairs, sorted, and the inverse: three int arrays (C,), (C,), (n,)."""
+    low = ids.min(initial=0)
+    span = ids.max(initial=0) - low + 1
+    keys, inverse = np.unique(query * span + ids - low, return_inverse=True)
+    return keys // span, keys % span + low, inverse
+
+
+def _diagonals(products, n_starts):
+    """View (B, n_starts, L) of products (B, L, R): entry s, i is products[:, i, s + i]."""
+    b, row, column = products.strides
+    return np.lib.stride_tricks.as_strided(
+        products, (len(products), n_starts, products.shape[1]), (b, column, row + column))
+
+
+def _blocks(n, size):
+    """Slices that cover range(n), of at most BLOCK values if each item has `size`."""
+    step = max(1, BLOCK // size)
+    return [slice(at, min(at + step, n)) for at in range(0, n, step)]

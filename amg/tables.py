@@ -34,8 +34,9 @@ def curve_label(row):
     """Legend entry of one row of retrieval.csv."""
     if row["method"].startswith("nafp"):
         return "NAFP, every frame indexed"
-    name = {"mt": "AMG", "mlstm": "AMG (LSTM)", "mean": "mean pooling"}[row["encoder"]]
-    return f"{name} {row['duration_max']:.0f} s, {row['stage']}-stage"
+    name = {"mt": "AMG", "mlstm": "AMG (LSTM)", "mcnn": "AMG (CNN)"}[row["encoder"]]
+    protocol = ", published protocol" if row["protocol"] == "published" else ""
+    return f"{name} {row['duration_max']:.0f} s, {row['stage']}-stage{protocol}"
 
 
 def ablation_label(row):
@@ -90,13 +91,14 @@ def robustness(rates):
 
 def reasons(why):
     """`miss_reasons.csv` with readable units, and what the same audio makes of it."""
-    shares = why.drop(columns="query_frames").map("{:.1f} %".format)
-    shares.insert(0, "query", [f"{seconds(n):g} s" for n in why.query_frames])
+    shares = why.drop(columns=["condition", "query_frames"]).map("{:.1f} %".format)
+    shares.insert(0, "queries", why.condition)
+    shares.insert(1, "length", [f"{seconds(n):g} s" for n in why.query_frames])
     same = why["same audio elsewhere"]
     return shares.assign(**{
         "exact or same audio": (why.exact + same).map("{:.1f} %".format),
         "same audio, of the misses": (100 * same / (100 - why.exact).clip(lower=1e-9)).map(
-            "{:.0f} %".format)}).set_index("query")
+            "{:.0f} %".format)}).set_index(["queries", "length"])
 
 
 def headline(tables, query_s=10.0):
@@ -119,7 +121,7 @@ def headline(tables, query_s=10.0):
     if saved:
         sentences.append("Cost of the single stage by duration_max. " + "; ".join(saved) + ".")
     if "miss_reasons" in tables:
-        why = tables["miss_reasons"]
+        why = tables["miss_reasons"].query("condition == 'field'")
         sentences.append("Of all queries, these miss the exact frame but return the same audio (a "
                          "loop, a reprise): " + ", ".join(
                              f"{share:.1f} % at {seconds(n):g} s" for n, share in

@@ -5,6 +5,7 @@ between machines; run it on an idle one.
 """
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -18,19 +19,25 @@ import soundfile
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from amg import audio, crops, features, losses, machine, nafp, paths, train
+import naive
+from amg import (audio, batches, crops, evaluate, features, losses, machine, models, nafp, paths,
+                 search, tables, train)
 
-N_SONGS, N_CLIPS, BATCH = 100, 10, 320
+N_SONGS, N_CLIPS, BATCH = 100, 10, 640
+
+
+def fingerprints(rng, n_frames):
+    """Random unit rows; their values do not matter for time."""
+    rows = rng.standard_normal((n_frames, 128), dtype=np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def random_training_set(folder):
-    """Fingerprints of unit norm in the published layout; their values do not matter for time."""
+    """N_SONGS songs in the published layout."""
     rng = np.random.default_rng(0)
     for song in range(1, N_SONGS + 1):
         for clip in range(N_CLIPS):
-            rows = rng.standard_normal((59, 128)).astype(np.float32)
-            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-            features.save(features.song_file(folder, song, clip), rows)
+            features.save(features.song_file(folder, song, clip), fingerprints(rng, 59))
     return folder
 
 
@@ -44,36 +51,181 @@ def median_seconds(function, repeats=3):
     return float(np.median(times))
 
 
-def published_step(run, folder, batch, rng):
+def matmul_rate():
+    """Multiplications and additions per second of a large float32 product, on all cores."""
+    a = torch.randn(2048, 2048)
+    return 2 * 2048**3 / median_seconds(lambda: a @ a, 9)
+
+
+def first_batch(config, data):
+    return batches.epoch(np.random.default_rng(1), data.length, BATCH, config.paired,
+                         config.duration_max)[0]
+
+
+def published_step(run, folder, batch):
     """One update the published way: a file opened per sample, one batch padded to M frames."""
-    config, padded = run.config, crops.PADDED_FRAMES[run.config.duration_max]
-    song, clip = np.divmod(batch, N_CLIPS)
-    x = torch.zeros(len(batch), padded, 128)
-    mask = torch.ones(len(batch), padded, dtype=torch.bool)
-    margin = torch.zeros(len(batch))
-    for i, (s, c) in enumerate(zip(song, clip)):
-        rows = np.load(features.song_file(folder, s + 1, c), allow_pickle=False)
-        crop = crops.draw(rng, [len(rows)], np.array([c == 0]), config.duration_max)
-        start, length = crop.start[0], crop.length[0]
-        x[i, :length] = torch.from_numpy(rows[start : start + length])
-        mask[i, :length] = False
-        margin[i] = float(crop.margin[0])
+    crops_ = []
+    for song, clip, start, length in zip(batch.song, batch.clip, batch.crop.start, batch.crop.length):
+        rows = np.load(features.song_file(folder, song + 1, clip), allow_pickle=False)
+        crops_.append(rows[start : start + length])
+    x, mask = naive.pad(crops_, crops.PADDED_FRAMES[run.config.duration_max])
     run.encoder.train()
     run.optimiser.zero_grad(set_to_none=True)
-    loss = losses.amg(run.encoder(x, mask), run.centres, torch.from_numpy(song), margin,
-                      torch.from_numpy(clip == 0))
+    vectors = naive.published_forward(run.encoder, x, mask)
+    loss = losses.amg(vectors, run.centres, torch.from_numpy(batch.song),
+                      torch.from_numpy(batch.crop.margin), torch.from_numpy(batch.clip == 0))
     loss.backward()
     run.optimiser.step()
 
 
+def prepare_step(duration_max, folder, workspace, ours):
+    """A function that does one update of the published Transformer, ours or the published way."""
+    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    data = features.pack(folder)
+    run = train.Run(config, data, workspace / f"run-{duration_max}")
+    batch = first_batch(config, data)
+    if ours:
+        return lambda: run._update(batch, 1e-3)
+    return lambda: published_step(run, folder, batch)
+
+
+def useful_flops(lengths, layers=10, width=256, feedforward=256):
+    """Multiplications and additions that an update of a `Transformer` cannot do without: forward
+    and backward (twice the forward) of every frame of every crop, attention included."""
+    per_frame = 2 * width * (4 * width + 2 * feedforward)
+    forward = layers * (per_frame * lengths.sum() + 4 * width * (lengths**2).sum())
+    return 3 * (forward + 2 * 128 * width * lengths.sum())
+
+
 def bench_training(duration_max, folder, workspace):
-    """Samples per second of one update, Transformer of the published size."""
-    config = train.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
-    run = train.Run(config, features.pack(folder), workspace / f"run-{duration_max}")
-    batch = np.random.default_rng(1).permutation(N_SONGS * N_CLIPS)[:BATCH]
-    ours = median_seconds(lambda: run._update(batch, np.random.default_rng(2), 1e-3))
-    theirs = median_seconds(lambda: published_step(run, folder, batch, np.random.default_rng(2)), 1)
-    return row(f"train_{duration_max}", BATCH / ours, BATCH / theirs, "samples/s")
+    """Samples per second of one update, Transformer of the published size, AMG loss."""
+    ours, theirs = (median_seconds(prepare_step(duration_max, folder, workspace, way), repeats)
+                    for way, repeats in ((True, 5), (False, 3)))
+    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    length = first_batch(config, features.pack(folder)).crop.length
+    share = useful_flops(length) / ours / matmul_rate()
+    memory = [peak_memory(_one_step, duration_max, folder, workspace, way) for way in (True, False)]
+    return [row(f"train_{duration_max}", BATCH / ours, BATCH / theirs, "samples/s"),
+            row(f"train_{duration_max}_flops", 100 * share, None, "% of matmul rate, useful only"),
+            row(f"train_{duration_max}_memory", *memory, "MB")]
+
+
+def _one_step(*arguments):
+    prepare_step(*arguments)()
+
+
+def peak_memory(function, *arguments):
+    """Highest memory (MB) of a process of its own that calls `function`."""
+    with machine.PeakMemory() as memory:
+        process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+        process.start()
+        process.join()
+    if process.exitcode:
+        raise RuntimeError(f"{function.__name__} failed in a process of its own")
+    return memory.peak_mb
+
+
+def prepare_many(n_songs, duration_max, workspace):
+    """A function that does one update, of `n_songs` songs with a class centre each.
+
+    Their clips share 100,000 frames on disk: the largest set would need 30 GB.
+    """
+    file, n_frames = workspace / "shared.f32", 100_000
+    if not file.exists():
+        fingerprints(np.random.default_rng(0), n_frames).tofile(file)
+    first = np.random.default_rng(1).integers(0, n_frames - 59, (n_songs, N_CLIPS))
+    data = features.TrainingSet(np.memmap(file, np.float32, "r").reshape(-1, 128), first,
+                                np.full((n_songs, N_CLIPS), 59), str(n_songs), [])
+    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    run = train.Run(config, data, workspace / f"run-{n_songs}")
+    batch = first_batch(config, data)
+    return lambda: run._update(batch, 1e-3)
+
+
+def _one_of_many(*arguments):
+    prepare_many(*arguments)()
+
+
+def bench_sizes(workspace, duration_max=10):
+    """Samples per second and memory of our update, with more and more songs."""
+    rows = []
+    for n_songs in (1_000, 10_000, 100_000):
+        seconds = median_seconds(prepare_many(n_songs, duration_max, workspace))
+        memory = peak_memory(_one_of_many, n_songs, duration_max, workspace)
+        rows += [row(f"train_{duration_max}_{n_songs}_songs", BATCH / seconds, None, "samples/s"),
+                 row(f"train_{duration_max}_{n_songs}_songs_memory", memory, None, "MB")]
+    return rows
+
+
+def search_task(seed=0):
+    """6,000 queries of 10 s (500 songs x 12 starts) and 6,000 segments of 10 s: all that both ways
+    are given. Queries are the songs with noise."""
+    rng = np.random.default_rng(seed)
+    sequences = search.Sequences.of([fingerprints(rng, 59) for _ in range(2000)])
+    queries = [song + 0.05 * rng.standard_normal(song.shape, dtype=np.float32)
+               for song in sequences.songs(1500)]
+    queries = [query / np.linalg.norm(query, axis=1, keepdims=True) for query in queries]
+    segments = search.Segments.of(sequences, crops.segment_frames(10))
+    encoder = models.Config().build().eval()
+    vectors = evaluate.segment_vectors(encoder, segments, sequences)
+    return (evaluate.trials(queries, [19], 12, [19]), queries, encoder, vectors, segments, sequences)
+
+
+def published_search(trials, queries, encoder, vectors, segments, sequences, stages):
+    """The published way: query by query, each padded to M frames, embedded and searched alone."""
+    index = search.flat_index(vectors)
+    arrays = [sequences.frames[s : s + segments.length] for s in segments.start]
+    single, two = [], []
+    for trial in trials.itertuples():
+        query = queries[trial.song][trial.start : trial.start + trial.query_frames]
+        pieces = [query[i : i + segments.length] for i in range(0, len(query), segments.length)]
+        with torch.inference_mode():
+            x, mask = naive.pad(pieces, crops.PADDED_FRAMES[10])
+            embedded = naive.published_forward(encoder, x, mask).numpy()
+        scores, neighbours = index.search(embedded, search.SEGMENT_NEIGHBOURS)
+        single.append(naive.vote(neighbours, scores))
+        if stages == 2:
+            two.append(naive.published_second_stage(query, single[-1], arrays))
+    return single, two
+
+
+def bench_search():
+    """Queries per second of the whole evaluation and of the second stage alone, at 10 s."""
+    task = search_task()
+    trials, queries, encoder, vectors, segments, sequences = task
+    few = trials.groupby("song").head(1)  # the published way takes minutes for all: a twelfth of them
+    rows = []
+
+    def first():
+        return evaluate.first_stage(*task[:-1])
+
+    def both():
+        return evaluate.second_stage(trials, queries, first(), segments, sequences)
+
+    for name, ours, stages in (("single", first, 1), ("two", both, 2)):
+        theirs = median_seconds(lambda: published_search(few, *task[1:], stages), 1)
+        rows.append(row(f"evaluate_{name}_10", len(trials) / median_seconds(ours),
+                        len(few) / theirs, "queries/s"))
+    candidates = first()
+    ours = median_seconds(lambda: evaluate.second_stage(trials, queries, candidates, segments,
+                                                        sequences))
+    arrays = [sequences.frames[s : s + segments.length] for s in segments.start]
+    theirs = median_seconds(lambda: [naive.published_second_stage(
+        queries[t.song][t.start : t.start + 19], ids, arrays)
+        for t, ids in zip(few.itertuples(), candidates[few.index])], 1)
+    rows.append(row("second_stage_10", len(trials) / ours, len(few) / theirs, "queries/s"))
+    memory = [peak_memory(_search, way) for way in (True, False)]
+    return [*rows, row("evaluate_two_10_memory", *memory, "MB")]
+
+
+def _search(ours):
+    task = search_task()
+    trials, queries, _, _, segments, sequences = task
+    if ours:
+        candidates = evaluate.first_stage(*task[:-1])
+        evaluate.second_stage(trials, queries, candidates, segments, sequences)
+    else:
+        published_search(trials.head(500), *task[1:], stages=2)
 
 
 def bench_extraction(workspace, seconds=120):
@@ -141,16 +293,32 @@ def row(name, ours, published_way, unit):
             "ratio": round(ours / published_way, 2) if compared else None, "unit": unit}
 
 
+def markdown(rows, described):
+    """The table of the README, and how it was made."""
+    table = pd.DataFrame({"": [r["name"] for r in rows], "ours": [f"{r['ours']:,g}" for r in rows],
+                          "published way": [f"{r['published_way']:,g}" if r["ratio"] else "" for r in rows],
+                          "ratio": [f"{r['ratio']:.3g}" if r["ratio"] else "" for r in rows],
+                          "unit": [r["unit"] for r in rows]})
+    where = described["machine"]
+    return (f"{tables.markdown(table.set_index(''))}\n\n`make bench`, batches of {BATCH}, published "
+            f"Transformer, seed 0, commit {described['commit']}; {where['processor']}, "
+            f"{where['cores']} cores, {where['memory_gb']} GB.\n")
+
+
 def main():
+    described, report = machine.describe(), paths.resolve("reports/bench")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = random_training_set(Path(temporary) / "train")
-        rows = [bench_training(d, folder, Path(temporary)) for d in (10, 30)]
-        rows += bench_extraction(Path(temporary)) + bench_memory(Path(temporary))
-    print(pd.DataFrame(rows).to_string(index=False, na_rep=""))
-    described = machine.describe()["machine"]
-    print(f"{described['processor']}, {described['cores']} cores; batch {BATCH}")
-    with paths.atomic(paths.resolve("reports/bench/bench.json")) as temporary:
-        temporary.write_text(json.dumps(rows, indent=1) + "\n")
+        workspace = Path(temporary)
+        os.environ["AMG_HOME"] = temporary  # packed copies go there, too
+        folder = random_training_set(workspace / "train")
+        rows = bench_training(30, folder, workspace) + bench_training(10, folder, workspace)
+        rows += bench_search() + bench_sizes(workspace)
+        rows += bench_extraction(workspace) + bench_memory(workspace)
+    texts = {"bench.json": json.dumps(rows, indent=1) + "\n", "bench.md": markdown(rows, described)}
+    for name, text in texts.items():
+        with paths.atomic(report / name) as temporary:
+            temporary.write_text(text)
+    print(texts["bench.md"])
 
 
 if __name__ == "__main__":

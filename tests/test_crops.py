@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings, strategies as st
 
-from amg import crops
+from amg import batches, crops
 from amg.check import InputError
 
 
@@ -43,24 +42,46 @@ def test_segment_frames_refuses(bad):
         crops.segment_frames(bad)
 
 
-@given(st.lists(st.integers(1, 64), min_size=1, max_size=80), st.integers(64, 400))
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=80), st.integers(1, 400))
 def test_micro_batches_cover_the_batch_once(lengths, max_frames):
     lengths = np.array(lengths)
     groups = crops.micro_batches(lengths, max_frames)
     assert sorted(np.concatenate(groups)) == list(range(len(lengths)))
-    assert all(len(g) * lengths[g].max() <= max_frames for g in groups)
+    assert all(len(group) and lengths[group].sum() < max_frames + 64 for group in groups)
+    in_order = lengths[np.concatenate(groups)]
+    assert (np.diff(in_order) <= 0).all()
 
 
-def test_micro_batches_refuse_a_crop_that_cannot_fit():
-    with pytest.raises(InputError, match="max_frames"):
-        crops.micro_batches(np.array([10]), 9)
+def test_rows_of_runs():
+    assert crops.rows_of(np.array([2, 17, 5]), np.array([4, 2, 0])).tolist() == [2, 3, 4, 5, 17, 18]
 
 
-def test_pad_gathers_runs():
-    frames = np.arange(20 * 128, dtype=np.float32).reshape(20, 128)
-    batch, mask = crops.pad(frames, np.array([2, 17]), np.array([4, 3]))
-    assert batch.shape == (2, 4, 128) and mask.tolist() == [[False] * 4, [False] * 3 + [True]]
-    assert torch.equal(batch[0], torch.from_numpy(frames[2:6]))
-    assert torch.equal(batch[1, :3], torch.from_numpy(frames[17:])) and not batch[1, 3].any()
-    again, same = crops.pad_list([frames[2:6], frames[17:]])
-    assert torch.equal(again, batch) and torch.equal(same, mask)
+@given(st.integers(1, 12), st.integers(2, 5), st.integers(4, 40), st.booleans(),
+       st.integers(0, 2**32 - 1))
+@settings(max_examples=100, deadline=None)
+def test_an_epoch_takes_every_clip_once(n_songs, n_clips, batch_size, paired, seed):
+    rng = np.random.default_rng(seed)
+    length = rng.integers(3, 70, (n_songs, n_clips)) * (rng.random((n_songs, n_clips)) < 0.8)
+    length[:, 0] = 59
+    length[0, 1] = 30
+    epoch = batches.epoch(np.random.default_rng(seed), length, batch_size, paired, 10)
+    assert all(0 < len(batch) <= batch_size for batch in epoch)
+    there = set(zip(*np.nonzero(length)))
+    seen = [clip for batch in epoch for clip in zip(batch.song, batch.clip)]
+    if not paired:
+        assert sorted(seen) == sorted(there)
+        return
+    degraded = sorted(clip for clip in seen if clip[1])
+    assert degraded == sorted(clip for clip in there if clip[1])
+    for batch in epoch:
+        half = len(batch) // 2
+        assert not batch.clip[:half].any() and batch.clip[half:].all()
+        assert np.array_equal(batch.song[:half], batch.song[half:])
+        assert len(set(batch.song[:half])) == half
+
+
+def test_an_epoch_follows_from_its_seed():
+    length = np.full((20, 3), 59)
+    one, same, other = ([b.crop.start.tolist() for b in batches.epoch(
+        np.random.default_rng(seed), length, 16, False, 10)] for seed in (0, 0, 1))
+    assert one == same != other

@@ -21,12 +21,21 @@ def test_no_trial_is_refused():
         evaluate.trials([unit_rows(np.random.default_rng(0), 59, 128)], [60], 3)
 
 
-@pytest.mark.parametrize("guesses, slack, expected", [
-    ([7], (0, 0), (True, True)), ([8, 7], (0, 0), (False, True)), ([8], (-1, 1), (True, True)),
-    ([8], (0, 1), (True, True)), ([6], (0, 1), (False, False)), ([], (0, 0), (False, False)),
-    ([1] * 10 + [7], (0, 0), (False, False))])
-def test_hits(guesses, slack, expected):
-    assert evaluate.hits(np.array(guesses, int), 7, slack) == expected
+@pytest.mark.parametrize("guesses, before, after, expected", [
+    ([7], 0, 0, (True, True)), ([8, 7], 0, 0, (False, True)), ([8], 1, 1, (True, True)),
+    ([8], 0, 1, (True, True)), ([6], 0, 1, (False, False)), ([-1], 9, 9, (False, False)),
+    ([1] * 10 + [7], 0, 0, (False, False))])
+def test_hits(guesses, before, after, expected):
+    first, ten = evaluate.hits(np.array([guesses]), np.array([7]), before, after)
+    assert (first[0], ten[0]) == expected
+
+
+def test_trials_at_given_starts():
+    queries = [unit_rows(np.random.default_rng(0), 12, 128)] * 2
+    trials = evaluate.trials_at(queries, {5: [0, 7], 9: [3]})
+    assert trials.values.tolist() == [[0, 0, 5], [0, 7, 5], [1, 0, 5], [1, 7, 5], [0, 3, 9], [1, 3, 9]]
+    with pytest.raises(InputError, match="0 to 8 are asked for with queries of 5 frames"):
+        evaluate.trials_at(queries, {5: [0, 8]})
 
 
 def test_segment_hit_never_crosses_a_song():
@@ -34,8 +43,8 @@ def test_segment_hit_never_crosses_a_song():
     sequences = search.Sequences.of([unit_rows(rng, 18, 128), unit_rows(rng, 18, 128)])
     segments = search.Segments.of(sequences, 9)
     trials = pd.DataFrame({"song": [0, 0], "start": [9, 0], "query_frames": [5, 5]})
-    next_song, next_segment = np.array([2]), np.array([1])
-    scored = evaluate.segment_hits(trials, [next_song, next_segment], sequences, segments, 0)
+    guesses = np.array([[2], [1]])  # the next song's first segment; the next segment
+    scored = evaluate.segment_hits(trials, guesses, sequences, segments, 0)
     assert scored.segment1.tolist() == [False, True]
 
 

@@ -16,7 +16,7 @@ import soundfile
 from papermill.exceptions import PapermillExecutionError
 
 import amg
-from amg import cost, evaluate, pages, pipeline, scores
+from amg import cost, evaluate, features, index, pages, pipeline, scores
 from amg.check import InputError
 from conftest import CHECKOUT
 
@@ -31,6 +31,12 @@ def test_the_smoke_report_is_whole(smoke):
     assert set(retrieval.method) == {"nafp", "amg"}
     assert set(retrieval.stage) == {"sequence", "single", "two"}
     assert set(retrieval.duration_max.dropna()) == {5, 10}
+    assert set(retrieval.protocol) == {"contiguous", "published"}
+    assert retrieval[retrieval.protocol == "published"].tolerance.isin(["segment", "exact"]).all()
+    ablations = pd.read_csv(report / "tables" / "ablations.csv")
+    assert set(zip(ablations.encoder, ablations.loss)) == {
+        ("mt", "amg"), ("mt", "arcface"), ("mt", "infonce"), ("mt", "triplet"), ("mlstm", "amg"),
+        ("mcnn", "amg"), ("mean", "none")}
     assert list(pd.read_csv(report / "tables" / "cost.csv").columns) == cost.COLUMNS
     html = (report / "index.html").read_text()
     links = re.findall(r'(?:href|src)="([^"#:]+)"', html)
@@ -102,6 +108,7 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
     ("02_split", {"durations": 5}, "durations is 5, but must be a list"),
     ("02_split", {"database": "database/none"}, "run notebook 01_data_prep first"),
     ("04_evaluate", {"database": "database/none"}, "run notebook 01_data_prep first"),
+    ("04_evaluate", {"protocols": ["mine"]}, "protocols is 'mine', but must be one of: contiguous"),
     ("05_ablations", {"duration_max": 3}, "duration_max is 3"),
     ("05_ablations", {}, "run notebook 03_train"),
     ("01_data_prep", {"fingerprinter": "none.safetensors"}, "none.safetensors is missing"),
@@ -124,6 +131,24 @@ def test_bad_parameters_end_in_the_set_up_cell(home, tmp_path, notebook, paramet
 def execute(notebook, tmp_path, **parameters):
     return papermill.execute_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"),
                                       str(tmp_path / "out.ipynb"), parameters, progress_bar=False)
+
+
+def test_a_published_checkpoint_is_evaluated_by_both_protocols(home, tmp_path, golden):
+    """Published data, checkpoint and start positions, as they are unpacked, through notebooks 02, 04."""
+    data = np.load(golden / "retrieval.npz", allow_pickle=False)
+    for folder, name in ((index.DUMMY, "dummy"), (index.TEST, "db"), (index.QUERY, "query")):
+        for i, song in enumerate(data[name]):
+            features.save(home / "database" / folder / f"{i}.npy", song.astype(np.float32))
+    execute("02_split", tmp_path, database="database", durations=[15])
+    execute("04_evaluate", tmp_path, database="database", durations=[15], query_frames=[29],
+            n_starts=2, protocols=["contiguous", "published"], report="published",
+            checkpoint=str(golden / "published_style.pth"), test_ids=str(golden / "test_ids.pkl"))
+    rates = pd.read_csv(home / "reports/published/tables/retrieval.csv").query("protocol == 'published'")
+    theirs = json.loads((golden / "retrieval.json").read_text())["hit_rates_percent"]
+    for stage in ("single", "two"):
+        ours = rates[rates.stage == stage]
+        assert ours.top1.tolist() == np.round(theirs[f"15/{stage}_stage"]["top1"], 2).tolist()
+        assert ours.top10.tolist() == np.round(theirs[f"15/{stage}_stage"]["top10"], 2).tolist()
 
 
 def test_the_base_system_alone_is_evaluated(smoke, tmp_path, monkeypatch):
@@ -214,7 +239,7 @@ def test_notebook_contract(path):
     for statement in ast.parse(tagged[0].source).body:
         ast.literal_eval(statement.value)
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    assert all(len(cell.source.splitlines()) <= 15 for cell in code)
+    assert all(len(cell.source.splitlines()) <= 15 for cell in code if cell is not tagged[0])
     for i, cell in enumerate(code):
         nodes = list(ast.walk(ast.parse(cell.source)))
         assert not any(isinstance(node, ast.ClassDef) for node in nodes)
@@ -236,6 +261,18 @@ def test_readme_shows_the_committed_run(monkeypatch, profile):
     readme = (CHECKOUT / "README.md").read_text()
     shown = readme.split(f"<!-- {profile} -->")[1].split(f"<!-- /{profile} -->")[0]
     assert shown.strip() == pages.results(profile).strip()
+
+
+def test_readme_shows_the_committed_benchmarks():
+    if not (CHECKOUT / "reports/bench/bench.json").exists():
+        pytest.skip("make bench was not run")
+    rows = json.loads((CHECKOUT / "reports/bench/bench.json").read_text())
+    assert {"train_30", "train_10", "evaluate_single_10", "evaluate_two_10", "second_stage_10"} <= {
+        row["name"] for row in rows}
+    assert all(set(row) == {"name", "ours", "published_way", "ratio", "unit"} for row in rows)
+    readme = (CHECKOUT / "README.md").read_text()
+    shown = readme.split("<!-- bench -->")[1].split("<!-- /bench -->")[0]
+    assert shown.strip() == (CHECKOUT / "reports/bench/bench.md").read_text().strip()
 
 
 def test_results_of_a_report_that_is_not_there(home):

@@ -40,21 +40,22 @@ def test_misses_are_explained():
     trials = pd.DataFrame({"song": [0, 1, 1, 0, 0, 1], "start": [3, 2, 2, 15, 4, 6],
                            "query_frames": 5})
     first = [3, 32, 21, 40, 9, None]  # what came back for each, as a position
-    guesses = [np.array([] if f is None else [f, 0]) for f in first]
+    guesses = np.array([[-1 if f is None else f, 0] for f in first])
     missed = robustness.explain(trials, guesses, sequences, 0, hear)
     assert list(missed.reason) == ["same audio elsewhere", "within 1 frame", "same audio elsewhere",
                                    "same clip elsewhere", "nothing came back"]
     assert missed.likeness.iloc[0] > 0.99 and list(missed.truth) == [22, 22, 15, 4, 26]
-    table = robustness.reasons(missed, trials)
-    assert table.shape == (1, 7) and np.isclose(table.exact[0], 100 / 6)
-    np.testing.assert_allclose(table.drop(columns="query_frames").sum(axis=1), 100)
+    table = robustness.reasons(missed, trials, "field")
+    assert table.shape == (1, 8) and np.isclose(table.exact[0], 100 / 6)
+    shares = table.drop(columns=["condition", "query_frames"])
+    np.testing.assert_allclose(shares.sum(axis=1), 100)
 
 
 def test_no_miss_no_reason():
     sequences = search.Sequences.of([unit_rows(np.random.default_rng(0), 20, 128)])
     trials = pd.DataFrame({"song": [0], "start": [3], "query_frames": [5]})
-    missed = robustness.explain(trials, [np.array([3])], sequences, 0, None)
-    assert missed.empty and robustness.reasons(missed, trials).exact[0] == 100
+    missed = robustness.explain(trials, np.array([[3]]), sequences, 0, None)
+    assert missed.empty and robustness.reasons(missed, trials, "field").exact[0] == 100
 
 
 def test_rates_split_by_song_agree_with_the_whole():

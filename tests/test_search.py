@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+import naive
 from amg import encoders, evaluate, search
 from conftest import unit_rows
 
@@ -30,56 +31,79 @@ def test_sequence_search_is_exhaustive_over_its_candidates(songs):
     """With every frame a neighbour, the base system is a search over all whole places."""
     sequences = search.Sequences.of(songs)
     query = noisy(np.random.default_rng(1), songs[1][5:12], 0.1)
-    everything = np.tile(np.arange(83), (len(query), 1))
-    starts, scores = search.sequence_search(query, everything, sequences)
-    naive = []
-    for low, high in zip(sequences.bounds, sequences.bounds[1:]):
-        for start in range(low, high - len(query) + 1):
-            score = sum(float(query[i] @ sequences.frames[start + i]) for i in range(len(query)))
-            naive.append((-score / len(query), start))
-    naive.sort()
-    assert starts.tolist() == [start for _, start in naive[:10]] and starts[0] == 25
-    np.testing.assert_allclose(scores, [-score for score, _ in naive[:10]], rtol=1e-4)
+    everything = np.tile(np.arange(83), (1, len(query), 1))
+    starts, scores = search.sequence_search(query[None], everything, sequences)
+    whole = {start: naive.diagonal(query, sequences.frames, start)
+             for low, high in zip(sequences.bounds, sequences.bounds[1:])
+             for start in range(low, high - len(query) + 1)}
+    assert starts[0].tolist() == naive.ranked(whole) and starts[0, 0] == 25
+    np.testing.assert_allclose(scores[0], sorted(whole.values())[:-11:-1], rtol=1e-4)
 
 
 def test_sequence_search_never_crosses_a_song(songs):
     sequences = search.Sequences.of(songs)
     query = np.concatenate([songs[0][-3:], songs[1][:3]])  # runs over the border at 20
-    starts, _ = search.sequence_search(query, np.tile(np.arange(83), (6, 1)), sequences)
+    starts, _ = search.sequence_search(query[None], np.tile(np.arange(83), (1, 6, 1)), sequences)
     assert 17 not in starts
 
 
-@given(st.integers(0, 10**6))
+def padded(ids):
+    return ids + [-1] * (10 - len(ids))
+
+
+@given(st.integers(0, 10**6), st.integers(1, 9))
 @settings(max_examples=40, deadline=None)
-def test_single_stage_against_a_naive_vote(seed):
+def test_searches_of_many_queries_against_loops(seed, length):
+    """Random songs, neighbours and candidates: all four searches, a query at a time in loops."""
     rng = np.random.default_rng(seed)
-    song = np.sort(rng.integers(0, 4, 15))
-    neighbours = np.stack([rng.permutation(15)[:5] for _ in range(3)])
-    scores = rng.random((3, 5)).astype(np.float32)
-    votes = {}
-    for piece in range(3):
-        for n, s in zip(neighbours[piece], scores[piece]):
-            if n - piece >= 0 and song[n - piece] == song[n]:
-                votes[n - piece] = votes.get(n - piece, 0.0) + float(s)
-    expected = sorted(votes, key=lambda c: (-votes[c], c))[:10]
-    ids, totals = search.single_stage(neighbours, scores, song)
-    assert ids.tolist() == expected
-    np.testing.assert_allclose(totals, [votes[c] for c in expected], rtol=1e-6)
+    songs = [unit_rows(rng, n, 128) for n in rng.integers(9, 40, 5)]
+    sequences = search.Sequences.of(songs)
+    segments = search.Segments.of(sequences, 9)
+    n_queries, n_frames, n_segments = 6, len(sequences.frames), len(segments.song)
+    queries = unit_rows(rng, n_queries, length, 128)
+    neighbours = rng.integers(-1, n_frames, (n_queries, length, 4))
+    found = search.sequence_search(queries, neighbours, sequences)[0]
+    for query, near, ids in zip(queries, neighbours, found):
+        assert ids.tolist() == padded(naive.sequence_search(query, near, sequences))
+    neighbours = rng.integers(-1, n_segments, (n_queries, 3, 5))
+    products = rng.random(neighbours.shape).astype(np.float32)
+    for song in (segments.song, None):
+        found = search.single_stage(neighbours, products, song)[0]
+        for near, scores, ids in zip(neighbours, products, found):
+            assert ids.tolist() == padded(naive.vote(near, scores, song))
+    candidates = np.array([rng.permutation(np.r_[[-1, -1], :n_segments])[:5] for _ in queries])
+    found = search.two_stage(queries, candidates, segments, sequences)[0]
+    for query, of_query, ids in zip(queries, candidates, found):
+        assert ids.tolist() == padded(naive.two_stage(query, of_query, segments, sequences))
+    arrays = [sequences.frames[s : s + 9] for s in segments.start]
+    found = search.two_stage_published(queries, candidates, segments, sequences)[0]
+    for query, of_query, ids in zip(queries, candidates, found):
+        expected = naive.published_second_stage(query, of_query, arrays)
+        assert ids.tolist() == padded([segments.start[c] + frame for c, frame in expected])
 
 
-def test_two_stage_looks_at_every_start_of_its_segments(songs):
+def test_small_blocks_change_nothing(songs, monkeypatch):
+    sequences = search.Sequences.of(songs)
+    segments = search.Segments.of(sequences, 5)
+    rng = np.random.default_rng(3)
+    queries = unit_rows(rng, 7, 8, 128)
+    candidates = np.array([rng.permutation(len(segments.song))[:10] for _ in queries])
+    for function in (search.two_stage, search.two_stage_published):
+        whole = function(queries, candidates, segments, sequences)
+        monkeypatch.setattr(search, "BLOCK", 1)
+        parts = function(queries, candidates, segments, sequences)
+        monkeypatch.undo()
+        assert np.array_equal(whole[0], parts[0])
+        np.testing.assert_allclose(whole[1], parts[1], atol=1e-6)
+
+
+def test_two_stage_finds_a_start_over_a_border(songs):
     sequences = search.Sequences.of(songs)
     segments = search.Segments.of(sequences, 5)
     query = noisy(np.random.default_rng(2), songs[1][7:15], 0.1)  # over the border at 10
-    truth = 27
-    segment = int(np.searchsorted(segments.start, truth, side="right")) - 1
+    segment = int(np.searchsorted(segments.start, 27, side="right")) - 1
     for candidate in (segment, segment + 1):
-        starts, scores = search.two_stage(query, np.array([candidate]), segments, sequences)
-        assert starts[0] == truth
-        inside = [s for s in range(segments.start[candidate] - 4, segments.start[candidate] + 5)
-                  if 20 <= s <= 51 - len(query)]
-        naive = {s: np.mean([query[i] @ sequences.frames[s + i] for i in range(8)]) for s in inside}
-        assert starts.tolist() == sorted(naive, key=lambda s: -naive[s])[:10]
+        assert search.two_stage(query[None], np.array([[candidate]]), segments, sequences)[0][0, 0] == 27
 
 
 def test_segments_drop_tails(songs):
@@ -89,18 +113,20 @@ def test_segments_drop_tails(songs):
 
 
 @given(st.integers(1, 80), st.sampled_from([9, 19, 29, 59]))
-def test_pieces_of_a_query(length, segment):
-    query = np.arange(length * 128, dtype=np.float32).reshape(length, 128)
-    pieces = search.cut_pieces(query, segment, 3)
-    assert np.array_equal(np.concatenate(pieces), query[: sum(map(len, pieces))])
-    assert all(len(p) == segment for p in pieces[:-1])
-    assert len(pieces) == 1 or len(pieces[-1]) >= 3
-    assert length - sum(map(len, pieces)) < 3
+def test_pieces_of_a_query(n_frames, segment):
+    pieces = search.cut_pieces(n_frames, segment, 3)
+    assert [low for low, _ in pieces] == [segment * i for i in range(len(pieces))]
+    assert all(high - low == segment for low, high in pieces[:-1])
+    low, high = pieces[-1]
+    assert len(pieces) == 1 or high - low >= 3
+    assert 0 <= n_frames - high < 3
 
 
 def test_ties_go_to_the_lower_position():
-    ids, _ = search.best(np.array([5, 2, 9]), np.array([1.0, 1.0, 2.0]))
-    assert ids.tolist() == [9, 2, 5]
+    ids, scores = search.best(np.array([1, 1, 1, 0]), np.array([5, 2, 9, 4]),
+                              np.array([1.0, 1.0, 2.0, 3.0]), 3)
+    assert ids[:, :3].tolist() == [[4, -1, -1], [9, 2, 5], [-1, -1, -1]]
+    assert scores[1, :3].tolist() == [2, 1, 1]
 
 
 def test_perfect_queries_score_100_percent(songs):
@@ -111,7 +137,7 @@ def test_perfect_queries_score_100_percent(songs):
     assert evaluate.base_system(trials, songs, sequences, 0).exact1.all()
     segments = search.Segments.of(sequences, 9)
     aligned = trials[(trials.start % 9 == 0) & (trials.query_frames == 9)].reset_index(drop=True)
-    vectors = encoders.embed(encoders.Mean(), [sequences.frames[s : s + 9] for s in segments.start])
+    vectors = evaluate.segment_vectors(encoders.Mean(), segments, sequences)
     single, two = evaluate.embedding_search(aligned, songs, encoders.Mean(), vectors, segments,
                                             sequences, 0)
     assert single.segment1.all() and two.exact1.all()

@@ -9,7 +9,7 @@ import soundfile
 import torch
 from hypothesis import given, settings, strategies as st
 
-from amg import audio, checkpoint, features, index, nafp, paths, prepare
+from amg import audio, checkpoint, features, index, models, nafp, paths, prepare, train
 from amg.check import InputError
 from conftest import unit_rows, write_training_set
 
@@ -34,21 +34,89 @@ def test_pack_notices_a_changed_file(home):
     assert np.array_equal(features.pack(folder).clip(1, 1), features.load(path))
 
 
-@pytest.mark.parametrize("spoil, message", [
-    (lambda f: features.song_file(f, 2, 1).unlink(), "lacks 1 files, the first 2-01.npy"),
-    (lambda f: np.save(f / "hello.npy", np.ones((3, 128))), "not named songId-clipId"),
-    (lambda f: np.save(features.song_file(f, 1, 1), np.ones((3, 128))), "fingerprints have norm 1"),
-    (lambda f: np.save(features.song_file(f, 1, 1), np.full((3, 128), "x")), "type <U1"),
-    (lambda f: np.save(features.song_file(f, 1, 1), np.ones((3, 64))), "shape"),
-    (lambda f: np.save(features.song_file(f, 1, 1), np.full((3, 128), np.nan)), "norm nan"),
-    (lambda f: features.song_file(f, 1, 1).write_text("x"), "not a readable"),
-    (lambda f: np.save(features.song_file(f, 1, 1), np.array([{}]), allow_pickle=True),
-     "not a readable")])
-def test_bad_training_sets_are_refused(home, spoil, message):
+def one(array):
+    return lambda f: np.save(features.song_file(f, 2, 1), array, allow_pickle=True)
+
+
+ROWS = unit_rows(np.random.default_rng(5), 30, 128)
+
+
+@pytest.mark.parametrize("spoil, file, problem, done", [
+    (lambda f: features.song_file(f, 2, 1).unlink(), "2-01.npy", "is missing", "trained without"),
+    (lambda f: features.song_file(f, 2, 0).unlink(), "2-00.npy", "is missing", "song is left out"),
+    (lambda f: np.save(f / "hello.npy", ROWS), "hello.npy", "is not named songId-clipId", "left out"),
+    (one(3 * ROWS), "2-01.npy", "rows of norm 3 to 3", "rescaled to norm 1"),
+    (one(np.full((3, 128), "x")), "2-01.npy", "type <U1", "trained without it"),
+    (one(ROWS[:, :64]), "2-01.npy", "shape", "trained without it"),
+    (one(np.where(np.arange(30)[:, None] == 4, np.nan, ROWS)), "2-01.npy", "NaN", "trained without"),
+    (one(np.where(np.arange(30)[:, None] == 4, 0, ROWS)), "2-01.npy", "zeros", "trained without"),
+    (lambda f: features.song_file(f, 2, 1).write_text("x"), "2-01.npy", "not a readable",
+     "trained without it"),
+    (one(np.array([{}])), "2-01.npy", "not a readable", "trained without it"),
+    (lambda f: [features.song_file(f, 2, clip).unlink() for clip in range(3)], "songs 2",
+     "1 numbers without a file", "classes are numbered without them")])
+def test_what_is_wrong_with_a_training_set_is_listed_by_file(home, spoil, file, problem, done):
     folder = write_training_set(home / "data/train/t")
     spoil(folder)
+    data = features.pack(folder)
+    (found,) = data.problems
+    assert found["file"] == file and problem in found["problem"] and done in found["done"]
+    assert len(data.length) == (6 if "song" not in done and "classes" not in done else 5)
+    assert (data.length == 0).sum() == ("trained without" in done)
+    assert np.allclose(np.linalg.norm(data.frames, axis=1), 1, atol=1e-3)
+    assert np.array_equal(data.clip(len(data.length) - 1, 2),
+                          features.load(features.song_file(folder, 6, 2)))
+    history = train.Run(models.Config(layers=1, epochs=1, batch_size=8, n_valid=0), data,
+                        home / "run").fit()
+    assert np.isfinite(history[0]["loss"])
+
+
+def test_a_training_set_without_any_original_is_refused(home):
+    features.save(home / "data/train/t/1-01.npy", ROWS)
+    with pytest.raises(InputError, match="no song whose original.* 1-00.npy is missing"):
+        features.pack(home / "data/train/t")
+
+
+def test_our_training_set_is_in_the_published_layout(smoke):
+    """What code that lists the folder finds: songs from 1 on without gaps, the same clips of each,
+    float32 of whole clips, and nothing else."""
+    names = sorted(path.name for path in (smoke / "data/train/smoke").iterdir())
+    assert names == sorted(f"{song}-{clip:02d}.npy" for song in range(1, 9) for clip in range(4))
+    for name in names:
+        array = np.load(smoke / "data/train/smoke" / name)
+        assert array.dtype == np.float32 and array.shape == (59, 128)
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"no pickle", "no pickle of start positions"),
+    (pickle.dumps({5: {9: [0.5]}}), "must hold start positions"),
+    (pickle.dumps({5: {9: [1]}}), "for duration_max"),
+    (pickle.dumps([1]), "must hold start positions"),
+    (pickle.dumps(np.arange(3)), "it asks for numpy")])
+def test_other_pickles_than_test_ids_are_refused(tmp_path, content, message):
+    (tmp_path / "ids.pkl").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        features.pack(folder)
+        index.load_test_ids(tmp_path / "ids.pkl")
+
+
+def test_a_pickle_is_never_executed(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    for file, read in (("ids.pkl", index.load_test_ids), ("x.pth", models.load_published)):
+        (tmp_path / file).write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(InputError):
+            read(tmp_path / file)
+        assert not (tmp_path / "exploded").exists()
+
+
+def test_other_checkpoints_than_published_ones_are_refused(tmp_path):
+    torch.save({"model": {"linear1.weight": torch.zeros(256, 64)}}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="other weights than a published"):
+        models.load_published(tmp_path / "a.pth")
+    with pytest.raises(InputError, match="no published checkpoint"):
+        models.load_published(tmp_path / "none.pth")
 
 
 def test_missing_folder_names_the_notebook(home):
@@ -108,7 +176,7 @@ def test_recipes_are_never_mixed(tmp_path):
     assert (tmp_path / "a/1-00.npy").exists()
     features.claim(tmp_path / "a", {"seed": 1})
     assert not (tmp_path / "a/1-00.npy").exists() and (tmp_path / "a.old-1/1-00.npy").exists()
-    (tmp_path / "a.old-1/recipe.json").unlink()
+    (tmp_path / "a.old-1.recipe.json").unlink()
     with pytest.raises(InputError, match="did not make"):
         features.claim(tmp_path / "a.old-1", {"seed": 0})
 
@@ -201,9 +269,7 @@ def test_segments_of_other_songs_are_refused(tmp_path):
     database, _ = index.load_database(tmp_path)
     for folder in (index.DUMMY, index.TEST):
         index.split_database(tmp_path / folder, index.split_folder(tmp_path / folder, 10), 19)
-    segments, arrays = index.load_segments(tmp_path, database, 10, 19)
-    for start, array in zip(segments.start, arrays):
-        assert np.array_equal(array, database.sequences.frames[start : start + 19])
+    assert len(index.load_segments(tmp_path, database, 10, 19).start) == 6
     cut = index.split_folder(tmp_path / index.TEST, 10)
     (cut / "0_2.npy").rename(cut / "7_2.npy")
     with pytest.raises(InputError, match="does not hold the segments of 19 frames"):

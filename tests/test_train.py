@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from amg import crops, encoders, features, losses, train
+import naive
+from amg import batches, checkpoint, crops, encoders, features, losses, models, train
 from amg.check import InputError
 from conftest import unit_rows, write_training_set
 
@@ -15,70 +16,106 @@ def data(home):
 
 
 def config(**changes):
-    return train.Config(**{"duration_max": 10, "layers": 1, "epochs": 4, "batch_size": 8,
+    return models.Config(**{"duration_max": 10, "layers": 1, "epochs": 4, "batch_size": 8,
                            "n_valid": 2, **changes})
 
 
-def test_micro_batches_give_the_gradient_of_the_padded_batch(data, home, monkeypatch):
-    settings = config(dropout=0.0, n_valid=0, batch_size=24)
-    order = np.arange(24)
+def batch_of(data, settings, size=24):
+    """The first batch of an epoch of all songs."""
+    return batches.epoch(np.random.default_rng(3), data.length, size, settings.paired,
+                         settings.duration_max)[0]
 
-    def gradients(max_frames):
-        monkeypatch.setattr(train, "MICRO_FRAMES", max_frames)
-        run = train.Run(settings, data, home / f"run{max_frames}")
-        loss = run._update(order, np.random.default_rng(3), lr=0.0)
-        return loss, [p.grad.clone() for p in (*run.encoder.parameters(), run.centres)]
 
-    whole, one_go = gradients(10**6)
-    parts, accumulated = gradients(48)
+def update(data, home, settings, monkeypatch, micro_frames):
+    """(loss, gradients) of one update."""
+    monkeypatch.setattr(train, "MICRO_FRAMES", micro_frames)
+    run = train.Run(settings, data, home / f"run{micro_frames}")
+    loss = run._update(batch_of(data, settings), lr=0.0)
+    return loss, [p.grad.clone() for group in run.optimiser.param_groups for p in group["params"]]
+
+
+def assert_alike(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("loss", losses.TRAINABLE)
+@pytest.mark.parametrize("encoder", encoders.TRAINABLE)
+def test_micro_batches_give_the_gradient_of_the_whole_batch(data, home, monkeypatch, encoder, loss):
+    settings = config(encoder=encoder, loss=loss, dropout=0.0, n_valid=0, batch_size=24)
+    whole, one_go = update(data, home, settings, monkeypatch, 10**6)
+    parts, accumulated = update(data, home, settings, monkeypatch, 48)
     assert whole == pytest.approx(parts, rel=1e-5)
-    for a, b in zip(one_go, accumulated):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(a.abs().max()))
+    assert_alike(accumulated, one_go)
 
 
-def test_the_batch_loss_is_the_one_of_the_paper(data, home):
-    """`_update` against the loss computed plainly: one padded batch of the published length."""
-    settings = config(dropout=0.0, n_valid=0, batch_size=24)
-    run = train.Run(settings, data, home / "run")
-    batch = np.arange(24)
-    song, clip = np.divmod(batch, 3)
-    crop = crops.draw(np.random.default_rng(3), np.full(24, 59), clip == 0, 10)
-    padded = torch.zeros(24, 24, 128)
-    mask = torch.ones(24, 24, dtype=torch.bool)
-    for i, (s, c) in enumerate(zip(song, clip)):
-        rows = data.clip(s, c)[crop.start[i] :][: crop.length[i]]
-        padded[i, : len(rows)] = torch.from_numpy(np.array(rows))
-        mask[i, : len(rows)] = False
-    with torch.no_grad():
-        expected = losses.amg(run.encoder(padded, mask), run.centres, torch.from_numpy(song),
-                              torch.from_numpy(crop.margin), torch.from_numpy(clip == 0))
-    assert run._update(batch, np.random.default_rng(3), 0.0) == pytest.approx(expected.item(), rel=1e-5)
+def test_the_update_is_that_of_the_padded_batch(data, home, monkeypatch):
+    """Loss and every gradient against the published way: one batch padded to 24 frames, masked."""
+    settings = config(dropout=0.0, n_valid=0, batch_size=24, layers=2)
+    ours, gradients = update(data, home, settings, monkeypatch, 100)
+    run, batch = train.Run(settings, data, home / "plain"), batch_of(data, settings)
+    crop = batch.crop
+    padded, mask = naive.pad([data.clip(s, c)[start : start + length] for s, c, start, length in zip(
+        batch.song, batch.clip, crop.start, crop.length)], 24)
+    expected = losses.amg(naive.published_forward(run.encoder, padded, mask), run.centres,
+                          torch.from_numpy(batch.song), torch.from_numpy(batch.crop.margin),
+                          torch.from_numpy(batch.clip == 0))
+    expected.backward()
+    assert ours == pytest.approx(expected.item(), rel=1e-5)
+    assert_alike(gradients, [p.grad for p in (*run.encoder.parameters(), run.centres)])
 
 
-@pytest.mark.parametrize("encoder", train.encoders.TRAINABLE)
-def test_resuming_ends_with_the_same_weights(data, home, encoder):
-    class Stop(Exception):
-        pass
+def test_dropout_is_fair():
+    torch.manual_seed(0)
+    x = torch.full((500, 1001), 2.0, requires_grad=True)
+    y = encoders.dropout(x, 0.1)
+    assert y.detach().unique().tolist() == pytest.approx([0, 2 / 0.9])
+    dropped = (y == 0).float()
+    assert dropped.mean().item() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / x.numel()))
+    for axis in (0, 1):  # neither rows, columns nor neighbours know of each other
+        assert dropped.mean(axis).std().item() == pytest.approx(
+            np.sqrt(0.09 / x.shape[axis]), rel=0.15)
+    neighbours = np.corrcoef(dropped[:, :-1].flatten(), dropped[:, 1:].flatten())[0, 1]
+    assert abs(neighbours) < 4 / np.sqrt(x.numel())
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach() / 2)
+    assert torch.equal(encoders.dropout(x, 0.0), x)
 
-    def stop(history):
-        if len(history) == 2:
-            raise Stop
 
-    settings = config(encoder=encoder, layers=2)
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("encoder, loss", [("mt", "amg"), ("mlstm", "arcface"), ("mcnn", "infonce"),
+                                           ("mt", "triplet")])
+@pytest.mark.parametrize("stop_at", [1, 3, 4])  # 3 batches an epoch: 3 stops between two of them
+def test_resuming_ends_with_the_same_weights(data, home, monkeypatch, encoder, loss, stop_at):
+    """Interrupted at a step, in the middle of an epoch or after one, and started again."""
+    settings = config(encoder=encoder, loss=loss, layers=2, epochs=2 if encoder == "mcnn" else 4)
     whole = train.Run(settings, data, home / "whole")
     history = whole.fit()
+    monkeypatch.setattr(train, "SAVE_S", 0.0)  # a checkpoint after every step
+    update = train.Run._update
+
+    def interrupted(run, batch, lr):
+        if run.progress["step"] == stop_at:
+            raise Stop
+        return update(run, batch, lr)
+
+    monkeypatch.setattr(train.Run, "_update", interrupted)
     with pytest.raises(Stop):
-        train.Run(settings, data, home / "parts").fit(stop)
+        train.Run(settings, data, home / "parts").fit()
+    monkeypatch.setattr(train.Run, "_update", update)
     parts = train.Run(settings, data, home / "parts")
-    assert len(parts.history) == 2
+    assert parts.progress["step"] == stop_at
     seen = []
     resumed = parts.fit(lambda history: seen.append(len(history)))
-    assert seen == [2, 3, 4]
-    for a, b in zip(whole.encoder.state_dict().values(), parts.encoder.state_dict().values()):
-        assert torch.equal(a, b)
-    assert torch.equal(whole.centres, parts.centres)
-    for a, b in zip(history, resumed):
+    assert seen[-1] == settings.epochs
+    for a, b in zip(history, resumed, strict=True):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    for file in ("last", "best"):
+        assert (checkpoint.sha256(home / f"whole/{file}.safetensors")
+                == checkpoint.sha256(home / f"parts/{file}.safetensors"))
 
 
 def test_training_learns(data, home):
@@ -108,7 +145,7 @@ def test_changed_data_start_a_new_run(data, home):
 def test_best_is_the_first_of_the_best_epochs(data, home):
     run = train.Run(config(epochs=6), data, home / "run")
     scores = [row["top1"] for row in run.fit()]
-    _, _, history = train.load_encoder(home / "run" / "best.safetensors")
+    _, _, history = models.load(home / "run" / "best.safetensors")
     assert len(history) == 1 + int(np.argmax(scores))
 
 
@@ -120,14 +157,16 @@ def test_short_versions_and_lone_originals_can_be_held_out(home):
         features.save(features.song_file(home / "data/train/lone", song, 0), unit_rows(rng, 59, 128))
     history = train.Run(config(epochs=1), features.pack(home / "data/train/short"), home / "a").fit()
     assert 0 <= history[0]["top1"] <= 100
-    assert "top1" not in train.Run(config(epochs=1), features.pack(home / "data/train/lone"),
-                                   home / "b").fit()[0]
+    lone = features.pack(home / "data/train/lone")
+    assert "top1" not in train.Run(config(epochs=1), lone, home / "b").fit()[0]
+    with pytest.raises(InputError, match="has none"):
+        train.Run(config(loss="triplet"), lone, home / "c")
 
 
 def test_stored_encoder_answers_alike(data, home):
     run = train.Run(config(epochs=1), data, home / "run")
     run.fit()
-    stored, settings, history = train.load_encoder(home / "run" / "best.safetensors")
+    stored, settings, history = models.load(home / "run" / "best.safetensors")
     clips = [np.array(data.clip(s, 0)[:19]) for s in range(3)]
     assert np.array_equal(encoders.embed(stored, clips), encoders.embed(run.encoder, clips))
     assert settings == run.config and len(history) == 1
@@ -136,7 +175,8 @@ def test_stored_encoder_answers_alike(data, home):
 def test_embedding_ignores_padding_and_company():
     rng = np.random.default_rng(0)
     clips = [unit_rows(rng, n, 128) for n in (3, 19, 7, 12)]
-    for model in (encoders.Transformer(layers=1), encoders.LSTM(layers=2, hidden=16), encoders.Mean()):
+    for model in (encoders.Transformer(layers=1), encoders.LSTM(layers=2, hidden=16),
+                  encoders.CNN(24), encoders.Mean()):
         together = encoders.embed(model, clips)
         alone = np.concatenate([encoders.embed(model, [clip]) for clip in clips])
         np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -145,8 +185,9 @@ def test_embedding_ignores_padding_and_company():
 
 @pytest.mark.parametrize("changes, message", [
     ({"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
-    ({"encoder": "foo"}, "encoder is 'foo', but must be one of: mt, mlstm"),
-    ({"loss": "l2"}, "one of: amg, arcface, pam, tam"),
+    ({"encoder": "foo"}, "encoder is 'foo', but must be one of: mt, mlstm, mcnn"),
+    ({"loss": "l2"}, "one of: amg, arcface, infonce, triplet, pam, tam"),
+    ({"loss": "infonce", "batch_size": 2}, "batch_size is 2"), ({"temperature": 0}, "temperature is 0"),
     ({"epochs": 0}, "epochs is 0"), ({"lr": "fast"}, "lr is 'fast'"), ({"seed": -1}, "seed is -1")])
 def test_bad_configurations_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
@@ -164,7 +205,7 @@ def test_holding_out_everything_is_refused(data, home):
 
 def test_missing_encoder_names_the_notebook(home):
     with pytest.raises(InputError, match="03_train"):
-        train.load_encoder(home / "best.safetensors")
+        models.load(home / "best.safetensors")
 
 
 def test_losses_against_naive_loops():

@@ -1,0 +1,112 @@
+"""Encoders as files: what a training run is called, where it lies, how it is read again."""
+
+from dataclasses import dataclass
+
+import torch
+
+from amg import check, checkpoint, crops, encoders, losses, paths
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides the weights, given the training set. Defaults are the published ones."""
+
+    duration_max: int = 10
+    encoder: str = "mt"
+    loss: str = "amg"
+    layers: int = 10  # mt and mlstm; published: 10 and 8
+    dropout: float = 0.1  # mt and mlstm
+    epochs: int = 50
+    batch_size: int = 640
+    lr: float = 1e-3
+    final_lr: float = 1e-4
+    weight_decay: float = 1e-5
+    scale: float = losses.SCALE  # amg and arcface
+    margin_max: float = crops.MARGIN_MAX
+    margin_min: float = crops.MARGIN_MIN
+    temperature: float = losses.TEMPERATURE  # infonce
+    triplet_margin: float = losses.TRIPLET_MARGIN
+    n_valid: int = 50
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "loss", losses.canonical(self.loss))
+        crops.segment_frames(self.duration_max)
+        check.one_of("encoder", self.encoder, encoders.TRAINABLE)
+        check.integers(1, layers=self.layers, epochs=self.epochs)
+        check.integers(0, n_valid=self.n_valid, seed=self.seed)
+        check.integer("batch_size", self.batch_size, 4 if self.paired else 1)
+        for name, low, high in (
+                ("lr", 0, 1), ("final_lr", 0, 1), ("weight_decay", 0, 1), ("dropout", 0, 0.9),
+                ("scale", 0, 1000), ("margin_max", 0, 1.5), ("margin_min", 0, 1.5),
+                ("temperature", 1e-3, 10), ("triplet_margin", 0, 2)):
+            check.number(name, getattr(self, name), low, high)
+
+    @property
+    def name(self):
+        """Name of the run: encoder, loss and duration, as `mt-amg-10s`."""
+        return f"{self.encoder}-{self.loss}-{self.duration_max}s"
+
+    @property
+    def paired(self):
+        """Whether the loss compares originals with degraded versions, and knows no classes."""
+        return self.loss in losses.CONTRASTING
+
+    def build(self):
+        """A fresh encoder of this configuration."""
+        return encoders.build(self.encoder, self.duration_max, self.layers, self.dropout)
+
+
+def best(train_set, encoder, loss, duration_max):
+    """Path of the best checkpoint of a run; InputError if one of the names is not allowed."""
+    name = Config(duration_max=duration_max, encoder=encoder, loss=loss).name
+    return paths.resolve(f"data/models/{train_set}/{name}/best.safetensors")
+
+
+def load(path):
+    """Load an encoder that notebook 03 trained: returns (encoder, Config, history).
+
+    Raises InputError if it is missing or damaged.
+    """
+    if not path.is_file():
+        raise check.InputError(f"{paths.relative(path)} is missing; run notebook 03_train with "
+                               "its duration_max, encoder and loss first.")
+    tensors, record = checkpoint.load(path)
+    config = Config(**record["config"])
+    encoder = config.build()
+    encoder.load_state_dict(checkpoint.part("model", tensors))
+    return encoder.eval(), config, record["history"]
+
+
+def load_published(path):
+    """Load a checkpoint of the published code, a `.pth` of a Transformer or an LSTM: the encoder.
+
+    Layers and widths follow from the shapes of its weights. The published Transformer carries an
+    `encoder_layer` that it never uses; it is left out. Reads numbers only, executes nothing.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise check.InputError(f"{paths.relative(path)} is no published checkpoint, a dict with the "
+                               f"weights under 'model' ({type(error).__name__}: {reason}).") from None
+    weights = {name: w for name, w in weights.items() if not name.startswith("encoder_layer.")}
+    encoder = _of_shape(weights)
+    try:
+        encoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise check.InputError(f"{paths.relative(path)} holds other weights than a published mt or "
+                               f"mlstm ({' '.join(str(error).split())[:200]}).") from None
+    return encoder.eval()
+
+
+def _of_shape(weights):
+    """A fresh encoder of the kind and size that the names and shapes tell."""
+    def layers(prefix):
+        return len({name.split(prefix)[1].split(".")[0] for name in weights if prefix in name})
+
+    if "lstm.weight_hh_l0" in weights:
+        return encoders.LSTM(layers("lstm.weight_hh_l") // 2, weights["lstm.weight_hh_l0"].shape[1])
+    width = len(weights.get("linear1.weight", torch.empty(256)))
+    feedforward = len(weights.get("encoder.layers.0.linear1.weight", torch.empty(256)))
+    return encoders.Transformer(layers("encoder.layers."), width, feedforward=feedforward)
