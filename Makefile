@@ -22,7 +22,8 @@ bench: .venv/installed
 # the environment and what the kit made of the embedded corpus; your own data are left alone
 clean:
 	rm -rf .venv amg.egg-info data/cache data/audio/scores data/train/demo data/train/smoke \
-	  data/models/demo data/models/smoke database/demo database/smoke reports/smoke reports/local
+	  data/models/demo data/models/smoke database/demo database/smoke reports/smoke reports/local \
+	  data/train/demo.recipe.json data/train/smoke.recipe.json
 
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

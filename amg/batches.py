@@ -27,8 +27,8 @@ class Batch:
 def epoch(rng, length, batch_size, paired, duration_max, mu=crops.MARGIN_MAX, ml=crops.MARGIN_MIN):
     """All batches of an epoch, a list.
 
-    length: frames of each clip, int (n_songs, n_clips), 0 where there is none. Batches have
-    `batch_size` rows or a little fewer, and are as alike in size as can be.
+    length: frames of each clip, int (n_songs, n_clips), 0 where there is none. The fewest batches of
+    at most `batch_size` rows, as alike in size as can be.
     """
     song, clip, sizes = (_pairs if paired else _clips)(rng, length, batch_size)
     drawn = crops.draw(rng, length[song, clip], clip == 0, duration_max, mu, ml)

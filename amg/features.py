@@ -7,8 +7,10 @@ training opens no other file.
 """
 
 import hashlib
+import itertools
 import json
 import re
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +27,7 @@ class TrainingSet:
     frames: np.ndarray  # float32 (N, 128), memory-mapped
     first: np.ndarray  # int64 (n_songs, n_clips)
     length: np.ndarray  # int64 (n_songs, n_clips), 0 where a version is missing
-    content: str  # digest of the frames
+    content: str  # digest of frames and lengths
     problems: list  # of {"file", "problem", "done"}: what was wrong with the folder
 
     def clip(self, song, clip):
@@ -60,7 +62,9 @@ def _read(path):
     problem)."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive of arrays")
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0].split(". ")[0]  # not how to unpickle it all the same
         return None, f"is not a readable .npy array ({reason})"
     if array.ndim != 2 or array.shape[1] != DIM or not len(array) or array.dtype.kind != "f":
@@ -128,7 +132,7 @@ def pack(folder):
     found = files(folder, "01_data_prep")
     name = f"{folder.parent.name}-{folder.name}"
     packed = paths.resolve(f"data/cache/{name}-{stamp(found)}.f32")
-    note = packed.with_suffix(".json")
+    note = packed.with_suffix(".f32.json")
     if not note.exists():
         for outdated in packed.parent.glob(f"{name}-{16 * '[0-9a-f]'}.*"):
             outdated.unlink()
@@ -156,6 +160,7 @@ def _write_packed(folder, found, packed, note):
         if not rows:
             raise InputError(f"{paths.relative(folder)} holds no song whose original, as 1-00.npy, "
                              f"can be used: {problems[0]['file']} {problems[0]['problem']}.")
+    content.update(json.dumps(rows).encode())
     # written last: its presence says that the packed file is whole
     with paths.atomic(note) as temporary:
         temporary.write_text(json.dumps({"length": rows, "content": content.hexdigest()[:16],
@@ -172,12 +177,14 @@ def _grid(found):
         else:
             problems.append(_problem(file.name, "is not named songId-clipId, as 12-00", "left out"))
     n_clips = 1 + max((max(of_song) for of_song in clips.values()), default=0)
-    gaps = sorted(set(range(1, max(clips, default=0))) - set(clips))
-    if gaps:
-        some = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
-        problems.append(_problem(f"songs {some}", f"{len(gaps)} numbers without a file",
+    n_gaps = max(clips, default=0) - len(clips)
+    if n_gaps:
+        some = itertools.islice((n for n in itertools.count(1) if n not in clips), min(n_gaps, 5))
+        problems.append(_problem(f"songs {', '.join(map(str, some))}{', ...' if n_gaps > 5 else ''}",
+                                 f"{n_gaps} numbers without a file",
                                  "classes are numbered without them"))
-    return {song: [clips[song].get(clip) for clip in range(n_clips)] for song in sorted(clips)}, problems
+    return {song: [clips[song].get(clip) for clip in range(n_clips)]
+            for song in sorted(clips)}, problems
 
 
 def _song(folder, song, clips, problems):

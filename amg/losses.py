@@ -18,8 +18,8 @@ SCALE = 32.0
 ANCHOR_WEIGHT = 10.0
 TEMPERATURE = 0.1
 TRIPLET_MARGIN = 0.2
-CLASSIFYING, CONTRASTING = ("amg", "arcface"), ("infonce", "triplet")
-TRAINABLE = CLASSIFYING + CONTRASTING
+CONTRASTING = ("infonce", "triplet")  # pairs; the others know classes
+TRAINABLE = ("amg", "arcface", *CONTRASTING)
 ALIASES = {"pam": "amg", "tam": "amg"}  # both names of the AMG loss in the published code
 
 

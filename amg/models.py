@@ -1,6 +1,6 @@
 """Encoders as files: what a training run is called, where it lies, how it is read again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -9,7 +9,8 @@ from amg import check, checkpoint, crops, encoders, losses, paths
 
 @dataclass(frozen=True)
 class Config:
-    """What decides the weights, given the training set. Defaults are the published ones."""
+    """What decides the weights, given the training set. Defaults are the published Transformer's;
+    held-out songs (`n_valid`) are ours."""
 
     duration_max: int = 10
     encoder: str = "mt"
@@ -78,35 +79,45 @@ def load(path):
     return encoder.eval(), config, record["history"]
 
 
-def load_published(path):
-    """Load a checkpoint of the published code, a `.pth` of a Transformer or an LSTM: the encoder.
+def variants(config, losses_, encoders_):
+    """`config` with each of the other losses, and with each of the other encoders, a list."""
+    others = tuple(name for name in losses.TRAINABLE if name != config.loss)
+    check.each("losses", losses_, check.one_of, others)
+    others = tuple(name for name in encoders.TRAINABLE if name != config.encoder)
+    check.each("encoders", encoders_, check.one_of, others)
+    return [*(replace(config, loss=loss) for loss in losses_),
+            *(replace(config, encoder=encoder) for encoder in encoders_)]
+
+
+def load_published(path, encoder="mt"):
+    """Load a checkpoint of the published code, a `.pth` of an encoder `mt` or `mlstm`.
 
     Layers and widths follow from the shapes of its weights. The published Transformer carries an
     `encoder_layer` that it never uses; it is left out. Reads numbers only, executes nothing.
+    Raises InputError if it is missing, or something else.
     """
+    check.one_of("encoder", encoder, ("mt", "mlstm"), ", if a published checkpoint is given")
+    if not path.is_file():
+        raise check.InputError(f"{path} is missing; give the path of a published checkpoint, from "
+                               "the workspace's root or absolute.")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise check.InputError(f"{paths.relative(path)} is no published checkpoint, a dict with the "
-                               f"weights under 'model' ({type(error).__name__}: {reason}).") from None
-    weights = {name: w for name, w in weights.items() if not name.startswith("encoder_layer.")}
-    encoder = _of_shape(weights)
-    try:
-        encoder.load_state_dict(weights)
-    except RuntimeError as error:
-        raise check.InputError(f"{paths.relative(path)} holds other weights than a published mt or "
-                               f"mlstm ({' '.join(str(error).split())[:200]}).") from None
-    return encoder.eval()
+        weights = {name: w for name, w in weights.items() if not name.startswith("encoder_layer.")}
+        model = _of_shape(weights, encoder)
+        model.load_state_dict(weights)
+    except Exception as error:  # whatever a foreign file makes of torch.load
+        reason = " ".join(str(error).split())[:200]
+        raise check.InputError(f"{paths.relative(path)} is no published checkpoint of {encoder}, a "
+                               f"dict with its weights under 'model' ({reason}).") from None
+    return model.eval()
 
 
-def _of_shape(weights):
-    """A fresh encoder of the kind and size that the names and shapes tell."""
+def _of_shape(weights, encoder):
+    """A fresh encoder of the size that the names and shapes tell."""
     def layers(prefix):
         return len({name.split(prefix)[1].split(".")[0] for name in weights if prefix in name})
 
-    if "lstm.weight_hh_l0" in weights:
+    if encoder == "mlstm":
         return encoders.LSTM(layers("lstm.weight_hh_l") // 2, weights["lstm.weight_hh_l0"].shape[1])
-    width = len(weights.get("linear1.weight", torch.empty(256)))
-    feedforward = len(weights.get("encoder.layers.0.linear1.weight", torch.empty(256)))
-    return encoders.Transformer(layers("encoder.layers."), width, feedforward=feedforward)
+    return encoders.Transformer(layers("encoder.layers."), len(weights["linear1.weight"]),
+                                feedforward=len(weights["encoder.layers.0.linear1.weight"]))

@@ -52,7 +52,7 @@ def explain(trials, guesses, sequences, first_song, hear):
     the undegraded samples of those frames. likeness: `likeness` of what came back and what was
     asked for. The reasons are REASONS; "same audio elsewhere" is a likeness of SAME or more.
     """
-    truth = sequences.bounds[first_song + trials.song.to_numpy()] + trials.start.to_numpy()
+    truth = evaluate.first_rows(trials, sequences, first_song)
     guess = np.asarray(guesses)[:, 0]
     missed = trials.assign(truth=truth, guess=guess)[guess != truth]
     alike = [_likeness(miss, sequences, hear) for miss in missed.itertuples()]

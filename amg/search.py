@@ -20,7 +20,7 @@ import torch
 N_BEST = 10  # candidates that a search returns, and that the second stage looks at
 FRAME_NEIGHBOURS = 20  # k of the base system
 SEGMENT_NEIGHBOURS = 10  # k of the first stage
-BLOCK = 2**19  # values of an intermediate array, at most: it stays in the cache
+BLOCK = 2**19  # frames that are gathered at once have so many values: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def single_stage(neighbours, scores, song=None):
 
     neighbours int64 and scores float32 (Q, n_pieces, k): nearest segments of each piece. Neighbour
     n of piece j votes for segment n - j with its inner product. song int64 (n_segments,): n - j
-    must belong to the song of n; None does without that, as the published code. Returns segments
-    and votes.
+    must belong to the song of n; None does without that, as the published code, so that a rank may go
+    to a negative number, which is no segment. Returns segments and votes.
     """
     candidate = neighbours - np.arange(neighbours.shape[1])[:, None]
     valid = neighbours >= 0
@@ -163,10 +163,10 @@ def two_stage(queries, candidates, segments, sequences):
     return _best_of_rows(start.reshape(len(queries), -1), scores.reshape(len(queries), -1))
 
 
-def two_stage_published(queries, candidates, segments, sequences, k=10):
+def two_stage_published(queries, candidates, segments, sequences):
     """Second stage, `protocol="published"`: candidates laid end to end, in rank order.
 
-    The nearest `k` frames of each of a query's first `segments.length` frames propose starts. A
+    The ten nearest frames of each of a query's first `segments.length` frames propose starts. A
     match that runs over its segment's end is scored against whatever segment comes next in rank:
     the published protocol's known defect. Arguments and results as in `two_stage`.
     """
@@ -182,7 +182,7 @@ def two_stage_published(queries, candidates, segments, sequences, k=10):
         end = (candidates[part] >= 0).sum(1)[:, None] * segments.length
         missing = np.arange(n_frames) >= end  # (block, n_frames)
         products = np.where(missing[:, None], -2, queries[part] @ laid.mT)  # (block, L, n_frames)
-        nearest = np.argpartition(-products, min(k, n_frames) - 1)[..., :k]
+        nearest = np.argpartition(-products, min(N_BEST, n_frames) - 1)[..., :N_BEST]
         proposed = np.zeros((len(laid), n_frames + length), bool)  # its end catches negative starts
         starts = (nearest - np.arange(length)[:, None]).reshape(len(laid), -1)
         np.put_along_axis(proposed, starts, True, 1)

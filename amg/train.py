@@ -16,7 +16,7 @@ import torch
 from amg import batches, check, checkpoint, crops, encoders, losses, paths, progress
 
 EPOCHS, VALIDATION = 1, 2  # second word of the seeds: their streams never coincide
-MICRO_FRAMES = 2048  # frames that are computed together; bounds memory traffic, not the result
+MICRO_FRAMES = 2048  # frames that are computed together; decides speed, and which dropout is drawn
 SAVE_S = 60.0  # seconds between checkpoints within an epoch
 
 
@@ -122,6 +122,9 @@ class Run:
             part.backward(gradient)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
+        if not torch.isfinite(loss):
+            raise check.InputError(f"the loss of {self.config.name} is no longer finite; train with a "
+                                   "lower lr. The last checkpoint is kept.")
         self.optimiser.step()
         return loss.item()
 
@@ -158,7 +161,7 @@ class Run:
         for song, lengths in enumerate(self.data.length):
             mid, most = crops.centre(lengths[0], padded)
             stored.append(self.data.clip(song, 0)[mid : mid + most])
-            for clip in range(1, len(lengths)) if song in self.held_out else ():
+            for clip in np.flatnonzero(lengths[1:]) + 1 if song in self.held_out else ():
                 mid, most = crops.centre(lengths[clip], padded)
                 half = max(min(most, crops.segment_frames(self.config.duration_max)) // 2, 1)
                 start = mid + rng.integers(most - half + 1)
@@ -168,12 +171,12 @@ class Run:
             return {}
         scores = encoders.embed(self.encoder, asked) @ encoders.embed(self.encoder, stored).T
         true = scores[np.arange(len(truth)), truth]
-        rank = (scores > true[:, None]).sum(axis=1)
+        rank = scores.shape[1] - 1 - (scores < true[:, None]).sum(axis=1)  # ties count against it
         return {"top1": 100 * float((rank < 1).mean()), "top10": 100 * float((rank < 10).mean())}
 
     def _record(self):
         return {"config": asdict(self.config), "data": self.data.content,
-                "code": paths.code("batches", "crops", "encoders", "losses", "train"),
+                "code": paths.code("batches", "crops", "densenet", "encoders", "losses", "train"),
                 "history": self.history, "progress": self.progress}
 
     def _save(self):

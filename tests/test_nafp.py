@@ -74,6 +74,7 @@ def test_shipped_weights_are_small_and_described():
     card = json.loads(path.with_suffix(".json").read_text())
     assert path.stat().st_size <= 6_000_000 and card["sha256"] == checkpoint.sha256(path)
     assert {"music_hours", "noise", "steps", "training_hours", "seed", "validation"} <= set(card)
+    assert card["test"]["weaknesses"] and card["test"]["queries_per_length"] >= 400
 
 
 def test_changed_weights_are_refused(tmp_path):

@@ -66,9 +66,10 @@ def test_what_is_wrong_with_a_training_set_is_listed_by_file(home, spoil, file, 
     assert np.allclose(np.linalg.norm(data.frames, axis=1), 1, atol=1e-3)
     assert np.array_equal(data.clip(len(data.length) - 1, 2),
                           features.load(features.song_file(folder, 6, 2)))
-    history = train.Run(models.Config(layers=1, epochs=1, batch_size=8, n_valid=0), data,
-                        home / "run").fit()
-    assert np.isfinite(history[0]["loss"])
+    for n_valid in (0, 3):
+        history = train.Run(models.Config(layers=1, epochs=1, batch_size=8, n_valid=n_valid), data,
+                            home / "run").fit()
+        assert np.isfinite(history[0]["loss"])
 
 
 def test_a_training_set_without_any_original_is_refused(home):
@@ -113,10 +114,16 @@ def test_a_pickle_is_never_executed(tmp_path):
 
 def test_other_checkpoints_than_published_ones_are_refused(tmp_path):
     torch.save({"model": {"linear1.weight": torch.zeros(256, 64)}}, tmp_path / "a.pth")
-    with pytest.raises(InputError, match="other weights than a published"):
+    with pytest.raises(InputError, match="no published checkpoint of mt"):
         models.load_published(tmp_path / "a.pth")
-    with pytest.raises(InputError, match="no published checkpoint"):
+    torch.save({"model": torch.zeros(3)}, tmp_path / "b.pth")
+    for encoder in ("mt", "mlstm"):
+        with pytest.raises(InputError, match="no published checkpoint"):
+            models.load_published(tmp_path / "b.pth", encoder)
+    with pytest.raises(InputError, match="is missing; give the path"):
         models.load_published(tmp_path / "none.pth")
+    with pytest.raises(InputError, match="must be one of: mt, mlstm, if a published"):
+        models.load_published(tmp_path / "a.pth", "mcnn")
 
 
 def test_missing_folder_names_the_notebook(home):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import naive
-from amg import batches, checkpoint, crops, encoders, features, losses, models, train
+from amg import batches, checkpoint, densenet, encoders, features, losses, models, train
 from amg.check import InputError
 from conftest import unit_rows, write_training_set
 
@@ -116,6 +116,24 @@ def test_resuming_ends_with_the_same_weights(data, home, monkeypatch, encoder, l
     for file in ("last", "best"):
         assert (checkpoint.sha256(home / f"whole/{file}.safetensors")
                 == checkpoint.sha256(home / f"parts/{file}.safetensors"))
+
+
+def test_a_loss_that_is_not_finite_ends_in_one_sentence(data, home, monkeypatch):
+    monkeypatch.setattr(train.Run, "_loss", lambda run, vectors, batch: vectors.sum() * np.nan)
+    with pytest.raises(InputError, match="no longer finite; train with a lower lr"):
+        train.Run(config(), data, home / "run").fit()
+
+
+def test_an_encoder_that_tells_nothing_apart_scores_nothing(data, home):
+    run = train.Run(config(), data, home / "run")
+    with torch.no_grad():
+        for parameter in run.encoder.linear2.parameters():
+            parameter.copy_(torch.ones_like(parameter) * (parameter.ndim == 1))
+    assert run._validate() == {"top1": 0.0, "top10": 100.0 * (len(data.length) <= 10)}
+
+
+def test_densenet_has_the_published_number_of_parameters():
+    assert sum(p.numel() for p in densenet.DenseNet121().parameters()) == 7_978_856
 
 
 def test_training_learns(data, home):
