@@ -42,7 +42,7 @@ class DenseNet121(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
-        self.to(memory_format=torch.channels_last)  # faster by a third and more on CPUs
+        self.to(memory_format=torch.channels_last)  # the faster layout on CPUs
 
     def forward(self, x):
         x = x.contiguous(memory_format=torch.channels_last)

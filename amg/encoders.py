@@ -3,7 +3,7 @@
 Sequences come packed: `frames` (N, 128) holds one after the other, `length` (B,) counts the
 frames of each, N = length.sum(). No encoder computes padding, save the CNN, which was published
 that way. Sequences of equal length should be neighbours: they share matrix products.
-Parameter names are those of the published checkpoints.
+Parameter names of the first two are those of the published checkpoints.
 """
 
 import itertools
@@ -39,8 +39,7 @@ class Transformer(nn.Module):
             x = layer.norm1(x + dropout(self._attend(layer.self_attn, x, runs, p), p))
             hidden = dropout(F.relu(layer.linear1(x)), p)
             x = layer.norm2(x + dropout(layer.linear2(hidden), p))
-        mean = [part.unflatten(0, (-1, n)).mean(1) for part, n in _split(x, runs)]
-        return F.normalize(self.linear2(torch.cat(mean)))
+        return F.normalize(self.linear2(_means(x, runs)))
 
     def _attend(self, layer, x, runs, p):
         """Self-attention within each sequence: (N, width) -> (N, width)."""
@@ -94,8 +93,7 @@ class Mean(nn.Module):
     """`mean`: the normalised mean of the frames; nothing to train, the baseline to beat."""
 
     def forward(self, frames, length):
-        return F.normalize(torch.cat([part.unflatten(0, (-1, n)).mean(1)
-                                      for part, n in _split(frames, _runs(length))]))
+        return F.normalize(_means(frames, _runs(length)))
 
 
 TRAINABLE = ("mt", "mlstm", "mcnn")
@@ -123,8 +121,7 @@ def attention(q, k, v, p):
 def dropout(x, p):
     """Zero each value with probability `p` (to 1/65536) and scale the others by 1 / (1 - p).
 
-    On CPUs torch draws value by value in one thread, a quarter of a training step; we draw 64
-    bits for four values.
+    On many CPUs torch draws value by value in one thread; we draw 64 bits for four values.
     """
     if not p or x.is_cuda:
         return F.dropout(x, p)
@@ -158,6 +155,11 @@ def embed_runs(encoder, frames, first, length, max_frames=8192):
 def _runs(length):
     """Consecutive sequences of equal length: a list of (frames in all, length of each)."""
     return [(n * sum(1 for _ in same), n) for n, same in itertools.groupby(length.tolist())]
+
+
+def _means(x, runs):
+    """Mean of each sequence: (N, D) -> (B, D)."""
+    return torch.cat([part.unflatten(0, (-1, n)).mean(1) for part, n in _split(x, runs)])
 
 
 def _split(x, runs):

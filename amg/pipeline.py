@@ -17,7 +17,7 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from amg import check, index, machine, models, nafp, pages, paths
+from amg import check, index, machine, models, nafp, pages, paths, tables
 from amg.check import InputError, one_of
 
 NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_evaluate",
@@ -69,8 +69,7 @@ FILES = {
             [p["checkpoint"]] if p["checkpoint"] else
             [_best(p, p["loss"], d) for d in p["durations"]]), *filter(None, [p["test_ids"]])],
         lambda p: _report(p, ["retrieval", "cost"], [
-            *("recall_vs_duration" + ("" if protocol == "contiguous" else f"_{protocol}")
-              for protocol in p["protocols"]), "cost"])),
+            *map(tables.recall_figure, p["protocols"]), "cost"])),
     "05_ablations": (
         lambda p: [*_songs(p), f"data/train/{p['train_set']}", _best(p, "amg", p["duration_max"])],
         lambda p: [*(_best(p, loss, p["duration_max"]) for loss in p["losses"]),

@@ -39,6 +39,11 @@ def curve_label(row):
     return f"{name} {row['duration_max']:.0f} s, {row['stage']}-stage{protocol}"
 
 
+def recall_figure(protocol):
+    """Name of the recall-vs-duration figure of a protocol; protocols never share one."""
+    return "recall_vs_duration" + ("" if protocol == "contiguous" else f"_{protocol}")
+
+
 def ablation_label(row):
     """Name of one ablated method: what was trained, with which loss."""
     return "mean pooling, no training" if row.encoder == "mean" else f"{row.encoder}, {row.loss} loss"

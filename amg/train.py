@@ -80,10 +80,10 @@ class Run:
             config.margin_min)
         self.seconds = [*self.seconds, 0.0][: epoch + 1]
         began, saved = time.perf_counter() - self.seconds[epoch], time.perf_counter()
-        bar.total = config.epochs * len(of_epoch)
+        bar.total = n_steps = config.epochs * len(of_epoch)
         for batch in of_epoch[done["step"] - epoch * len(of_epoch) :]:
             torch.manual_seed(config.seed * 1_000_003 + done["step"])  # dropout
-            lr = self._learning_rate(done["step"] / bar.total)
+            lr = self._learning_rate(done["step"] / n_steps)
             done["loss"] += self._update(batch, lr) * len(batch)
             done["step"] += 1
             bar.update(done["step"] - bar.n)
@@ -92,7 +92,7 @@ class Run:
                 saved = time.perf_counter()
                 self._save_last()
         self.history.append({"epoch": epoch + 1, "loss": done["loss"] / sum(map(len, of_epoch)),
-                             "lr": self._learning_rate((done["step"] - 1) / bar.total),
+                             "lr": self._learning_rate((done["step"] - 1) / n_steps),
                              **self._validate()})
         self.progress = {"step": done["step"], "loss": 0.0}
 

@@ -33,6 +33,7 @@ def test_killed_at_ten_random_moments(smoke, tmp_path):
             killed += 1
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, (seed, done.stderr)
+    print(f"killed {killed} times, seed {seed}")
     assert killed > 3, f"only {killed} kills before the run was done"
     for whole in sorted((smoke / "data/models").rglob("*.safetensors")):
         mended = tmp_path / whole.relative_to(smoke)
