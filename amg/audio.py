@@ -60,18 +60,18 @@ def seconds(frames):
     return (frames + 1) / 2
 
 
-def frame(audio):
+def frame(audio, hop=HOP):
     """Cut audio into overlapping 1 s windows, without copying.
 
-    `frame(x)[t, i] == x[4000 * t + i]`; shape (n_samples,) -> (T, 8000).
+    `frame(x)[t, i] == x[hop * t + i]`; shape (n_samples,) -> (T, 8000).
     """
     if audio.ndim != 1 or len(audio) < WINDOW:
         raise InputError(f"audio has shape {audio.shape}, but must be (n_samples,) "
                          f"with at least {WINDOW} samples (1 s).")
-    return np.lib.stride_tricks.sliding_window_view(audio, WINDOW)[::HOP]
+    return np.lib.stride_tricks.sliding_window_view(audio, WINDOW)[::hop]
 
 
-def frames(blocks):
+def frames(blocks, hop=HOP):
     """Windows of a recording that comes in consecutive blocks of samples.
 
     Yields arrays (t, 8000), whose concatenation is `frame` of the whole recording. Raises
@@ -81,10 +81,10 @@ def frames(blocks):
     for block in blocks:
         rest = np.concatenate([rest, block])
         if len(rest) >= WINDOW:
-            windows = frame(rest)
+            windows = frame(rest, hop)
             yield windows
             n_frames += len(windows)
-            rest = rest[len(windows) * HOP :]
+            rest = rest[len(windows) * hop :]
     if not n_frames:
         frame(rest)
 

@@ -4,8 +4,8 @@ A *trial* asks for `query_frames` frames of a degraded song, from frame `start` 
 method answers with its ten best guesses; the *tolerance* says what counts as a hit:
 
     segment   the segment in which the query begins, or the next one of the same song
-    exact     the very frame where the query begins
-    near      that frame or a neighbour of it (+-1 frame = +-0.5 s)
+    exact     the very frame where the query begins; between two frames, the nearer one
+    near      at most 1 frame (0.5 s) from where the query begins
 
 One row per trial goes in, percentages with 95 % intervals come out. Two protocols are known, and
 never mixed: `contiguous`, ours, scores a match against the song's unbroken sequence; `published`
@@ -81,34 +81,12 @@ def first_rows(trials, sequences, first_song=0):
 def hits(guesses, truth, before=0, after=0):
     """(hit at rank 1, hit in the first ten), bool (n,): truth - before <= guess <= truth + after.
 
-    guesses int (n, 10), -1 for none; truth int (n,); before and after ints or int (n,).
+    guesses (n, 10), -1 for none; truth (n,); before and after numbers or (n,).
     """
     offset = np.asarray(guesses) - np.asarray(truth)[:, None]
     right = (offset >= -np.reshape(before, (-1, 1))) & (offset <= np.reshape(after, (-1, 1)))
-    right &= np.asarray(guesses) >= 0
+    right &= np.asarray(guesses) > -1
     return right[:, :1].any(1), right[:, : search.N_BEST].any(1)
-
-
-def base_system(trials, queries, sequences, first_song):
-    """NAFP sequence search: adds exact1, exact10, near1, near10 to a copy of `trials`.
-
-    Query song i is song `first_song + i` of `sequences`.
-    """
-    guesses = base_guesses(trials, queries, sequences)
-    return frame_hits(trials, guesses, sequences, first_song)
-
-
-def base_guesses(trials, queries, sequences):
-    """Where NAFP sequence search finds each trial: positions, best first, int (n, 10)."""
-    index = search.flat_index(sequences.frames)
-    asked = search.Sequences.of(queries)
-    k = min(search.FRAME_NEIGHBOURS, index.ntotal)
-    neighbours = index.search(asked.frames, k)[1]  # of each query frame, once
-    first, guesses = first_rows(trials, asked), _none(trials)
-    for length, rows in of_length(trials):
-        at = first[rows, None] + np.arange(length)
-        guesses[rows] = search.sequence_search(asked.frames[at], neighbours[at], sequences)[0]
-    return guesses
 
 
 def segment_vectors(encoder, segments, sequences):
@@ -134,7 +112,7 @@ def embedding_search(trials, queries, encoder, vectors, segments, sequences, fir
 
 def first_stage(trials, queries, encoder, vectors, segments, protocol="contiguous"):
     """Segments that the pieces of each trial vote for, best first, int (n, 10)."""
-    index, asked, guesses = search.flat_index(vectors), search.Sequences.of(queries), _none(trials)
+    index, asked, guesses = search.flat_index(vectors), search.Sequences.of(queries), none(trials)
     song = segments.song if protocol == "contiguous" else None
     k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
     first = first_rows(trials, asked)
@@ -150,7 +128,7 @@ def first_stage(trials, queries, encoder, vectors, segments, protocol="contiguou
 def second_stage(trials, queries, candidates, segments, sequences, protocol="contiguous"):
     """Start positions within each trial's candidate segments, best first, int (n, 10)."""
     function = search.two_stage if protocol == "contiguous" else search.two_stage_published
-    asked, guesses = search.Sequences.of(queries), _none(trials)
+    asked, guesses = search.Sequences.of(queries), none(trials)
     first = first_rows(trials, asked)
     for length, rows in of_length(trials):
         excerpts = asked.frames[first[rows, None] + np.arange(length)]
@@ -158,10 +136,13 @@ def second_stage(trials, queries, candidates, segments, sequences, protocol="con
     return guesses
 
 
-def frame_hits(trials, guesses, sequences, first_song):
-    """Score guesses of start positions, int (n, 10), at tolerances exact and near."""
-    truth = first_rows(trials, sequences, first_song)
-    exact, near = hits(guesses, truth), hits(guesses, truth, 1, 1)
+def frame_hits(trials, guesses, sequences, first_song, late_frames=0.0):
+    """Score guesses of start positions, (n, 10), at tolerances exact and near.
+
+    late_frames: how much later than its frame `start` each trial begins, a number or (n,).
+    """
+    truth = first_rows(trials, sequences, first_song) + late_frames
+    exact, near = hits(guesses, truth, 0.5, 0.5), hits(guesses, truth, 1, 1)
     return trials.assign(exact1=exact[0], exact10=exact[1], near1=near[0], near10=near[1])
 
 
@@ -187,7 +168,8 @@ def _segment_hits(trials, guesses, truth, after):
     return trials.assign(segment1=first, segment10=ten)
 
 
-def _none(trials):
+def none(trials):
+    """Ten guesses of each trial that say nothing yet, int (n, 10)."""
     return np.full((len(trials), search.N_BEST), -1)
 
 
@@ -215,13 +197,6 @@ def bootstrap(hit, song, n_draws=2000, seed=0):
     n_songs = len(total)
     weight = np.random.default_rng(seed).multinomial(n_songs, np.full(n_songs, 1 / n_songs), n_draws)
     return tuple(100 * np.percentile((weight @ total) / (weight @ count), [2.5, 97.5]))
-
-
-def nafp_rates(trials, queries, sequences, first_song):
-    """Rows of `retrieval.csv` for the base system."""
-    scored = base_system(trials, queries, sequences, first_song)
-    return hit_rates(scored, method="nafp", encoder="nafp", loss="ntxent", duration_max=None,
-                     stage="sequence", protocol="contiguous")
 
 
 def amg_rates(trials, queries, model, vectors, segments, sequences, first_song,

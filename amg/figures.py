@@ -198,8 +198,7 @@ def recall_vs_duration(retrieval):
 
 def robustness(rates):
     """Exact Top-1 against query length, a panel per group of conditions, a line per condition."""
-    groups = rates[(rates.tolerance == "exact") & (rates.group != "field")].groupby(
-        "group", sort=False)
+    groups = rates[rates.tolerance == "exact"].groupby("group", sort=False)
     figure, axes = plt.subplots(-(-groups.ngroups // 2), 2, figsize=(9.5, 3.4 * -(-groups.ngroups // 2)),
                                 sharex=True, sharey=True, squeeze=False)
     for axis, (group, table) in zip(axes.flat, groups):

@@ -18,6 +18,7 @@ SCALE = 32.0
 ANCHOR_WEIGHT = 10.0
 TEMPERATURE = 0.1
 TRIPLET_MARGIN = 0.2
+BLOCK = 2**21  # logits that are held at once: they stay in the cache
 CONTRASTING = ("infonce", "triplet")  # pairs; the others know classes
 TRAINABLE = ("amg", "arcface", *CONTRASTING)
 ALIASES = {"pam": "amg", "tam": "amg"}  # both names of the AMG loss in the published code
@@ -28,27 +29,65 @@ def canonical(name):
     return ALIASES.get(one_of("loss", name, (*TRAINABLE, *ALIASES)), name)
 
 
-def margin_logits(embedding, centres, label, margin, scale=SCALE):
-    """Logits of the additive angular margin softmax, (B, n_classes).
+def with_margin(cosine, margin):
+    """cos(theta) -> cos(theta + m) while theta + m < pi, and cos(theta) - m sin(pi - m) beyond.
 
-    embedding (B, D) and centres (n_classes, D) need not be unit: they are normalised here.
-    label int64 (B,); margin (B,) in radians. For the true class, cos(theta) becomes
-    cos(theta + m) while theta + m < pi, and cos(theta) - m sin(pi - m) beyond.
+    cosine and margin (in radians) are (B,), as is the result.
     """
-    cosine = F.normalize(embedding) @ F.normalize(centres).T
-    true = cosine.gather(1, label[:, None])
-    m = margin[:, None]
-    sine = torch.sqrt(1.0 - true.square() + 1e-5)
-    shifted = true * torch.cos(m) - sine * torch.sin(m)
-    beyond = true - m * torch.sin(math.pi - m)
-    phi = torch.where(true > torch.cos(math.pi - m), shifted, beyond)
-    return scale * cosine.scatter(1, label[:, None], phi)
+    sine = torch.sqrt(1.0 - cosine.square() + 1e-5)
+    shifted = cosine * torch.cos(margin) - sine * torch.sin(margin)
+    beyond = cosine - margin * torch.sin(math.pi - margin)
+    return torch.where(cosine > torch.cos(math.pi - margin), shifted, beyond)
 
 
 def arcface(embedding, centres, label, margin, scale=SCALE):
-    """Cross-entropy of `margin_logits` per sample, (B,)."""
-    return F.cross_entropy(margin_logits(embedding, centres, label, margin, scale), label,
-                           reduction="none")
+    """Additive angular margin softmax: cross-entropy per sample, (B,).
+
+    embedding (B, D) and centres (n_classes, D) need not be unit: they are normalised here.
+    label int64 (B,); margin (B,) in radians. Logits are `scale * cosine`, the true class's
+    `with_margin`.
+    """
+    embedding, centres = F.normalize(embedding), F.normalize(centres)
+    true = scale * with_margin((embedding * centres[label]).sum(1), margin)
+    return F.softplus(OtherClasses.apply(embedding, centres, label, scale) - true)
+
+
+class OtherClasses(torch.autograd.Function):
+    """log of the sum of exp(scale * x . c) over all centres c but the true one, (B,).
+
+    Forward and backward take the classes block by block: with 100,000 of them, the table of all
+    cosines would be most of an update's memory.
+    """
+
+    @staticmethod
+    def blocks(x, centres, label, scale):
+        """Pairs of (slice of the classes, logits of x for them with the true class at -inf)."""
+        width = max(1, BLOCK // len(x))
+        for begin in range(0, len(centres), width):
+            part = centres[begin : begin + width]
+            logits = (scale * x) @ part.T
+            row = ((label >= begin) & (label < begin + len(part))).nonzero()[:, 0]
+            logits[row, label[row] - begin] = -math.inf
+            yield slice(begin, begin + width), logits
+
+    @staticmethod
+    def forward(ctx, x, centres, label, scale):
+        of_block = [logits.logsumexp(1) for _, logits in OtherClasses.blocks(x, centres, label, scale)]
+        total = torch.stack(of_block).logsumexp(0)
+        ctx.save_for_backward(x, centres, label, total)
+        ctx.scale = scale
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, centres, label, total = ctx.saved_tensors
+        by_row = ctx.scale * gradient[:, None]
+        of_x, of_centres, weighted = torch.zeros_like(x), torch.empty_like(centres), by_row * x
+        for part, logits in OtherClasses.blocks(x, centres, label, ctx.scale):
+            share = logits.sub_(total[:, None]).exp_()  # of the softmax, (B, classes)
+            of_x.addmm_(share, centres[part])
+            of_centres[part] = share.T @ weighted
+        return by_row * of_x, of_centres, None, None
 
 
 def anchor_pull(embedding, centres, label):

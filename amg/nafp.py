@@ -124,12 +124,13 @@ def extract(encoder, samples):
 
 
 @torch.inference_mode()
-def extract_all(encoder, recordings):
+def extract_all(encoder, recordings, hop=audio.HOP):
     """Fingerprint recordings that come in blocks; yields float32 (T, 128) for each, in order.
 
     recordings: iterable of iterables of consecutive sample blocks, as from `audio.blocks`. A batch
     takes windows from one recording after the other, so that short ones cost no more than long
-    ones; no more than a block and a batch of samples is in memory. Each window has an STFT of its
+    ones; no more than a block and a batch of samples is in memory. `hop` is the number of samples
+    from one window to the next. Each window has an STFT of its
     own: windows start every 4000 samples, no multiple of the STFT's hop of 256, so that two of
     them share no column. Raises InputError for a recording shorter than 1 s.
     """
@@ -149,7 +150,7 @@ def extract_all(encoder, recordings):
 
     for blocks in recordings:
         n_windows = 0
-        for windows in audio.frames(blocks):
+        for windows in audio.frames(blocks, hop):
             held.append(windows)
             n_windows += len(windows)
             while sum(map(len, held)) >= BATCH:

@@ -49,17 +49,18 @@ def training_set(rows, folder, n_versions, pool, weights, seed, workers=2):
     _run(jobs, weights, workers, folder.name)
 
 
-def songs(rows, folder, weights, seed, workers=2, pool=None, kinds=degrade.FIELD, **fixed):
+def songs(rows, folder, weights, seed, workers=2, pool=None, kinds=degrade.FIELD, n_grids=1, **fixed):
     """Write `{i:05d}.npy` per clip, i from 0: as it is, or degraded if there is a `pool`.
 
     kinds, fixed: as for `degrade.degrade`. Clip i is degraded from (seed, i) alone, so that folders
-    of other kinds share what they have in common.
+    of other kinds share what they have in common. n_grids: frames per hop, as for
+    `base.find_between`.
     """
-    features.claim(folder, recipe(rows, weights, seed, **_how(pool, kinds, fixed)))
+    features.claim(folder, recipe(rows, weights, seed, n_grids=n_grids, **_how(pool, kinds, fixed)))
     jobs = [(row, {folder / f"{i:05d}.npy": partial(
                 degrade.degrade, seed=[seed, TEST, i], pool=pool, kinds=kinds, **fixed)
                 if pool else None}) for i, row in enumerate(rows)]
-    _run(jobs, weights, workers, folder.name)
+    _run(jobs, weights, workers, folder.name, audio.HOP // n_grids)
 
 
 def _how(pool, kinds, fixed):
@@ -69,16 +70,22 @@ def _how(pool, kinds, fixed):
 def check_queries(rows, folder, weights, seed, pool):
     """InputError unless `songs` made `folder` with these very arguments."""
     note = features.recipe_of(folder)
-    recipe_ = recipe(rows, weights, seed, **_how(pool, degrade.FIELD, {}))
+    recipe_ = recipe(rows, weights, seed, n_grids=1, **_how(pool, degrade.FIELD, {}))
     if not note.exists() or json.loads(note.read_text()) != recipe_:
         raise InputError(f"{paths.relative(folder)} was made with other parameters than these; give "
                          "the corpus, seed, n_rooms, fingerprinter and report of notebook "
                          "01_data_prep, or run it again.")
 
 
-def drawn(seed, i, pool):
+def drawn(seed, i, pool, kinds=degrade.FIELD):
     """The degradation of test clip i in its query."""
-    return degrade.draw(np.random.default_rng([seed, TEST, i]), pool)
+    return degrade.draw(np.random.default_rng([seed, TEST, i]), pool, kinds)
+
+
+def late_frames(n_clips, seed, pool):
+    """How much later than its clip each query at any offset starts, in frames, float (n_clips,)."""
+    late_s = [drawn(seed, i, pool, ("offset",)).offset_s for i in range(n_clips)]
+    return np.array(late_s) * audio.SAMPLE_RATE / audio.HOP
 
 
 def hear(position, n_frames, clips, sequences):
@@ -113,10 +120,10 @@ def listen(miss, clips, sequences, seed, pool):
     return sounds, titles
 
 
-def _run(jobs, weights, workers, label):
+def _run(jobs, weights, workers, label, hop=audio.HOP):
     waiting = [job for job in jobs if not all(target.exists() for target in job[1])]
     results = joblib.Parallel(workers, return_as="generator_unordered")(
-        joblib.delayed(_one)(clip, versions, weights) for clip, versions in waiting)
+        joblib.delayed(_one)(clip, versions, weights, hop) for clip, versions in waiting)
     for _ in progress.bar(results, desc=f"fingerprinting {label}", unit="song",
                           total=len(jobs), initial=len(jobs) - len(waiting)):
         pass
@@ -132,12 +139,12 @@ def _encoder(weights):
     return _load(weights, weights.stat().st_mtime_ns)
 
 
-def _one(clip, versions, weights):
+def _one(clip, versions, weights, hop):
     """Fingerprint the versions of one clip that are not there yet; None is the clip as it is."""
     missing = {target: change for target, change in versions.items() if not target.exists()}
     heard = ([change(corpora.read(clip))] if change else corpora.blocks(clip)
              for change in missing.values())
-    for target, fingerprints in zip(missing, nafp.extract_all(_encoder(weights), heard)):
+    for target, fingerprints in zip(missing, nafp.extract_all(_encoder(weights), heard, hop)):
         features.save(target, fingerprints)
 
 

@@ -11,12 +11,14 @@ import scipy.signal
 from amg import check, degrade, evaluate
 
 CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
-    "clean": {"as recorded": ((), {}), "any offset": (("offset",), {})},
+    "clean": {"as recorded": ((), {})},
     "SNR": {f"{snr} dB": (degrade.FIELD, {"snr_db": float(snr)}) for snr in (0, 5, 10)}
            | {"no noise": (("room", "microphone"), {})},
     "degradation": {kind: ((kind,), {}) for kind in degrade.KINDS if kind != "offset"}
                    | {"all": (degrade.KINDS, {})},
 }
+BETWEEN = {"clean": ("offset",), "field": (*degrade.FIELD, "offset")}  # starts between two frames
+GRIDS = (1, 2, 4, 8)  # on which such queries are listened to
 COLUMNS = ["group", "condition", "tolerance", "query_s", "n_queries", "top1", "top1_low",
            "top1_high"]
 REASONS = ("within 1 frame", "same audio elsewhere", "same clip elsewhere",
@@ -25,8 +27,10 @@ SAME = 0.9  # correlation of two undegraded waveforms from which on they sound t
 WEAKEST_S = 3.0  # query length at which the weakest conditions are named
 
 
-def check_ship(ship, corpus, fingerprinter):
-    """InputError if `ship` asks for results in the model card that are not of its weights."""
+def check_parameters(n_grids, ship, corpus, fingerprinter):
+    """InputError if `n_grids` is none of GRIDS, or if `ship` asks for results in the model card that
+    are not of its weights."""
+    check.one_of("n_grids", n_grids, GRIDS)
     allowed = (True, False) if corpus == "open_music" and not fingerprinter else (False,)
     check.one_of("ship", ship, allowed,
                  "; the model card tells what the shipped weights do on open_music")
@@ -45,16 +49,20 @@ def rates_by(scored, group, condition_of_song):
                       for condition, part in scored.groupby(conditions)])
 
 
-def explain(trials, guesses, sequences, first_song, hear):
+def explain(trials, guesses, sequences, first_song, hear, late_frames=0.0):
     """Why trials missed the exact frame: the missed trials with truth, guess, likeness, reason.
 
-    guesses: positions, best first, int (n, 10), -1 for none. hear: function (position, n_frames) ->
-    the undegraded samples of those frames. likeness: `likeness` of what came back and what was
-    asked for. The reasons are REASONS; "same audio elsewhere" is a likeness of SAME or more.
+    guesses: positions, best first, (n, 10), -1 for none. hear: function (position, n_frames) ->
+    the undegraded samples of those frames. late_frames: as for `evaluate.frame_hits`; truth and
+    guess are the frames nearest to where the query begins and where it was found, away the distance of
+    the two places in frames. likeness: `likeness` of what came back and what was asked for. The
+    reasons are REASONS; "same audio elsewhere" is a likeness of SAME or more.
     """
     truth = evaluate.first_rows(trials, sequences, first_song)
-    guess = np.asarray(guesses)[:, 0]
-    missed = trials.assign(truth=truth, guess=guess)[guess != truth]
+    guess = np.asarray(guesses, float)[:, 0]
+    away = np.abs(guess - truth - late_frames)
+    nearest = np.where(guess > -1, np.maximum(np.rint(guess), 0), -1).astype(int)
+    missed = trials.assign(truth=truth, guess=nearest, away=away)[(away > 0.5) | (nearest < 0)]
     alike = [_likeness(miss, sequences, hear) for miss in missed.itertuples()]
     missed = missed.assign(likeness=np.array(alike, float))
     return missed.assign(reason=[_reason(miss, sequences) for miss in missed.itertuples()])
@@ -83,7 +91,7 @@ def _likeness(miss, sequences, hear):
 def _reason(miss, sequences):
     if miss.guess < 0:
         return REASONS[4]
-    if abs(miss.guess - miss.truth) == 1:
+    if miss.away <= 1:
         return REASONS[0]
     if miss.likeness >= SAME:
         return REASONS[1]

@@ -20,8 +20,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import naive
-from amg import (audio, batches, crops, evaluate, features, losses, machine, models, nafp, paths,
-                 search, tables, train)
+from amg import (audio, batches, crops, evaluate, features, machine, models, nafp, paths, search,
+                 tables, train)
 
 N_SONGS, N_CLIPS, BATCH = 100, 10, 640
 
@@ -72,8 +72,8 @@ def published_step(run, folder, batch):
     run.encoder.train()
     run.optimiser.zero_grad(set_to_none=True)
     vectors = naive.published_forward(run.encoder, x, mask)
-    loss = losses.amg(vectors, run.centres, torch.from_numpy(batch.song),
-                      torch.from_numpy(batch.crop.margin), torch.from_numpy(batch.clip == 0))
+    loss = naive.published_loss(
+        vectors, run.centres, *map(torch.from_numpy, (batch.song, batch.crop.margin, batch.clip == 0)))
     loss.backward()
     run.optimiser.step()
 
@@ -126,7 +126,7 @@ def peak_memory(function, *arguments):
 
 
 def prepare_many(n_songs, duration_max, workspace):
-    """A function that does one update, of `n_songs` songs with a class centre each.
+    """A function that does one update, of `n_songs` songs with a class centre each; its crops' lengths.
 
     Their clips share 100,000 frames on disk: the largest set would need 30 GB.
     """
@@ -139,20 +139,25 @@ def prepare_many(n_songs, duration_max, workspace):
     config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     run = train.Run(config, data, workspace / f"run-{n_songs}")
     batch = first_batch(config, data)
-    return lambda: run._update(batch, 1e-3)
+    return lambda: run._update(batch, 1e-3), batch.crop.length
 
 
 def _one_of_many(*arguments):
-    prepare_many(*arguments)()
+    prepare_many(*arguments)[0]()
 
 
 def bench_sizes(workspace, duration_max=10):
-    """Samples per second and memory of our update, with more and more songs."""
-    rows = []
+    """Samples per second, useful share of the matmul rate and memory of our update, with more and
+    more songs. The loss compares each sample with every song's centre: useful work that grows."""
+    rows, rate = [], matmul_rate()
     for n_songs in (1_000, 10_000, 100_000):
-        seconds = median_seconds(prepare_many(n_songs, duration_max, workspace))
+        update, length = prepare_many(n_songs, duration_max, workspace)
+        seconds = median_seconds(update)
+        useful = useful_flops(length) + 3 * 2 * len(length) * n_songs * nafp.DIM
         memory = peak_memory(_one_of_many, n_songs, duration_max, workspace)
         rows += [row(f"train_{duration_max}_{n_songs}_songs", BATCH / seconds, None, "samples/s"),
+                 row(f"train_{duration_max}_{n_songs}_songs_flops", 100 * useful / seconds / rate, None,
+                     "% of matmul rate, useful only"),
                  row(f"train_{duration_max}_{n_songs}_songs_memory", memory, None, "MB")]
     return rows
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from amg import losses
+
 
 def ranked(scores):
     """The ten best keys of {key: score}, ties to the lower key."""
@@ -72,6 +74,22 @@ def published_forward(encoder, x, padding_mask):
     hidden = encoder.encoder(encoder.linear1(x), src_key_padding_mask=padding_mask)
     valid = (~padding_mask)[..., None].float()
     return F.normalize(encoder.linear2((hidden * valid).sum(1) / valid.sum(1)))
+
+
+def margin_logits(embedding, centres, label, margin, scale=losses.SCALE):
+    """Logits of the additive angular margin softmax, (B, n_classes), all at once."""
+    cosine = F.normalize(embedding) @ F.normalize(centres).T
+    true = cosine.gather(1, label[:, None])[:, 0]
+    return scale * cosine.scatter(1, label[:, None], losses.with_margin(true, margin)[:, None])
+
+
+def published_loss(embedding, centres, label, margin, is_original):
+    """The AMG loss from the table of all logits."""
+    loss = F.cross_entropy(margin_logits(embedding, centres, label, margin), label)
+    if is_original.any():
+        pull = losses.anchor_pull(embedding[is_original], centres, label[is_original])
+        loss = loss + losses.ANCHOR_WEIGHT * pull.mean()
+    return loss
 
 
 def pad(arrays, padded_frames):

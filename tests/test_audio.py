@@ -10,13 +10,13 @@ from amg import audio
 from amg.check import InputError
 
 
-@given(st.integers(8000, 60000))
-def test_frame_is_its_indexing_equation(n_samples):
+@given(st.integers(8000, 60000), st.sampled_from([audio.HOP, 500]))
+def test_frame_is_its_indexing_equation(n_samples, hop):
     x = np.arange(n_samples, dtype=np.float32)
-    frames = audio.frame(x)
-    assert frames.shape == ((n_samples - 8000) // 4000 + 1, 8000)
+    frames = audio.frame(x, hop)
+    assert frames.shape == ((n_samples - 8000) // hop + 1, 8000)
     t, i = len(frames) - 1, 7999
-    assert frames[t, i] == x[4000 * t + i] and frames[0, 0] == x[0]
+    assert frames[t, i] == x[hop * t + i] and frames[0, 0] == x[0]
 
 
 def test_frames_and_seconds():

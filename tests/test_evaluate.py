@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amg import evaluate, search
+from amg import base, evaluate, search
 from amg.check import InputError
 from conftest import unit_rows
 
@@ -28,6 +28,32 @@ def test_no_trial_is_refused():
 def test_hits(guesses, before, after, expected):
     first, ten = evaluate.hits(np.array([guesses]), np.array([7]), before, after)
     assert (first[0], ten[0]) == expected
+
+
+def test_between_two_frames_the_nearer_one_is_exact():
+    sequences = search.Sequences.of([unit_rows(np.random.default_rng(0), 20, 128)] * 2)
+    trials = pd.DataFrame({"song": 1, "start": 4, "query_frames": 5}, index=range(5))
+    guesses = np.array([[24], [25], [24.375], [25.5], [-1]])
+    scored = evaluate.frame_hits(trials, guesses, sequences, 0, late_frames=0.4)
+    assert scored.exact1.tolist() == [True, False, True, False, False]
+    assert scored.near1.tolist() == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("late", [0, 1, 2, 3])
+def test_queries_between_two_frames_are_found_on_one_of_the_grids(late):
+    """Sound that changes wholly every quarter of a hop: one grid alone can match."""
+    songs = [unit_rows(np.random.default_rng(song), 4 * 20, 128) for song in range(3)]
+    sequences = search.Sequences.of([song[::4] for song in songs])
+    queries = [song[late : late + 4 * 18 + 1] for song in songs]  # 19 frames on the first grid
+    on_first = [query[::4] for query in queries]
+    trials = evaluate.trials(on_first, (1, 5), 4)
+    found = base.find_between(trials, queries, sequences, 4)
+    whole = trials.query_frames.to_numpy() == 5
+    truth = evaluate.first_rows(trials, sequences) + late / 4
+    np.testing.assert_array_equal(found[whole, 0], truth[whole])
+    one = base.find(trials, on_first, sequences)
+    np.testing.assert_array_equal(base.find_between(trials, on_first, sequences, 1), one)
+    np.testing.assert_array_equal(found[~whole], one[~whole])  # a single frame has one grid only
 
 
 def test_trials_at_given_starts():

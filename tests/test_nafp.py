@@ -31,6 +31,15 @@ def test_extract_gives_unit_rows():
     np.testing.assert_allclose(one[0], rows[1], atol=1e-4)
 
 
+def test_a_shorter_hop_interleaves_later_starts():
+    samples = np.random.default_rng(0).standard_normal(5 * 8000).astype(np.float32)
+    encoder = nafp.load()
+    dense = next(nafp.extract_all(encoder, [[samples]], hop=1000))
+    assert len(dense) == 4 * 8 + 1
+    for k in range(4):
+        np.testing.assert_allclose(dense[k::4], nafp.extract(encoder, samples[1000 * k :]), atol=1e-4)
+
+
 @pytest.mark.parametrize("seconds", [(1, 1.4, 3), (40, 2), (0.6, 5), (35.5,)])
 def test_recordings_in_blocks_equal_whole_clips(seconds):
     """Whatever the blocks, and whatever else shares the batch: the same rows."""

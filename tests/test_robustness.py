@@ -11,7 +11,7 @@ from conftest import unit_rows
 def test_every_kind_of_degradation_is_a_condition():
     conditions = robustness.CONDITIONS["degradation"]
     assert set(conditions) == {*degrade.KINDS, "all"} - {"offset"}
-    assert robustness.CONDITIONS["clean"]["any offset"] == (("offset",), {})
+    assert all("offset" in kinds for kinds in robustness.BETWEEN.values())
 
 
 def test_likeness_against_a_naive_loop():
@@ -49,6 +49,16 @@ def test_misses_are_explained():
     assert table.shape == (1, 8) and np.isclose(table.exact[0], 100 / 6)
     shares = table.drop(columns=["condition", "query_frames"])
     np.testing.assert_allclose(shares.sum(axis=1), 100)
+
+
+def test_a_miss_between_two_frames():
+    sequences = search.Sequences.of([unit_rows(np.random.default_rng(0), 20, 128)])
+    trials = pd.DataFrame({"song": [0] * 4, "start": 3, "query_frames": 5})
+    guesses = np.array([[3.0], [3.375], [4.0], [2.875]])
+    missed = robustness.explain(trials, guesses, sequences, 0, lambda *_: np.ones(8000), 0.4)
+    assert list(missed.index) == [2, 3] and list(missed.guess) == [4, 3]
+    assert list(missed.reason) == ["within 1 frame"] * 2
+    np.testing.assert_allclose(missed.away, [0.6, 0.525])
 
 
 def test_no_miss_no_reason():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import naive
-from amg import encoders, evaluate, search
+from amg import base, encoders, evaluate, search
 from conftest import unit_rows
 
 
@@ -134,7 +134,7 @@ def test_perfect_queries_score_100_percent(songs):
     songs = [s for s in songs if len(s) > 9]
     sequences = search.Sequences.of(songs)
     trials = evaluate.trials(songs, (5, 9), 4, [9])
-    assert evaluate.base_system(trials, songs, sequences, 0).exact1.all()
+    assert base.hits(trials, songs, sequences, 0).exact1.all()
     segments = search.Segments.of(sequences, 9)
     aligned = trials[(trials.start % 9 == 0) & (trials.query_frames == 9)].reset_index(drop=True)
     vectors = evaluate.segment_vectors(encoders.Mean(), segments, sequences)
