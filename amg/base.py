@@ -14,25 +14,34 @@ def find(trials, queries, sequences):
     return _search(trials, queries, sequences)[0]
 
 
-def find_between(trials, queries, sequences, n_grids):
-    """The same for queries that may begin between two frames: positions, float (n, 10).
+def find_on_grids(trials, queries, sequences, n_grids):
+    """The same for queries that may begin between two frames, which are listened to on several grids.
 
     queries: list of float32 (n_grids * (T - 1) + 1, 128), with `n_grids` frames per hop. Every
-    n_grids-th of them, from frame k on, is a grid that lies k / n_grids of a hop later than the
-    first; within the query's sound, it has one frame less. The database is searched on each grid,
-    and the one whose best guess scores highest answers. So a query is never more than
-    1 / (2 * n_grids) of a hop off the stored frames, whose number stays the same.
+    n_grids-th of them, from frame k on, is grid k: it lies k / n_grids of a hop later than the first.
+    Within the query's sound it has one frame less, so that a query of one frame has the first grid
+    only. Returns guesses, float (n_grids, n, 10), and the score of each best one, (n_grids, n); a
+    guess is where the query begins, up to a frame before the first of its song.
     """
     guesses = np.full((n_grids, len(trials), search.N_BEST), -1.0)
     scores = np.full((n_grids, len(trials)), -np.inf)
     for k in range(n_grids):
         n_frames = trials.query_frames - (k > 0)
         rows = np.flatnonzero(n_frames)
-        found, score = _search(trials.assign(query_frames=n_frames).iloc[rows],
-                               [query[k::n_grids] for query in queries], sequences)
-        guesses[k, rows] = np.where(found < 0, -1, found - k / n_grids)
-        scores[k, rows] = np.where(found[:, 0] < 0, -np.inf, score[:, 0])
-    return guesses[scores.argmax(0), np.arange(len(trials))]
+        if len(rows):
+            found, score = _search(trials.assign(query_frames=n_frames).iloc[rows],
+                                   [query[k::n_grids] for query in queries], sequences)
+            guesses[k, rows] = np.where(found < 0, -1, found - k / n_grids)
+            scores[k, rows] = np.where(found[:, 0] < 0, -np.inf, score[:, 0])
+    return guesses, scores
+
+
+def answer(guesses, scores):
+    """The guesses (n, 10) of the grid whose best one scores highest; arguments of `find_on_grids`.
+
+    Every s-th grid of n_grids, guesses[::s] and scores[::s], is what n_grids / s grids would find.
+    """
+    return guesses[scores.argmax(0), np.arange(guesses.shape[1])]
 
 
 def _search(trials, queries, sequences):
@@ -41,7 +50,7 @@ def _search(trials, queries, sequences):
     asked = search.Sequences.of(queries)
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
     neighbours = index.search(asked.frames, k)[1]  # of each query frame, once
-    first, guesses = evaluate.first_rows(trials, asked), evaluate.none(trials)
+    first, guesses = evaluate.first_rows(trials, asked), evaluate.no_guesses(trials)
     scores = np.zeros(guesses.shape, np.float32)
     for length, rows in evaluate.of_length(trials):
         at = first[rows, None] + np.arange(length)

@@ -4,7 +4,7 @@ A *trial* asks for `query_frames` frames of a degraded song, from frame `start` 
 method answers with its ten best guesses; the *tolerance* says what counts as a hit:
 
     segment   the segment in which the query begins, or the next one of the same song
-    exact     the very frame where the query begins; between two frames, the nearer one
+    exact     at most half a frame (0.25 s) from where the query begins; if that is a frame, this frame
     near      at most 1 frame (0.5 s) from where the query begins
 
 One row per trial goes in, percentages with 95 % intervals come out. Two protocols are known, and
@@ -112,7 +112,7 @@ def embedding_search(trials, queries, encoder, vectors, segments, sequences, fir
 
 def first_stage(trials, queries, encoder, vectors, segments, protocol="contiguous"):
     """Segments that the pieces of each trial vote for, best first, int (n, 10)."""
-    index, asked, guesses = search.flat_index(vectors), search.Sequences.of(queries), none(trials)
+    index, asked, guesses = search.flat_index(vectors), search.Sequences.of(queries), no_guesses(trials)
     song = segments.song if protocol == "contiguous" else None
     k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
     first = first_rows(trials, asked)
@@ -128,7 +128,7 @@ def first_stage(trials, queries, encoder, vectors, segments, protocol="contiguou
 def second_stage(trials, queries, candidates, segments, sequences, protocol="contiguous"):
     """Start positions within each trial's candidate segments, best first, int (n, 10)."""
     function = search.two_stage if protocol == "contiguous" else search.two_stage_published
-    asked, guesses = search.Sequences.of(queries), none(trials)
+    asked, guesses = search.Sequences.of(queries), no_guesses(trials)
     first = first_rows(trials, asked)
     for length, rows in of_length(trials):
         excerpts = asked.frames[first[rows, None] + np.arange(length)]
@@ -168,7 +168,7 @@ def _segment_hits(trials, guesses, truth, after):
     return trials.assign(segment1=first, segment10=ten)
 
 
-def none(trials):
+def no_guesses(trials):
     """Ten guesses of each trial that say nothing yet, int (n, 10)."""
     return np.full((len(trials), search.N_BEST), -1)
 

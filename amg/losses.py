@@ -10,6 +10,7 @@
 import math
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from amg.check import one_of
@@ -18,7 +19,7 @@ SCALE = 32.0
 ANCHOR_WEIGHT = 10.0
 TEMPERATURE = 0.1
 TRIPLET_MARGIN = 0.2
-BLOCK = 2**21  # logits that are held at once: they stay in the cache
+BLOCK = 2**21  # logits that are held at once
 CONTRASTING = ("infonce", "triplet")  # pairs; the others know classes
 TRAINABLE = ("amg", "arcface", *CONTRASTING)
 ALIASES = {"pam": "amg", "tam": "amg"}  # both names of the AMG loss in the published code
@@ -55,8 +56,8 @@ def arcface(embedding, centres, label, margin, scale=SCALE):
 class OtherClasses(torch.autograd.Function):
     """log of the sum of exp(scale * x . c) over all centres c but the true one, (B,).
 
-    Forward and backward take the classes block by block: with 100,000 of them, the table of all
-    cosines would be most of an update's memory.
+    There are at least two centres. Forward and backward take them block by block: a table of all
+    cosines, and the others that its gradient needs, would grow with the number of classes.
     """
 
     @staticmethod
@@ -79,6 +80,7 @@ class OtherClasses(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         x, centres, label, total = ctx.saved_tensors
         by_row = ctx.scale * gradient[:, None]

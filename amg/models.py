@@ -1,6 +1,6 @@
 """Encoders as files: what a training run is called, where it lies, how it is read again."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -80,13 +80,25 @@ def load(path):
 
 
 def variants(config, losses_, encoders_):
-    """`config` with each of the other losses, and with each of the other encoders, a list."""
+    """`config` with each of the other losses, and with each of the other encoders, a list.
+
+    losses_: names; encoders_: name -> settings that are that encoder's own, a dict. Raises
+    InputError for what is not known.
+    """
     others = tuple(name for name in losses.TRAINABLE if name != config.loss)
     check.each("losses", losses_, check.one_of, others)
+    named = isinstance(encoders_, dict) and encoders_
+    if not named or not all(isinstance(own, dict) for own in encoders_.values()):
+        raise check.InputError(f"encoders is {encoders_!r}, but must name at least one encoder with "
+                               "settings of its own, or {}, as {mlstm: {}, mcnn: {batch_size: 64}}.")
     others = tuple(name for name in encoders.TRAINABLE if name != config.encoder)
-    check.each("encoders", encoders_, check.one_of, others)
+    check.each("encoders", list(encoders_), check.one_of, others)
+    settings = tuple(name for name in asdict(config) if name not in ("duration_max", "encoder", "loss"))
+    for encoder, own in encoders_.items():
+        for name in own:
+            check.one_of(f"a setting of {encoder}", name, settings)
     return [*(replace(config, loss=loss) for loss in losses_),
-            *(replace(config, encoder=encoder) for encoder in encoders_)]
+            *(replace(config, encoder=encoder, **own) for encoder, own in encoders_.items())]
 
 
 def load_published(path, encoder="mt"):

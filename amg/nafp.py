@@ -127,26 +127,29 @@ def extract(encoder, samples):
 def extract_all(encoder, recordings, hop=audio.HOP):
     """Fingerprint recordings that come in blocks; yields float32 (T, 128) for each, in order.
 
-    recordings: iterable of iterables of consecutive sample blocks, as from `audio.blocks`. A batch
-    takes windows from one recording after the other, so that short ones cost no more than long
-    ones; no more than a block and a batch of samples is in memory. `hop` is the number of samples
-    from one window to the next. Each window has an STFT of its
-    own: windows start every 4000 samples, no multiple of the STFT's hop of 256, so that two of
-    them share no column. Raises InputError for a recording shorter than 1 s.
+    recordings: iterable of iterables of consecutive sample blocks, as from `audio.blocks`; hop:
+    samples from one window to the next. A batch takes windows from one recording after the other, so
+    that short ones cost no more than long ones; no more than the windows of a block and of a batch
+    are in memory. Each window has an STFT of its own: the usual hop of 4000 samples is no multiple
+    of the STFT's 256, so that two windows share no column. Raises InputError for a recording
+    shorter than 1 s.
     """
     device = next(encoder.parameters()).device
-    done, held, rows = [], [], []  # counts of finished recordings; windows to encode; vectors
+    done, held = [], []  # counts of finished recordings; windows to encode
+    vectors = bytearray()  # grows in place; between small arrays, freed batches would leave holes
+    size = DIM * np.dtype(np.float32).itemsize
 
     def encode(n_windows):
         windows = np.concatenate(held)
         held[:] = [windows[n_windows:]]
-        rows.append(encoder(torch.from_numpy(windows[:n_windows]).to(device)).cpu().numpy())
+        found = encoder(torch.from_numpy(windows[:n_windows]).to(device))
+        vectors.extend(found.cpu().numpy().data.cast("B"))
 
     def finished():
-        while done and done[0] <= sum(map(len, rows)):
-            vectors = np.concatenate(rows)
-            yield vectors[: done[0]]
-            rows[:] = [vectors[done.pop(0) :]]
+        while done and done[0] * size <= len(vectors):
+            end = done.pop(0) * size
+            yield np.frombuffer(vectors[:end], np.float32).reshape(-1, DIM)
+            del vectors[:end]
 
     for blocks in recordings:
         n_windows = 0

@@ -26,9 +26,9 @@ def write_notebook(executed, profile, label, audible):
     if target.exists() and target.stat().st_mtime_ns > executed.stat().st_mtime_ns:
         return target
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(executed, 4), {})
-    for cell in notebook.cells if not audible else ():
-        cell.outputs = [output for output in cell.get("outputs", [])
-                        if "<audio" not in output.get("data", {}).get("text/html", "")]
+    for output in (o for cell in notebook.cells for o in cell.get("outputs", ()) if not audible):
+        if "<audio" in output.get("data", {}).get("text/html", ""):
+            output.data = {"text/plain": "(a sound, left out of this page)"}
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     return _write(target, "notebook.html", profile=profile, title=label, body=body,
                   highlight=HtmlFormatter().get_style_defs(".highlight"))

@@ -54,7 +54,7 @@ def songs(rows, folder, weights, seed, workers=2, pool=None, kinds=degrade.FIELD
 
     kinds, fixed: as for `degrade.degrade`. Clip i is degraded from (seed, i) alone, so that folders
     of other kinds share what they have in common. n_grids: frames per hop, as for
-    `base.find_between`.
+    `base.find_on_grids`; a divisor of the hop in samples.
     """
     features.claim(folder, recipe(rows, weights, seed, n_grids=n_grids, **_how(pool, kinds, fixed)))
     jobs = [(row, {folder / f"{i:05d}.npy": partial(

@@ -36,6 +36,11 @@ def check_parameters(n_grids, ship, corpus, fingerprinter):
                  "; the model card tells what the shipped weights do on open_music")
 
 
+def beside(n_grids):
+    """Name of the condition of queries at any offset."""
+    return f"any offset, {n_grids} grid{'s' * (n_grids > 1)}"
+
+
 def rates(scored, group, condition):
     """Rows of `robustness.csv`, one per tolerance and query length, from scored trials."""
     table = evaluate.hit_rates(scored)
@@ -54,15 +59,17 @@ def explain(trials, guesses, sequences, first_song, hear, late_frames=0.0):
 
     guesses: positions, best first, (n, 10), -1 for none. hear: function (position, n_frames) ->
     the undegraded samples of those frames. late_frames: as for `evaluate.frame_hits`; truth and
-    guess are the frames nearest to where the query begins and where it was found, away the distance of
-    the two places in frames. likeness: `likeness` of what came back and what was asked for. The
+    guess are frames near where the query begins and where it was found, in its song, away the
+    distance of the two places in frames. likeness: `likeness` of what came back and what was asked for. The
     reasons are REASONS; "same audio elsewhere" is a likeness of SAME or more.
     """
     truth = evaluate.first_rows(trials, sequences, first_song)
     guess = np.asarray(guesses, float)[:, 0]
     away = np.abs(guess - truth - late_frames)
-    nearest = np.where(guess > -1, np.maximum(np.rint(guess), 0), -1).astype(int)
-    missed = trials.assign(truth=truth, guess=nearest, away=away)[(away > 0.5) | (nearest < 0)]
+    frame = np.ceil(guess).astype(int)  # a guess before the first frame of a song is of that song
+    frame = np.where(guess > -1, np.maximum(np.rint(guess).astype(int),
+                                            sequences.bounds[sequences.song_of(frame)]), -1)
+    missed = trials.assign(truth=truth, guess=frame, away=away)[(away > 0.5) | (frame < 0)]
     alike = [_likeness(miss, sequences, hear) for miss in missed.itertuples()]
     missed = missed.assign(likeness=np.array(alike, float))
     return missed.assign(reason=[_reason(miss, sequences) for miss in missed.itertuples()])
@@ -85,7 +92,7 @@ def _likeness(miss, sequences, hear):
         return np.nan
     low, high = sequences.bounds[sequences.song_of(miss.guess) + np.arange(2)]
     begin, end = max(miss.guess - 1, low), min(miss.guess + miss.query_frames + 1, high)
-    return likeness(hear(miss.truth, miss.query_frames), hear(begin, end - begin))
+    return likeness(hear(miss.truth, min(miss.query_frames, end - begin)), hear(begin, end - begin))
 
 
 def _reason(miss, sequences):

@@ -91,7 +91,8 @@ def robustness(rates):
         for tolerance in ("exact", "near"))
     table = exact.map("{:.1f}".format) + " / " + near.map("{:.1f}".format)
     table.columns = [f"{query_s:g} s" for query_s in table.columns]
-    return table.rename_axis(index=["exact / near (%)", "condition"])
+    order = pd.MultiIndex.from_frame(rates[["group", "condition"]].drop_duplicates())
+    return table.loc[order].rename_axis(index=["exact / near (%)", "condition"])
 
 
 def reasons(why):
@@ -102,8 +103,8 @@ def reasons(why):
     same = why["same audio elsewhere"]
     return shares.assign(**{
         "exact or same audio": (why.exact + same).map("{:.1f} %".format),
-        "same audio, of the misses": (100 * same / (100 - why.exact).clip(lower=1e-9)).map(
-            "{:.0f} %".format)}).set_index(["queries", "length"])
+        "same audio, of the misses": [f"{100 * s / (100 - exact):.0f} %" if exact < 100 else ""
+                                      for s, exact in zip(same, why.exact)]}).set_index(["queries", "length"])
 
 
 def headline(tables, query_s=10.0):

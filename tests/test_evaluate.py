@@ -47,12 +47,13 @@ def test_queries_between_two_frames_are_found_on_one_of_the_grids(late):
     queries = [song[late : late + 4 * 18 + 1] for song in songs]  # 19 frames on the first grid
     on_first = [query[::4] for query in queries]
     trials = evaluate.trials(on_first, (1, 5), 4)
-    found = base.find_between(trials, queries, sequences, 4)
+    found = base.answer(*base.find_on_grids(trials, queries, sequences, 4))
     whole = trials.query_frames.to_numpy() == 5
     truth = evaluate.first_rows(trials, sequences) + late / 4
     np.testing.assert_array_equal(found[whole, 0], truth[whole])
     one = base.find(trials, on_first, sequences)
-    np.testing.assert_array_equal(base.find_between(trials, on_first, sequences, 1), one)
+    first = base.answer(*base.find_on_grids(trials, on_first, sequences, 1))
+    np.testing.assert_array_equal(first, one)
     np.testing.assert_array_equal(found[~whole], one[~whole])  # a single frame has one grid only
 
 

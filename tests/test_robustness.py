@@ -11,7 +11,6 @@ from conftest import unit_rows
 def test_every_kind_of_degradation_is_a_condition():
     conditions = robustness.CONDITIONS["degradation"]
     assert set(conditions) == {*degrade.KINDS, "all"} - {"offset"}
-    assert all("offset" in kinds for kinds in robustness.BETWEEN.values())
 
 
 def test_likeness_against_a_naive_loop():
@@ -59,6 +58,22 @@ def test_a_miss_between_two_frames():
     assert list(missed.index) == [2, 3] and list(missed.guess) == [4, 3]
     assert list(missed.reason) == ["within 1 frame"] * 2
     np.testing.assert_allclose(missed.away, [0.6, 0.525])
+
+
+@pytest.mark.parametrize("guess, frame", [(20 - 0.875, 20), (20 - 0.5, 20), (-0.75, 0), (36.25, 36)])
+def test_a_guess_before_the_first_frame_of_a_song_is_of_that_song(guess, frame):
+    sounds = np.random.default_rng(0).standard_normal((2, 84000))
+    sequences = search.Sequences.of([unit_rows(np.random.default_rng(0), 20, 128) for _ in sounds])
+
+    def hear(position, n_frames):
+        song = int(sequences.song_of(position))
+        assert position + n_frames <= sequences.bounds[song + 1]
+        return sounds[song][(position - 20 * song) * 4000 :][: (n_frames + 1) * 4000]
+
+    trials = pd.DataFrame({"song": [1], "start": [10], "query_frames": [5]})
+    missed = robustness.explain(trials, np.array([[guess]]), sequences, 0, hear, 0.25)
+    assert missed.guess.item() == frame and missed.likeness.item() < 0.5
+    assert missed.reason.item() == ("same clip elsewhere" if frame >= 20 else "another clip")
 
 
 def test_no_miss_no_reason():

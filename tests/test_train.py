@@ -241,6 +241,21 @@ def test_missing_encoder_names_the_notebook(home):
         models.load(home / "best.safetensors")
 
 
+def test_variants_have_settings_of_their_own():
+    plain = config()
+    found = models.variants(plain, ["arcface"], {"mlstm": {"layers": 8}, "mcnn": {}})
+    assert [v.name for v in found] == ["mt-arcface-10s", "mlstm-amg-10s", "mcnn-amg-10s"]
+    assert [v.layers for v in found] == [1, 8, 1]
+    for losses_, encoders_, message in (
+            (["arcface"], ["mcnn"], "encoders is"), (["arcface"], {"mcnn": 64}, "encoders is"),
+            (["arcface"], {"mt": {}}, "one of: mlstm, mcnn"), (["arcface"], {}, "encoders is {}"),
+            (["arcface"], {"mcnn": {"loss": "amg"}}, "a setting of mcnn is 'loss'"),
+            (["arcface"], {"mcnn": {"batch_size": 0}}, "batch_size is 0"),
+            (["amg"], {"mcnn": {}}, "one of: arcface, infonce, triplet")):
+        with pytest.raises(InputError, match=message):
+            models.variants(plain, losses_, encoders_)
+
+
 def test_losses_against_naive_loops():
     rng = np.random.default_rng(0)
     x, centres = unit_rows(rng, 6, 16).astype(float), unit_rows(rng, 4, 16).astype(float)
