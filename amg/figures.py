@@ -76,14 +76,15 @@ class LiveCurves:
 
 def learning_curves(history, x, curves):
     """One panel per (keys, axis label): the figures of a training history against `x`."""
-    figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.2), squeeze=False)
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.6 * len(curves), 3.2), squeeze=False)
     at = [row[x] for row in history]
     for axis, (keys, label) in zip(axes[0], curves):
         for key in keys:
             axis.plot(at, [row[key] for row in history], ".-", label=key.replace("_", " "))
         axis.set(xlabel=x, ylabel=label)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         if len(keys) > 1:
-            axis.legend()
+            axis.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves
     plt.close(figure)  # shown by whoever asked for it, not a second time by the notebook
     return figure
 
