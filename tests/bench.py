@@ -41,20 +41,29 @@ def random_training_set(folder):
     return folder
 
 
-def median_seconds(function, repeats=3):
-    function()  # warm-up
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return float(np.median(times))
+def medians(*functions, repeats=5):
+    """Median seconds of each function after a warm-up. They are called in turn, so that a slow
+    moment of the machine meets them all."""
+    times = [[] for _ in functions]
+    for _ in range(1 + repeats):
+        for function, its in zip(functions, times):
+            began = time.perf_counter()
+            function()
+            its.append(time.perf_counter() - began)
+    return [float(np.median(its[1:])) for its in times]
 
 
-def matmul_rate():
-    """Multiplications and additions per second of a large float32 product, on all cores."""
-    a = torch.randn(2048, 2048)
-    return 2 * 2048**3 / median_seconds(lambda: a @ a, 9)
+def median_seconds(function, repeats=5):
+    return medians(function, repeats=repeats)[0]
+
+
+MATMUL_FLOPS = 9 * 2 * 2048**3  # multiplications and additions of `matmul`
+
+
+def matmul(a=torch.randn(2048, 2048)):
+    """Nine large float32 products on all cores: the rate that a step is compared with."""
+    for _ in range(9):
+        a @ a
 
 
 def first_batch(config, data):
@@ -99,11 +108,11 @@ def useful_flops(lengths, layers=10, width=256, feedforward=256):
 
 def bench_training(duration_max, folder, workspace):
     """Samples per second of one update, Transformer of the published size, AMG loss."""
-    ours, theirs = (median_seconds(prepare_step(duration_max, folder, workspace, way), repeats)
-                    for way, repeats in ((True, 5), (False, 3)))
+    ours, theirs, product = medians(*(prepare_step(duration_max, folder, workspace, way)
+                                      for way in (True, False)), matmul)
     config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     length = first_batch(config, features.pack(folder)).crop.length
-    share = useful_flops(length) / ours / matmul_rate()
+    share = useful_flops(length) / ours / (MATMUL_FLOPS / product)
     memory = [peak_memory(_one_step, duration_max, folder, workspace, way) for way in (True, False)]
     return [row(f"train_{duration_max}", BATCH / ours, BATCH / theirs, "samples/s"),
             row(f"train_{duration_max}_flops", 100 * share, None, "% of matmul rate, useful only"),
@@ -150,15 +159,15 @@ def _one_of_many(*arguments):
 def bench_sizes(workspace, duration_max=10):
     """Samples per second, useful share of the matmul rate and memory of our update, with more and
     more songs. The loss compares each sample with every song's centre: useful work that grows."""
-    rows, rate = [], matmul_rate()
+    rows = []
     for n_songs in (1_000, 10_000, 100_000):
         update, length = prepare_many(n_songs, duration_max, workspace)
-        seconds = median_seconds(update)
+        seconds, product = medians(update, matmul)
         useful = useful_flops(length) + 3 * 2 * len(length) * n_songs * nafp.DIM
         memory = peak_memory(_one_of_many, n_songs, duration_max, workspace)
         rows += [row(f"train_{duration_max}_{n_songs}_songs", BATCH / seconds, None, "samples/s"),
-                 row(f"train_{duration_max}_{n_songs}_songs_flops", 100 * useful / seconds / rate, None,
-                     "% of matmul rate, useful only"),
+                 row(f"train_{duration_max}_{n_songs}_songs_flops", 100 * useful / seconds * product / MATMUL_FLOPS,
+                     None, "% of matmul rate, useful only"),
                  row(f"train_{duration_max}_{n_songs}_songs_memory", memory, None, "MB")]
     return rows
 
@@ -208,17 +217,15 @@ def bench_search():
     def both():
         return evaluate.second_stage(trials, queries, first(), segments, sequences)
 
-    for name, ours, stages in (("single", first, 1), ("two", both, 2)):
-        theirs = median_seconds(lambda: published_search(few, *task[1:], stages), 1)
-        rows.append(row(f"evaluate_{name}_10", len(trials) / median_seconds(ours),
-                        len(few) / theirs, "queries/s"))
+    for name, function, stages in (("single", first, 1), ("two", both, 2)):
+        ours, theirs = medians(function, lambda: published_search(few, *task[1:], stages))
+        rows.append(row(f"evaluate_{name}_10", len(trials) / ours, len(few) / theirs, "queries/s"))
     candidates = first()
-    ours = median_seconds(lambda: evaluate.second_stage(trials, queries, candidates, segments,
-                                                        sequences))
     arrays = [sequences.frames[s : s + segments.length] for s in segments.start]
-    theirs = median_seconds(lambda: [naive.published_second_stage(
-        queries[t.song][t.start : t.start + 19], ids, arrays)
-        for t, ids in zip(few.itertuples(), candidates[few.index])], 1)
+    ours, theirs = medians(
+        lambda: evaluate.second_stage(trials, queries, candidates, segments, sequences),
+        lambda: [naive.published_second_stage(queries[t.song][t.start : t.start + 19], ids, arrays)
+                 for t, ids in zip(few.itertuples(), candidates[few.index])])
     rows.append(row("second_stage_10", len(trials) / ours, len(few) / theirs, "queries/s"))
     memory = [peak_memory(_search, way) for way in (True, False)]
     return [*rows, row("evaluate_two_10_memory", *memory, "MB")]
