@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -106,39 +107,37 @@ def useful_flops(lengths, layers=10, width=256, feedforward=256):
     return 3 * (forward + 2 * 128 * width * lengths.sum())
 
 
+def time_step(duration_max, folder, workspace, ours):
+    """(median seconds of an update, useful share of the matmul rate in %)."""
+    seconds, product = medians(prepare_step(duration_max, folder, workspace, ours), matmul)
+    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    useful = useful_flops(first_batch(config, features.pack(folder)).crop.length)
+    return seconds, 100 * useful / seconds * product / MATMUL_FLOPS
+
+
 def bench_training(duration_max, folder, workspace):
     """Samples per second of one update, Transformer of the published size, AMG loss."""
-    ours, theirs, product = medians(*(prepare_step(duration_max, folder, workspace, way)
-                                      for way in (True, False)), matmul)
-    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
-    length = first_batch(config, features.pack(folder)).crop.length
-    share = useful_flops(length) / ours / (MATMUL_FLOPS / product)
-    memory = [peak_memory(_one_step, duration_max, folder, workspace, way) for way in (True, False)]
+    ((ours, share), our_mb), ((theirs, _), their_mb) = (
+        alone(time_step, duration_max, folder, workspace, way) for way in (True, False))
     return [row(f"train_{duration_max}", BATCH / ours, BATCH / theirs, "samples/s"),
-            row(f"train_{duration_max}_flops", 100 * share, None, "% of matmul rate, useful only"),
-            row(f"train_{duration_max}_memory", *memory, "MB")]
+            row(f"train_{duration_max}_flops", share, None, "% of matmul rate, useful only"),
+            row(f"train_{duration_max}_memory", our_mb, their_mb, "MB")]
 
 
-def _one_step(*arguments):
-    prepare_step(*arguments)()
-
-
-def peak_memory(function, *arguments):
-    """Highest memory (MB) of a process of its own that calls `function`."""
+def alone(function, *arguments):
+    """(what `function` returns, highest memory in MB) in a process of its own: what one way leaves
+    of the heap does not slow the other."""
     with machine.PeakMemory() as memory:
-        process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
-        process.start()
-        process.join()
-    if process.exitcode:
-        raise RuntimeError(f"{function.__name__} failed in a process of its own")
-    return memory.peak_mb
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            result = pool.submit(function, *arguments).result()
+    return result, memory.peak_mb
 
 
-def prepare_many(n_songs, duration_max, workspace):
-    """A function that does one update, of `n_songs` songs with a class centre each, and the lengths
-    of its crops.
+def time_step_of_many(n_songs, duration_max, workspace):
+    """The same as `time_step`, of `n_songs` songs with a class centre each.
 
-    Their clips share 100,000 frames on disk: the largest set would need 30 GB.
+    Their clips share 100,000 frames on disk: the largest set would need 30 GB. The loss compares each
+    sample with every centre: useful work that grows.
     """
     file, n_frames = workspace / "shared.f32", 100_000
     if not file.exists():
@@ -149,26 +148,20 @@ def prepare_many(n_songs, duration_max, workspace):
     config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     run = train.Run(config, data, workspace / f"run-{n_songs}")
     batch = first_batch(config, data)
-    return lambda: run._update(batch, 1e-3), batch.crop.length
-
-
-def _one_of_many(*arguments):
-    prepare_many(*arguments)[0]()
+    seconds, product = medians(lambda: run._update(batch, 1e-3), matmul)
+    useful = useful_flops(batch.crop.length) + 3 * 2 * BATCH * n_songs * nafp.DIM
+    return seconds, 100 * useful / seconds * product / MATMUL_FLOPS
 
 
 def bench_sizes(workspace, duration_max=10):
-    """Samples per second, useful share of the matmul rate and memory of our update, with more and
-    more songs. The loss compares each sample with every song's centre: useful work that grows."""
+    """Our update with more and more songs."""
     rows = []
     for n_songs in (1_000, 10_000, 100_000):
-        update, length = prepare_many(n_songs, duration_max, workspace)
-        seconds, product = medians(update, matmul)
-        useful = useful_flops(length) + 3 * 2 * len(length) * n_songs * nafp.DIM
-        memory = peak_memory(_one_of_many, n_songs, duration_max, workspace)
-        rows += [row(f"train_{duration_max}_{n_songs}_songs", BATCH / seconds, None, "samples/s"),
-                 row(f"train_{duration_max}_{n_songs}_songs_flops", 100 * useful / seconds * product / MATMUL_FLOPS,
-                     None, "% of matmul rate, useful only"),
-                 row(f"train_{duration_max}_{n_songs}_songs_memory", memory, None, "MB")]
+        (seconds, share), memory = alone(time_step_of_many, n_songs, duration_max, workspace)
+        name = f"train_{duration_max}_{n_songs}_songs"
+        rows += [row(name, BATCH / seconds, None, "samples/s"),
+                 row(f"{name}_flops", share, None, "% of matmul rate, useful only"),
+                 row(f"{name}_memory", memory, None, "MB")]
     return rows
 
 
@@ -227,7 +220,7 @@ def bench_search():
         lambda: [naive.published_second_stage(queries[t.song][t.start : t.start + 19], ids, arrays)
                  for t, ids in zip(few.itertuples(), candidates[few.index])])
     rows.append(row("second_stage_10", len(trials) / ours, len(few) / theirs, "queries/s"))
-    memory = [peak_memory(_search, way) for way in (True, False)]
+    memory = [alone(_search, way)[1] for way in (True, False)]
     return [*rows, row("evaluate_two_10_memory", *memory, "MB")]
 
 
