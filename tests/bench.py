@@ -58,13 +58,10 @@ def median_seconds(function, repeats=5):
     return medians(function, repeats=repeats)[0]
 
 
-MATMUL_FLOPS = 9 * 2 * 2048**3  # multiplications and additions of `matmul`
-
-
-def matmul(a=torch.randn(2048, 2048)):
-    """Nine large float32 products on all cores: the rate that a step is compared with."""
-    for _ in range(9):
-        a @ a
+def matmul_rate():
+    """Multiplications and additions per second of a large float32 product, on all cores."""
+    a = torch.randn(2048, 2048)
+    return 2 * 2048**3 / median_seconds(lambda: a @ a, 9)
 
 
 def first_batch(config, data):
@@ -109,10 +106,10 @@ def useful_flops(lengths, layers=10, width=256, feedforward=256):
 
 def time_step(duration_max, folder, workspace, ours):
     """(median seconds of an update, useful share of the matmul rate in %)."""
-    seconds, product = medians(prepare_step(duration_max, folder, workspace, ours), matmul)
+    seconds = median_seconds(prepare_step(duration_max, folder, workspace, ours))
     config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     useful = useful_flops(first_batch(config, features.pack(folder)).crop.length)
-    return seconds, 100 * useful / seconds * product / MATMUL_FLOPS
+    return seconds, 100 * useful / seconds / matmul_rate()
 
 
 def bench_training(duration_max, folder, workspace):
@@ -148,9 +145,9 @@ def time_step_of_many(n_songs, duration_max, workspace):
     config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     run = train.Run(config, data, workspace / f"run-{n_songs}")
     batch = first_batch(config, data)
-    seconds, product = medians(lambda: run._update(batch, 1e-3), matmul)
+    seconds = median_seconds(lambda: run._update(batch, 1e-3))
     useful = useful_flops(batch.crop.length) + 3 * 2 * BATCH * n_songs * nafp.DIM
-    return seconds, 100 * useful / seconds * product / MATMUL_FLOPS
+    return seconds, 100 * useful / seconds / matmul_rate()
 
 
 def bench_sizes(workspace, duration_max=10):
