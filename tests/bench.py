@@ -114,20 +114,27 @@ def time_step(duration_max, folder, workspace, ours):
 
 def bench_training(duration_max, folder, workspace):
     """Samples per second of one update, Transformer of the published size, AMG loss."""
-    ((ours, share), our_mb), ((theirs, _), their_mb) = (
-        alone(time_step, duration_max, folder, workspace, way) for way in (True, False))
+    ways = [(time_step, duration_max, folder, workspace, ours) for ours in (True, False)]
+    (ours, share), (theirs, _) = (alone(*way) for way in ways)
+    memory = [peak_memory(*way) for way in ways]
     return [row(f"train_{duration_max}", BATCH / ours, BATCH / theirs, "samples/s"),
             row(f"train_{duration_max}_flops", share, None, "% of matmul rate, useful only"),
-            row(f"train_{duration_max}_memory", our_mb, their_mb, "MB")]
+            row(f"train_{duration_max}_memory", *memory, "MB")]
 
 
 def alone(function, *arguments):
-    """(what `function` returns, highest memory in MB) in a process of its own: what one way leaves
-    of the heap does not slow the other."""
+    """What `function` returns in a process of its own: what one way leaves of the heap does not slow
+    the other."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def peak_memory(*call):
+    """Highest memory (MB) of a process of its own that calls a function; not timed, for watching
+    slows it."""
     with machine.PeakMemory() as memory:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            result = pool.submit(function, *arguments).result()
-    return result, memory.peak_mb
+        alone(*call)
+    return memory.peak_mb
 
 
 def time_step_of_many(n_songs, duration_max, workspace):
@@ -154,7 +161,8 @@ def bench_sizes(workspace, duration_max=10):
     """Our update with more and more songs."""
     rows = []
     for n_songs in (1_000, 10_000, 100_000):
-        (seconds, share), memory = alone(time_step_of_many, n_songs, duration_max, workspace)
+        call = time_step_of_many, n_songs, duration_max, workspace
+        (seconds, share), memory = alone(*call), peak_memory(*call)
         name = f"train_{duration_max}_{n_songs}_songs"
         rows += [row(name, BATCH / seconds, None, "samples/s"),
                  row(f"{name}_flops", share, None, "% of matmul rate, useful only"),
@@ -217,7 +225,7 @@ def bench_search():
         lambda: [naive.published_second_stage(queries[t.song][t.start : t.start + 19], ids, arrays)
                  for t, ids in zip(few.itertuples(), candidates[few.index])])
     rows.append(row("second_stage_10", len(trials) / ours, len(few) / theirs, "queries/s"))
-    memory = [alone(_search, way)[1] for way in (True, False)]
+    memory = [peak_memory(_search, way) for way in (True, False)]
     return [*rows, row("evaluate_two_10_memory", *memory, "MB")]
 
 
