@@ -11,7 +11,7 @@ from amg import evaluate, search
 
 def find(trials, queries, sequences):
     """Where NAFP sequence search finds each trial: positions, best first, int (n, 10)."""
-    return _search(trials, queries, sequences)[0]
+    return _search(search.flat_index(sequences.frames), trials, queries, sequences)[0]
 
 
 def find_on_grids(trials, queries, sequences, n_grids):
@@ -25,11 +25,12 @@ def find_on_grids(trials, queries, sequences, n_grids):
     """
     guesses = np.full((n_grids, len(trials), search.N_BEST), -1.0)
     scores = np.full((n_grids, len(trials)), -np.inf)
+    index = search.flat_index(sequences.frames)
     for k in range(n_grids):
         n_frames = trials.query_frames - (k > 0)
         rows = np.flatnonzero(n_frames)
         if len(rows):
-            found, score = _search(trials.assign(query_frames=n_frames).iloc[rows],
+            found, score = _search(index, trials.assign(query_frames=n_frames).iloc[rows],
                                    [query[k::n_grids] for query in queries], sequences)
             guesses[k, rows] = np.where(found < 0, -1, found - k / n_grids)
             scores[k, rows] = np.where(found[:, 0] < 0, -np.inf, score[:, 0])
@@ -44,9 +45,8 @@ def answer(guesses, scores):
     return guesses[scores.argmax(0), np.arange(guesses.shape[1])]
 
 
-def _search(trials, queries, sequences):
+def _search(index, trials, queries, sequences):
     """Positions and scores of NAFP sequence search, best first, int and float32 (n, 10)."""
-    index = search.flat_index(sequences.frames)
     asked = search.Sequences.of(queries)
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
     neighbours = index.search(asked.frames, k)[1]  # of each query frame, once
