@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from amg import crops, densenet
+from amg.attention import attend, dropout, split
 from amg.nafp import DIM
 
 
@@ -36,20 +37,13 @@ class Transformer(nn.Module):
         p = self.dropout if self.training else 0.0
         x = self.linear1(frames)  # (N, width)
         for layer in self.encoder.layers:
-            x = layer.norm1(x + dropout(self._attend(layer.self_attn, x, runs, p), p))
+            attention = layer.self_attn
+            qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+            seen = attention.out_proj(attend(qkv, runs, self.heads, p))
+            x = layer.norm1(x + dropout(seen, p))
             hidden = dropout(F.relu(layer.linear1(x)), p)
             x = layer.norm2(x + dropout(layer.linear2(hidden), p))
         return F.normalize(self.linear2(_means(x, runs)))
-
-    def _attend(self, layer, x, runs, p):
-        """Self-attention within each sequence: (N, width) -> (N, width)."""
-        qkv = F.linear(x, layer.in_proj_weight, layer.in_proj_bias)
-        seen = []
-        for part, n in _split(qkv, runs):
-            q, k, v = part.view(-1, n, 3, self.heads, x.shape[1] // self.heads).permute(
-                2, 0, 3, 1, 4).contiguous()  # (B, heads, n, width of a head) each
-            seen.append(attention(q, k, v, p).transpose(1, 2).reshape(-1, x.shape[1]))
-        return layer.out_proj(torch.cat(seen))
 
 
 class LSTM(nn.Module):
@@ -106,30 +100,6 @@ def build(name, duration_max, layers, dropout):
     return {"mt": Transformer, "mlstm": LSTM}[name](layers=layers, dropout=dropout)
 
 
-def attention(q, k, v, p):
-    """Scaled dot-product attention of (B, heads, L, D), with dropout `p` on its weights.
-
-    The fused kernel for CPUs knows no dropout, so that torch would compose it there, too; our
-    `dropout` is what we compose it for.
-    """
-    if not p or q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=p)
-    weights = torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1)
-    return dropout(weights, p) @ v
-
-
-def dropout(x, p):
-    """Zero each value with probability `p` (to 1/65536) and scale the others by 1 / (1 - p).
-
-    On many CPUs torch draws value by value in one thread; we draw 64 bits for four values.
-    """
-    if not p or x.is_cuda:
-        return F.dropout(x, p)
-    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= round(p * 2**16) - 2**15
-    return x * kept.to(x.dtype).mul_(1 / (1 - p))
-
-
 def embed(encoder, clips):
     """Embed fingerprint arrays, list of (L_i, 128) -> float32 (n, 128), unit rows."""
     length = np.array([len(clip) for clip in clips])
@@ -159,9 +129,4 @@ def _runs(length):
 
 def _means(x, runs):
     """Mean of each sequence: (N, D) -> (B, D)."""
-    return torch.cat([part.unflatten(0, (-1, n)).mean(1) for part, n in _split(x, runs)])
-
-
-def _split(x, runs):
-    """Pairs of (rows of a run, length of its sequences)."""
-    return zip(x.split([total for total, _ in runs]), (n for _, n in runs))
+    return torch.cat([part.unflatten(0, (-1, n)).mean(1) for part, n in split(x, runs)])

@@ -16,7 +16,7 @@ import torch
 from amg import batches, check, checkpoint, crops, encoders, losses, paths, progress
 
 EPOCHS, VALIDATION = 1, 2  # second word of the seeds: their streams never coincide
-MICRO_FRAMES = 2048  # frames that are computed together; decides speed, and which dropout is drawn
+MICRO_FRAMES = 4096  # frames that are computed together; decides speed, and which dropout is drawn
 SAVE_S = 60.0  # seconds between checkpoints within an epoch
 
 
@@ -176,7 +176,8 @@ class Run:
 
     def _record(self):
         return {"config": asdict(self.config), "data": self.data.content,
-                "code": paths.code("batches", "crops", "densenet", "encoders", "losses", "train"),
+                "code": paths.code("attention", "batches", "crops", "densenet", "encoders", "losses",
+                                   "train"),
                 "history": self.history, "progress": self.progress}
 
     def _save(self):

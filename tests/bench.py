@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +59,49 @@ def median_seconds(function, repeats=5):
     return medians(function, repeats=repeats)[0]
 
 
-def matmul_rate():
-    """Multiplications and additions per second of a large float32 product, on all cores."""
-    a = torch.randn(2048, 2048)
-    return 2 * 2048**3 / median_seconds(lambda: a @ a, 9)
+def medians_alone(*ways, repeats=5):
+    """The same of functions that live in a process each, for what one leaves of the heap would slow
+    the others. A way is (prepare, *arguments), and `prepare(*arguments)` the function.
+
+    Returns for each the medians of its seconds, and of those of them that the system's kernel took.
+    """
+    times = [[] for _ in ways]
+    with ExitStack() as stack:
+        pools = [stack.enter_context(alone(way)) for way in ways]
+        for _ in range(1 + repeats):
+            for pool, its in zip(pools, times):
+                its.append(pool.submit(_time_held).result())
+    return [np.median(its[1:], axis=0).tolist() for its in times]
+
+
+def peak_memory(*way):
+    """Highest memory (MB) of a way's process over two calls; not timed, for watching slows it."""
+    with machine.PeakMemory() as memory, alone(way) as pool:
+        for _ in range(2):
+            pool.submit(_time_held).result()
+    return memory.peak_mb
+
+
+def alone(way):
+    """A process of its own that holds the function of a way."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _hold, way)
+
+
+def _hold(prepare, *arguments):
+    global held
+    held = prepare(*arguments)
+
+
+def _time_held():
+    began, kernel_s = time.perf_counter(), os.times().system
+    held()
+    return time.perf_counter() - began, os.times().system - kernel_s
+
+
+def prepare_product(size=2048):
+    """A large float32 matrix product, on all cores."""
+    a = torch.randn(size, size)
+    return lambda: a @ a
 
 
 def first_batch(config, data):
@@ -104,69 +144,60 @@ def useful_flops(lengths, layers=10, width=256, feedforward=256):
     return 3 * (forward + 2 * 128 * width * lengths.sum())
 
 
-def time_step(duration_max, folder, workspace, ours):
-    """(median seconds of an update, useful share of the matmul rate in %)."""
-    seconds = median_seconds(prepare_step(duration_max, folder, workspace, ours))
-    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
-    useful = useful_flops(first_batch(config, features.pack(folder)).crop.length)
-    return seconds, 100 * useful / seconds / matmul_rate()
+def share_of_matmul_rate(flops, seconds, product_s, size=2048):
+    """Percent of what the machine does in a large product (`prepare_product`)."""
+    return 100 * flops / seconds / (2 * size**3 / product_s)
 
 
 def bench_training(duration_max, folder, workspace):
     """Samples per second of one update, Transformer of the published size, AMG loss."""
-    ways = [(time_step, duration_max, folder, workspace, ours) for ours in (True, False)]
-    (ours, share), (theirs, _) = (alone(*way) for way in ways)
-    memory = [peak_memory(*way) for way in ways]
-    return [row(f"train_{duration_max}", BATCH / ours, BATCH / theirs, "samples/s"),
-            row(f"train_{duration_max}_flops", share, None, "% of matmul rate, useful only"),
-            row(f"train_{duration_max}_memory", *memory, "MB")]
+    ways = [(prepare_step, duration_max, folder, workspace, ours) for ours in (True, False)]
+    (ours, kernel), (theirs, their_kernel), (product, _) = medians_alone(*ways, (prepare_product,))
+    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    flops = useful_flops(first_batch(config, features.pack(folder)).crop.length)
+    name, memory = f"train_{duration_max}", [peak_memory(*way) for way in ways]
+    return [row(name, BATCH / ours, BATCH / theirs, "samples/s"),
+            row(f"{name}_kernel", kernel, their_kernel, "s of an update in the system's kernel"),
+            row(f"{name}_flops", share_of_matmul_rate(flops, ours, product), None,
+                "% of matmul rate, useful only"),
+            row(f"{name}_memory", *memory, "MB")]
 
 
-def alone(function, *arguments):
-    """What `function` returns in a process of its own: what one way leaves of the heap does not slow
-    the other."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def peak_memory(*call):
-    """Highest memory (MB) of a process of its own that calls a function; not timed, for watching
-    slows it."""
-    with machine.PeakMemory() as memory:
-        alone(*call)
-    return memory.peak_mb
-
-
-def time_step_of_many(n_songs, duration_max, workspace):
-    """The same as `time_step`, of `n_songs` songs with a class centre each.
-
-    Their clips share 100,000 frames on disk: the largest set would need 30 GB. The loss compares each
-    sample with every centre: useful work that grows.
-    """
+def many_songs(n_songs, workspace):
+    """A training set of `n_songs` songs whose clips share 100,000 frames on disk: the largest set
+    would need 30 GB."""
     file, n_frames = workspace / "shared.f32", 100_000
     if not file.exists():
         fingerprints(np.random.default_rng(0), n_frames).tofile(file)
     first = np.random.default_rng(1).integers(0, n_frames - 59, (n_songs, N_CLIPS))
-    data = features.TrainingSet(np.memmap(file, np.float32, "r").reshape(-1, 128), first,
+    return features.TrainingSet(np.memmap(file, np.float32, "r").reshape(-1, 128), first,
                                 np.full((n_songs, N_CLIPS), 59), str(n_songs), [])
+
+
+def prepare_step_of_many(n_songs, duration_max, workspace):
+    """A function that does our update with `n_songs` songs, a class centre each."""
     config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    data = many_songs(n_songs, workspace)
     run = train.Run(config, data, workspace / f"run-{n_songs}")
     batch = first_batch(config, data)
-    seconds = median_seconds(lambda: run._update(batch, 1e-3))
-    useful = useful_flops(batch.crop.length) + 3 * 2 * BATCH * n_songs * nafp.DIM
-    return seconds, 100 * useful / seconds / matmul_rate()
+    return lambda: run._update(batch, 1e-3)
 
 
 def bench_sizes(workspace, duration_max=10):
-    """Our update with more and more songs."""
-    rows = []
-    for n_songs in (1_000, 10_000, 100_000):
-        call = time_step_of_many, n_songs, duration_max, workspace
-        (seconds, share), memory = alone(*call), peak_memory(*call)
+    """Our update with more and more songs. The loss compares each sample with every class centre:
+    useful work that grows with their number."""
+    sizes, rows = (1_000, 10_000, 100_000), []
+    ways = [(prepare_step_of_many, n_songs, duration_max, workspace) for n_songs in sizes]
+    *times, (product, _) = medians_alone(*ways, (prepare_product,))
+    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    for n_songs, way, (seconds, _) in zip(sizes, ways, times):
+        lengths = first_batch(config, many_songs(n_songs, workspace)).crop.length
+        flops = useful_flops(lengths) + 3 * 2 * BATCH * n_songs * nafp.DIM
         name = f"train_{duration_max}_{n_songs}_songs"
         rows += [row(name, BATCH / seconds, None, "samples/s"),
-                 row(f"{name}_flops", share, None, "% of matmul rate, useful only"),
-                 row(f"{name}_memory", memory, None, "MB")]
+                 row(f"{name}_flops", share_of_matmul_rate(flops, seconds, product), None,
+                     "% of matmul rate, useful only"),
+                 row(f"{name}_memory", peak_memory(*way), None, "MB")]
     return rows
 
 
@@ -225,18 +256,18 @@ def bench_search():
         lambda: [naive.published_second_stage(queries[t.song][t.start : t.start + 19], ids, arrays)
                  for t, ids in zip(few.itertuples(), candidates[few.index])])
     rows.append(row("second_stage_10", len(trials) / ours, len(few) / theirs, "queries/s"))
-    memory = [peak_memory(_search, way) for way in (True, False)]
+    memory = [peak_memory(prepare_search, ours) for ours in (True, False)]
     return [*rows, row("evaluate_two_10_memory", *memory, "MB")]
 
 
-def _search(ours):
+def prepare_search(ours):
+    """A function that searches all queries in two stages, ours or the published way."""
     task = search_task()
     trials, queries, _, _, segments, sequences = task
     if ours:
-        candidates = evaluate.first_stage(*task[:-1])
-        evaluate.second_stage(trials, queries, candidates, segments, sequences)
-    else:
-        published_search(*task, stages=2)
+        return lambda: evaluate.second_stage(trials, queries, evaluate.first_stage(*task[:-1]),
+                                             segments, sequences)
+    return lambda: published_search(*task, stages=2)
 
 
 def bench_extraction(workspace, seconds=120):

@@ -1,0 +1,71 @@
+"""Attention of packed sequences and dropout: against plain loops, finite differences, and chance."""
+
+import numpy as np
+import pytest
+import torch
+
+from amg import attention
+
+RUNS, HEADS, WIDTH = [(6, 3), (4, 4), (10, 5), (1, 1)], 2, 8
+
+
+def table():
+    return torch.randn(21, 3 * WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def loop(qkv, runs, masks):
+    """Sequence by sequence and head by head, as the formula says."""
+    seen, first, masks = torch.empty(len(qkv), WIDTH, dtype=qkv.dtype), 0, list(masks)
+    for total, n in runs:
+        for _ in range(total // n):
+            for head in range(HEADS):
+                q, k, v = (part[:, head * 4 : (head + 1) * 4] for part in
+                           qkv[first : first + n].chunk(3, dim=1))
+                weights = torch.softmax(q @ k.T / np.sqrt(4), dim=1) * masks.pop(0)
+                seen[first : first + n, head * 4 : (head + 1) * 4] = weights @ v
+            first += n
+    return seen
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_attention_is_that_of_the_loop(monkeypatch, p):
+    sizes = [n * n for total, n in RUNS for _ in range(total // n * HEADS)]
+    mask = attention.kept(sum(sizes), p)
+    monkeypatch.setattr(attention, "kept", lambda n, p: mask)
+    squares = [part.view(round(len(part) ** 0.5), -1) for part in mask.split(sizes)]
+    torch.testing.assert_close(attention.attend(table(), RUNS, HEADS, p), loop(table(), RUNS, squares))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_gradient_of_attention(p):
+    def seeded(qkv):
+        torch.manual_seed(3)
+        return attention.attend(qkv, RUNS, HEADS, p)
+
+    assert torch.autograd.gradcheck(seeded, table().requires_grad_())
+
+
+def test_dropout_follows_the_seed():
+    drawn = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        drawn.append(attention.kept(1001, 0.3))
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[2], attention.kept(1001, 0.3))
+
+
+def test_dropout_is_fair():
+    torch.manual_seed(0)
+    x = torch.full((500, 1001), 2.0, requires_grad=True)
+    y = attention.dropout(x, 0.1)
+    assert y.detach().unique().tolist() == pytest.approx([0, 2 / 0.9])
+    dropped = (y == 0).float()
+    assert dropped.mean().item() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / x.numel()))
+    for axis in (0, 1):  # neither rows, columns nor neighbours know of each other
+        assert dropped.mean(axis).std().item() == pytest.approx(
+            np.sqrt(0.09 / x.shape[axis]), rel=0.15)
+    neighbours = np.corrcoef(dropped[:, :-1].flatten(), dropped[:, 1:].flatten())[0, 1]
+    assert abs(neighbours) < 4 / np.sqrt(x.numel())
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach() / 2)
+    assert torch.equal(attention.dropout(x, 0.0), x)
