@@ -190,7 +190,7 @@ def two_stage_published(queries, candidates, segments, sequences):
         products[missing[:, None].repeat(length, 1)] = 0
         products = np.pad(products, ((0, 0), (0, 0), (0, length - 1)))  # a last match is cut short
         within = np.clip(end - np.arange(n_frames), 1, length)
-        scores = _diagonals(products, n_frames).sum(-1) / within
+        scores = _diagonals(torch.from_numpy(products), n_frames).sum(1).numpy() / within
         found.append((query + part.start, place, scores[query, place]))
     place, scores = best(*map(np.concatenate, zip(*found)), n_queries)
     segment = np.take_along_axis(candidates, np.maximum(place, 0) // segments.length, 1)
@@ -214,7 +214,7 @@ def _slide(queries, frames, query, first, n_starts):
         at = np.clip(first[part, None] + reach, 0, len(frames) - 1)
         seen = frames.index_select(0, torch.from_numpy(at.ravel())).view(-1, len(reach), dim)
         asked = queries.index_select(0, torch.from_numpy(query[part]))
-        means[part] = _diagonals((asked @ seen.mT).numpy(), n_starts).mean(-1)
+        means[part] = _diagonals(asked @ seen.mT, n_starts).mean(1)
     return means
 
 
@@ -227,10 +227,9 @@ def _unique(query, ids):
 
 
 def _diagonals(products, n_starts):
-    """View (B, n_starts, L) of products (B, L, R): entry s, i is products[:, i, s + i]."""
-    b, row, column = products.strides
-    return np.lib.stride_tricks.as_strided(
-        products, (len(products), n_starts, products.shape[1]), (b, column, row + column))
+    """View (B, L, n_starts) of a contiguous tensor (B, L, R): entry i, s is products[:, i, s + i]."""
+    n, length, reach = products.shape
+    return products.as_strided((n, length, n_starts), (length * reach, reach + 1, 1))
 
 
 def _blocks(n, size):
