@@ -7,8 +7,8 @@ Read the modules in this order, from samples to reports:
     scores, recordings, open_music, corpora  where sound comes from
     checkpoint, nafp, pairs, nafp_train  the fingerprinter: 1 s of sound -> 128-d unit vector
     features, search, prepare       stored fingerprints; searches over them; data preparation
-    crops, batches, attention, densenet, encoders, losses, models, train
-                                    the AMG encoder: fingerprints -> a vector
+    crops, attention, densenet, encoders  the AMG encoder: fingerprints -> a vector
+    losses, batches, models, train  how it is trained, kept and applied
     index, evaluate, base, robustness  databases, hit rates, what degradations do to them
     cost                            bytes and milliseconds
     tables, figures, pages          what people read
