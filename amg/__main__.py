@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from amg import nafp, pages, pipeline, prepare
+from amg.fingerprint import extraction, nafp
+from amg.report import pages, pipeline
 from amg.check import InputError
 
 
@@ -27,7 +28,7 @@ def main():
         elif arguments.command == "results":
             print(pages.results(arguments.profile))
         else:
-            written, refused = prepare.folder(arguments.audio, arguments.target, nafp.shipped(),
+            written, refused = extraction.folder(arguments.audio, arguments.target, nafp.shipped(),
                                               arguments.workers)
             print(*refused, f"{written} files fingerprinted, {len(refused)} left out", sep="\n")
     except InputError as error:

@@ -4,20 +4,19 @@ Loading reads numbers only and never executes code. A checkpoint is replaced ato
 that a run killed at any moment finds the last whole one.
 """
 
-import hashlib
 import json
 
 import safetensors.torch
 from safetensors import safe_open
 
-from amg import paths
+from amg import files, paths
 from amg.check import InputError
 
 
 def save(path, tensors, record):
     """Write `tensors` (name -> Tensor) and the JSON-able `record` to one file."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    with paths.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, {"record": json.dumps(record)})
         temporary.chmod(0o644)  # safetensors would leave it to its owner alone
 
@@ -58,8 +57,3 @@ def restore_optimiser(optimiser, tensors):
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-
-
-def sha256(path):
-    """Hex digest of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -9,8 +9,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+import torch
 
 from amg import paths
+from amg.check import InputError, one_of
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def device(name="auto") -> str:
+    """The device that a parameter of DEVICES stands for: cpu or cuda; auto takes cuda where it is.
+
+    Raises InputError for another name, and for cuda where there is none.
+    """
+    able = torch.cuda.is_available()
+    if one_of("device", name, DEVICES) == "cuda" and not able:
+        raise InputError("device is 'cuda', but torch finds none here; choose auto or cpu.")
+    return "cuda" if able and name != "cpu" else "cpu"
 
 
 class PeakMemory:

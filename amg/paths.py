@@ -7,7 +7,6 @@ environment variable AMG_HOME. Notebook parameters name files relative to it.
 import hashlib
 import itertools
 import os
-from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -34,7 +33,7 @@ def relative(path):
 
 def code(*modules):
     """Digest of the source of some of this package's modules: names the code that made a file."""
-    sources = [(checkout() / "amg" / f"{name}.py").read_bytes() for name in modules]
+    sources = [next((checkout() / "amg").rglob(f"{name}.py")).read_bytes() for name in modules]
     return hashlib.sha256(b"".join(sources)).hexdigest()[:12]
 
 
@@ -46,19 +45,3 @@ def put_aside(folder):
     print(f"{relative(folder)} was made with other parameters, data or code; "
           f"it is kept as {old.name}.")
     return old
-
-
-@contextmanager
-def atomic(path):
-    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds.
-
-    A reader therefore sees the old file or the whole new one, whatever interrupts us.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -22,8 +22,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import naive
-from amg import (audio, batches, crops, evaluate, features, machine, models, nafp, paths, search,
-                 tables, train)
+from amg import files, machine, paths
+from amg.sound import audio
+from amg.fingerprint import features, nafp
+from amg.embedding import batches, crops, runs, training
+from amg.retrieval import evaluate, search
+from amg.report import tables
 
 N_SONGS, N_CLIPS, BATCH = 100, 10, 640
 
@@ -127,9 +131,9 @@ def published_step(run, folder, batch):
 
 def prepare_step(duration_max, folder, workspace, ours):
     """A function that does one update of the published Transformer, ours or the published way."""
-    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    config = runs.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     data = features.pack(folder)
-    run = train.Run(config, data, workspace / f"run-{duration_max}")
+    run = training.Run(config, data, workspace / f"run-{duration_max}")
     batch = first_batch(config, data)
     if ours:
         return lambda: run._update(batch, 1e-3)
@@ -153,7 +157,7 @@ def bench_training(duration_max, folder, workspace):
     """Samples per second of one update, Transformer of the published size, AMG loss."""
     ways = [(prepare_step, duration_max, folder, workspace, ours) for ours in (True, False)]
     (ours, kernel), (theirs, their_kernel), (product, _) = medians_alone(*ways, (prepare_product,))
-    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    config = runs.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     flops = useful_flops(first_batch(config, features.pack(folder)).crop.length)
     name, memory = f"train_{duration_max}", [peak_memory(*way) for way in ways]
     return [row(name, BATCH / ours, BATCH / theirs, "samples/s"),
@@ -176,9 +180,9 @@ def many_songs(n_songs, workspace):
 
 def prepare_step_of_many(n_songs, duration_max, workspace):
     """A function that does our update with `n_songs` songs, a class centre each."""
-    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    config = runs.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     data = many_songs(n_songs, workspace)
-    run = train.Run(config, data, workspace / f"run-{n_songs}")
+    run = training.Run(config, data, workspace / f"run-{n_songs}")
     batch = first_batch(config, data)
     return lambda: run._update(batch, 1e-3)
 
@@ -189,7 +193,7 @@ def bench_sizes(workspace, duration_max=10):
     sizes, rows = (1_000, 10_000, 100_000), []
     ways = [(prepare_step_of_many, n_songs, duration_max, workspace) for n_songs in sizes]
     *times, (product, _) = medians_alone(*ways, (prepare_product,))
-    config = models.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
+    config = runs.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     for n_songs, way, (seconds, _) in zip(sizes, ways, times):
         lengths = first_batch(config, many_songs(n_songs, workspace)).crop.length
         flops = useful_flops(lengths) + 3 * 2 * BATCH * n_songs * nafp.DIM
@@ -210,7 +214,7 @@ def search_task(seed=0):
                for song in sequences.songs(1500)]
     queries = [query / np.linalg.norm(query, axis=1, keepdims=True) for query in queries]
     segments = search.Segments.of(sequences, crops.segment_frames(10))
-    encoder = models.Config().build().eval()
+    encoder = runs.Config().build().eval()
     vectors = evaluate.segment_vectors(encoder, segments, sequences)
     return (evaluate.trials(queries, [19], 12, [19]), queries, encoder, vectors, segments, sequences)
 
@@ -313,7 +317,7 @@ def bench_extraction(workspace, seconds=120):
 
 def bench_memory(workspace):
     """Highest memory of a process that fingerprints a recording of ten minutes, and of two hours."""
-    code = ("import sys; from amg import audio, nafp; "
+    code = ("import sys; from amg.sound import audio; from amg.fingerprint import nafp; "
             "next(nafp.extract_all(nafp.load(), [audio.blocks(sys.argv[1])]))")
     rows, rng = [], np.random.default_rng(0)
     for minutes in (10, 120):
@@ -358,7 +362,7 @@ def main():
         rows += bench_extraction(workspace) + bench_memory(workspace)
     texts = {"bench.json": json.dumps(rows, indent=1) + "\n", "bench.md": markdown(rows, described)}
     for name, text in texts.items():
-        with paths.atomic(report / name) as temporary:
+        with files.atomic(report / name) as temporary:
             temporary.write_text(text)
     print(texts["bench.md"])
 

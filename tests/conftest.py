@@ -25,7 +25,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """A workspace, its path with a space in it, in which the smoke profile has run."""
-    from amg import pipeline
+    from amg.report import pipeline
 
     root = tmp_path_factory.mktemp("smoke run")
     before = os.environ.get("AMG_HOME")
@@ -48,7 +48,7 @@ def unit_rows(rng, *shape):
 
 def write_training_set(folder, n_songs=6, n_clips=3, n_frames=30, seed=0):
     """A training folder in the published layout, of random unit vectors."""
-    from amg import features
+    from amg.fingerprint import features
 
     rng = np.random.default_rng(seed)
     for song in range(1, n_songs + 1):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from amg import losses
+from amg.embedding import losses
 
 
 def ranked(scores):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from amg import attention
+from amg.embedding import attention
 
 RUNS, HEADS, WIDTH = [(6, 3), (4, 4), (10, 5), (1, 1)], 2, 8
 

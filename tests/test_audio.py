@@ -6,7 +6,7 @@ import soundfile
 import torch
 from hypothesis import given, strategies as st
 
-from amg import audio
+from amg.sound import audio
 from amg.check import InputError
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from amg import audio, corpora, open_music, paths, recordings, scores
+from amg import paths
+from amg.sound import audio, corpora, open_music, recordings, sheet_music
 from amg.check import InputError
 
 RATE = 8000
@@ -64,7 +65,7 @@ def test_a_changed_file_is_decoded_again(home, folder):
 
 
 def test_clips_of_a_recording(home, folder, monkeypatch):
-    monkeypatch.setattr(scores, "role_of", lambda name: "test")
+    monkeypatch.setattr(sheet_music, "role_of", lambda name: "test")
     tracks = corpora.manifest("folder", 1, str(folder))
     clips = corpora.build("folder", "test", 10, 0, tracks=tracks)
     assert len({clip["piece"] for clip in clips}) == 10
@@ -81,7 +82,7 @@ def test_clips_of_a_recording(home, folder, monkeypatch):
 
 
 def test_a_clip_that_is_silent_for_long_is_listed_and_not_drawn(home, tmp_path, monkeypatch):
-    monkeypatch.setattr(scores, "role_of", lambda name: "test")
+    monkeypatch.setattr(sheet_music, "role_of", lambda name: "test")
     (tmp_path / "in").mkdir()
     pause = np.concatenate([tone(32), np.zeros(4 * RATE), tone(30)])
     soundfile.write(tmp_path / "in/pause.wav", pause, RATE)
@@ -97,7 +98,7 @@ def test_a_clip_that_is_silent_for_long_is_listed_and_not_drawn(home, tmp_path, 
 
 
 def test_a_folder_has_a_manifest_and_no_noise(home, folder, monkeypatch):
-    monkeypatch.setattr(scores, "role_of", lambda name: "noise_test")
+    monkeypatch.setattr(sheet_music, "role_of", lambda name: "noise_test")
     table = corpora.manifest("folder", 1, str(folder))
     assert set(table.role) == {"train"}
     written, = (home / "data/audio/folder").glob("*/manifest.csv")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from amg import batches, crops
+from amg.embedding import batches, crops
 from amg.check import InputError
 
 

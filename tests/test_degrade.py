@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from amg import degrade, pools
+from amg.sound import degrade, pools
 
 RATE = 8000
 NOTHING = degrade.Degradation(None, 0.0, 0.0, None, None, None, None, None, None, 0.0)

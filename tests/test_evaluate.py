@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amg import base, evaluate, search
+from amg.retrieval import base, evaluate, search
 from amg.check import InputError
 from conftest import unit_rows
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 import naive
-from amg import crops, encoders, evaluate, index, losses, models, search
+from amg.embedding import crops, encoders, losses, runs
+from amg.retrieval import databases, evaluate, search
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_contrastive_losses(batch):
 def test_encoders(golden, name):
     data = np.load(golden / "encoders.npz", allow_pickle=False)
     if name == "transformer":
-        model = models.load_published(golden / "published_style.pth")  # the same weights
+        model = runs.load_published(golden / "published_style.pth")  # the same weights
     else:
         model = encoders.LSTM(layers=2, hidden=32).eval()
         model.load_state_dict(load_file(golden / "lstm.safetensors"))
@@ -88,8 +89,8 @@ def retrieval(golden):
     data = np.load(golden / "retrieval.npz", allow_pickle=False)
     songs = {name: list(data[name].astype(np.float32)) for name in data.files}
     sequences = search.Sequences.of(songs["dummy"] + songs["db"])
-    encoder = models.load_published(golden / "published_style.pth")
-    starts = index.load_test_ids(golden / "test_ids.pkl")
+    encoder = runs.load_published(golden / "published_style.pth")
+    starts = databases.load_test_ids(golden / "test_ids.pkl")
     published = json.loads((golden / "retrieval.json").read_text())["hit_rates_percent"]
     return sequences, len(songs["dummy"]), songs["query"], encoder, starts, published
 

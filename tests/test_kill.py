@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 import psutil
 
-from amg import checkpoint
+from amg import checkpoint, files
 
 TIMES = ["seconds", "waiting", "embed_ms", "search_ms"]  # columns that differ from run to run
 KILLS = 10
@@ -40,7 +40,7 @@ def test_killed_at_ten_random_moments(smoke, tmp_path):
         if "nafp-lite" in whole.name:  # its record states how long the steps took
             assert _tensors(mended) == _tensors(whole), (seed, mended)
         else:
-            assert checkpoint.sha256(mended) == checkpoint.sha256(whole), (seed, mended)
+            assert files.sha256(mended) == files.sha256(whole), (seed, mended)
     for whole in sorted((smoke / "reports/smoke/tables").glob("*.csv")):
         one, other = (pd.read_csv(root / whole.relative_to(smoke)).drop(columns=TIMES, errors="ignore")
                       for root in (smoke, tmp_path))

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from amg import audio, checkpoint, nafp, nafp_train, pairs, pools
+from amg import checkpoint, files
+from amg.sound import audio, pools
+from amg.fingerprint import nafp, nafp_train, pairs
 from amg.check import InputError
 from conftest import unit_rows
 
@@ -81,7 +83,7 @@ def test_a_long_recording_is_read_as_it_is_encoded():
 def test_shipped_weights_are_small_and_described():
     path = nafp.shipped()
     card = json.loads(path.with_suffix(".json").read_text())
-    assert path.stat().st_size <= 6_000_000 and card["sha256"] == checkpoint.sha256(path)
+    assert path.stat().st_size <= 6_000_000 and card["sha256"] == files.sha256(path)
     assert {"music_hours", "noise", "steps", "training_hours", "seed", "validation"} <= set(card)
     assert card["test"]["weaknesses"] and card["test"]["queries_per_length"] >= 400
 
@@ -135,7 +137,7 @@ def test_shipping_keeps_the_vectors_and_describes_them(noise, tmp_path, monkeypa
     kept = nafp.extract(nafp.load(path), sound)
     assert (kept * nafp.extract(encoder, sound)).sum(axis=1).min() > 0.99
     card = json.loads(nafp_train.add_to_card("test", {"top1": 50.0}).read_text())
-    assert card == {"sha256": checkpoint.sha256(path), "steps": 3, "test": {"top1": 50.0}}
+    assert card == {"sha256": files.sha256(path), "steps": 3, "test": {"top1": 50.0}}
 
 
 def test_nt_xent_against_a_naive_loop():

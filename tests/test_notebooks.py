@@ -16,7 +16,10 @@ import soundfile
 from papermill.exceptions import PapermillExecutionError
 
 import amg
-from amg import cost, evaluate, features, index, pages, pipeline, scores
+from amg.sound import sheet_music
+from amg.fingerprint import features
+from amg.retrieval import cost, databases, evaluate
+from amg.report import pages, pipeline
 from amg.check import InputError
 from conftest import CHECKOUT
 
@@ -136,7 +139,7 @@ def execute(notebook, tmp_path, **parameters):
 def test_a_published_checkpoint_is_evaluated_by_both_protocols(home, tmp_path, golden):
     """Published data, checkpoint and start positions, as they are unpacked, through notebooks 02, 04."""
     data = np.load(golden / "retrieval.npz", allow_pickle=False)
-    for folder, name in ((index.DUMMY, "dummy"), (index.TEST, "db"), (index.QUERY, "query")):
+    for folder, name in ((databases.DUMMY, "dummy"), (databases.TEST, "db"), (databases.QUERY, "query")):
         for i, song in enumerate(data[name]):
             features.save(home / "database" / folder / f"{i}.npy", song.astype(np.float32))
     execute("02_split", tmp_path, database="database", durations=[15])
@@ -173,7 +176,7 @@ def test_a_folder_of_music_becomes_a_database(home, tmp_path):
     (tmp_path / "music").mkdir()
     names = iter(f"{n}.wav" for n in range(1000))
     for role, count in (("test", 3), ("dummy", 4)):  # one more than needed
-        for name in [next(n for n in names if scores.role_of(n) == role) for _ in range(count)]:
+        for name in [next(n for n in names if sheet_music.role_of(n) == role) for _ in range(count)]:
             notes = np.repeat(rng.uniform(300, 3000, 80), 4000) / 8000
             soundfile.write(tmp_path / "music" / name, 0.3 * np.sin(2 * np.pi * np.cumsum(notes)), 8000)
     (tmp_path / "music/broken.wav").write_text("no sound")
@@ -280,18 +283,24 @@ def test_results_of_a_report_that_is_not_there(home):
         pages.results("demo")
 
 
-def test_modules_import_downwards_only():
+def test_rooms_import_downwards_only():
     """The reading order of the package's docstring is its import order; no file is too long."""
-    listing = re.findall(r"^    ((?:\w+, )*\w+)  ", amg.__doc__, re.MULTILINE)
-    order = [name for line in listing for name in line.split(", ")]
-    files = {path.stem: path for path in (CHECKOUT / "amg").glob("[!_]*.py")}
+    listing = re.findall(r"^    (\S+) +((?:\w+, )*\w+)$", amg.__doc__, re.MULTILINE)
+    order = [name if room == "(shared)" else f"{room}.{name}"
+             for room, names in listing for name in names.split(", ")]
+    package = CHECKOUT / "amg"
+    files = {".".join(path.relative_to(package).with_suffix("").parts): path
+             for path in package.rglob("[!_]*.py")}
     assert sorted(order) == sorted(files)
     for name, path in files.items():
         text = path.read_text()
         assert len(text.splitlines()) <= 250, name
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "amg":
-                used = [a.name for a in node.names] if node.module == "amg" else [node.module[4:]]
+            module = getattr(node, "module", None) or ""
+            if isinstance(node, ast.ImportFrom) and module.split(".")[0] == "amg":
+                room = module.partition(".")[2]
+                used = [room] if room in files else [
+                    ".".join(filter(None, (room, alias.name))) for alias in node.names]
                 assert all(order.index(u) < order.index(name) for u in used if u in order), name
-    matplotlib = [name for name, path in files.items() if "matplotlib" in path.read_text()]
-    assert matplotlib == ["figures"]
+    assert [name for name, path in files.items() if "matplotlib" in path.read_text()] == [
+        "report.figures"]

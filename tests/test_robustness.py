@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amg import degrade, evaluate, robustness, search
+from amg.sound import degrade
+from amg.retrieval import evaluate, robustness, search
 from conftest import unit_rows
 
 

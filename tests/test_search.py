@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import naive
-from amg import base, encoders, evaluate, search
+from amg.embedding import encoders
+from amg.retrieval import base, evaluate, search
 from conftest import unit_rows
 
 

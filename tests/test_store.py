@@ -9,7 +9,11 @@ import soundfile
 import torch
 from hypothesis import given, settings, strategies as st
 
-from amg import audio, checkpoint, features, index, models, nafp, paths, prepare, train
+from amg import checkpoint, files, paths
+from amg.sound import audio
+from amg.fingerprint import extraction, features, nafp
+from amg.embedding import runs, training
+from amg.retrieval import databases, duplicates
 from amg.check import InputError
 from conftest import unit_rows, write_training_set
 
@@ -67,7 +71,7 @@ def test_what_is_wrong_with_a_training_set_is_listed_by_file(home, spoil, file, 
     assert np.array_equal(data.clip(len(data.length) - 1, 2),
                           features.load(features.song_file(folder, 6, 2)))
     for n_valid in (0, 3):
-        history = train.Run(models.Config(layers=1, epochs=1, batch_size=8, n_valid=n_valid), data,
+        history = training.Run(runs.Config(layers=1, epochs=1, batch_size=8, n_valid=n_valid), data,
                             home / "run").fit()
         assert np.isfinite(history[0]["loss"])
 
@@ -97,7 +101,7 @@ def test_our_training_set_is_in_the_published_layout(smoke):
 def test_other_pickles_than_test_ids_are_refused(tmp_path, content, message):
     (tmp_path / "ids.pkl").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        index.load_test_ids(tmp_path / "ids.pkl")
+        databases.load_test_ids(tmp_path / "ids.pkl")
 
 
 def test_a_pickle_is_never_executed(tmp_path):
@@ -105,7 +109,7 @@ def test_a_pickle_is_never_executed(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "exploded"),)
 
-    for file, read in (("ids.pkl", index.load_test_ids), ("x.pth", models.load_published)):
+    for file, read in (("ids.pkl", databases.load_test_ids), ("x.pth", runs.load_published)):
         (tmp_path / file).write_bytes(pickle.dumps(Bomb()))
         with pytest.raises(InputError):
             read(tmp_path / file)
@@ -115,15 +119,15 @@ def test_a_pickle_is_never_executed(tmp_path):
 def test_other_checkpoints_than_published_ones_are_refused(tmp_path):
     torch.save({"model": {"linear1.weight": torch.zeros(256, 64)}}, tmp_path / "a.pth")
     with pytest.raises(InputError, match="no published checkpoint of mt"):
-        models.load_published(tmp_path / "a.pth")
+        runs.load_published(tmp_path / "a.pth")
     torch.save({"model": torch.zeros(3)}, tmp_path / "b.pth")
     for encoder in ("mt", "mlstm"):
         with pytest.raises(InputError, match="no published checkpoint"):
-            models.load_published(tmp_path / "b.pth", encoder)
+            runs.load_published(tmp_path / "b.pth", encoder)
     with pytest.raises(InputError, match="is missing; give the path"):
-        models.load_published(tmp_path / "none.pth")
+        runs.load_published(tmp_path / "none.pth")
     with pytest.raises(InputError, match="must be one of: mt, mlstm, if a published"):
-        models.load_published(tmp_path / "a.pth", "mcnn")
+        runs.load_published(tmp_path / "a.pth", "mcnn")
 
 
 def test_missing_folder_names_the_notebook(home):
@@ -138,7 +142,7 @@ def test_split_pieces_are_the_beginning_of_their_song(tmp_path_factory, lengths,
     songs = [unit_rows(np.random.default_rng(i), n, 128) for i, n in enumerate(lengths)]
     for i, song in enumerate(songs):
         features.save(root / "whole" / f"{i}.npy", song)
-    count = index.split_database(root / "whole", root / "cut", max_len)
+    count = databases.split_database(root / "whole", root / "cut", max_len)
     assert count == sum(n // max_len for n in lengths) == len(list((root / "cut").glob("*.npy")))
     for i, song in enumerate(songs):
         for j in range(len(song) // max_len):
@@ -152,7 +156,7 @@ def test_split_keeps_files_that_it_did_not_make(tmp_path, name):
     features.save(tmp_path / "cut" / name, unit_rows(np.random.default_rng(1), 9, 128))
     before = (tmp_path / "cut" / name).read_bytes()
     with pytest.raises(InputError, match=name):
-        index.split_database(tmp_path / "whole", tmp_path / "cut", 9)
+        databases.split_database(tmp_path / "whole", tmp_path / "cut", 9)
     assert [path.name for path in (tmp_path / "cut").iterdir()] == [name]
     assert (tmp_path / "cut" / name).read_bytes() == before
 
@@ -162,7 +166,7 @@ def test_unpacked_segments_are_kept_and_completed(tmp_path):
     features.save(tmp_path / "whole/a.npy", song)
     features.save(tmp_path / "cut/a_1.npy", song[9:18])
     os.utime(tmp_path / "cut/a_1.npy", ns=(1, 1))
-    assert index.split_database(tmp_path / "whole", tmp_path / "cut", 9) == 2
+    assert databases.split_database(tmp_path / "whole", tmp_path / "cut", 9) == 2
     assert (tmp_path / "cut/a_1.npy").stat().st_mtime_ns == 1
     assert np.array_equal(features.load(tmp_path / "cut/a_0.npy"), song[:9])
 
@@ -170,7 +174,7 @@ def test_unpacked_segments_are_kept_and_completed(tmp_path):
 def test_split_of_other_songs_is_put_aside(tmp_path):
     for seed in (0, 1):
         features.save(tmp_path / "whole/a.npy", unit_rows(np.random.default_rng(seed), 20 - seed, 128))
-        index.split_database(tmp_path / "whole", tmp_path / "cut", 9)
+        databases.split_database(tmp_path / "whole", tmp_path / "cut", 9)
     whole = features.load(tmp_path / "whole/a.npy")
     assert np.array_equal(features.load(tmp_path / "cut/a_1.npy"), whole[9:18])
     assert (tmp_path / "cut.old-1" / "a_1.npy").exists()
@@ -202,7 +206,7 @@ def test_near_duplicates_against_a_naive_loop():
         for b in range(a + 1, 4):
             naive[a, b] = max(np.mean(np.sum(songs[a][s : s + 9] * songs[b][t : t + 9], axis=1))
                               for s in range(0, 32, 9) for t in range(32))
-    found = {(a, b): score for a, b, score in prepare.near_duplicates(songs, 0.8)}
+    found = {(a, b): score for a, b, score in duplicates.near_duplicates(songs, 0.8)}
     assert set(found) == {pair for pair in naive if naive[pair] >= 0.8} == {(0, 3), (1, 2)}
     for pair, score in found.items():
         assert score == pytest.approx(naive[pair], abs=1e-5)
@@ -215,19 +219,19 @@ def test_clips_that_sound_alike_are_left_out(home):
         soundfile.write(home / f"{name}.wav", 0.1 * sound, 8000)
     rows = [{"file": f"{name}.wav", "piece": name, "start_s": 0.0, "seconds": 10.0} for name in "abc"]
     clips = {"test": rows[:1], "train": rows[1:]}
-    kept, left_out, pairs = prepare.distinct(clips, {"test": 1, "train": 1}, nafp.shipped(), 1, 0.99)
+    kept, left_out, pairs = duplicates.distinct(clips, {"test": 1, "train": 1}, nafp.shipped(), 1, 0.99)
     assert [row["piece"] for row in kept["test"] + kept["train"]] == ["a", "b"]
     assert left_out == {"c": "a"} and pairs[0][:2] == ("a", "c") and pairs[0][2] > 0.99
     with pytest.raises(InputError, match="n_train is 2, but only 1"):
-        prepare.distinct(clips, {"test": 1, "train": 2}, nafp.shipped(), 1, 0.99)
+        duplicates.distinct(clips, {"test": 1, "train": 2}, nafp.shipped(), 1, 0.99)
 
 
 def test_a_clip_is_not_left_out_for_one_that_is_left_out(home, monkeypatch):
     """b is like a, c is like b but not like a: c stays."""
-    monkeypatch.setattr(prepare, "near_duplicates", lambda *_: [(0, 1, 0.95), (1, 2, 0.95)])
-    monkeypatch.setattr(prepare, "_original", lambda row, weights: None)
+    monkeypatch.setattr(duplicates, "near_duplicates", lambda *_: [(0, 1, 0.95), (1, 2, 0.95)])
+    monkeypatch.setattr(duplicates, "_original", lambda row, weights: None)
     rows = [{"piece": name} for name in "abcd"]
-    kept, left_out, _ = prepare.distinct({"test": rows[:3], "dummy": rows[3:]},
+    kept, left_out, _ = duplicates.distinct({"test": rows[:3], "dummy": rows[3:]},
                                          {"test": 2, "dummy": 1}, nafp.shipped(), 1)
     assert [row["piece"] for row in kept["test"]] == ["a", "c"] and left_out == {"b": "a"}
 
@@ -235,7 +239,7 @@ def test_a_clip_is_not_left_out_for_one_that_is_left_out(home, monkeypatch):
 def test_near_duplicates_of_the_first_songs_only():
     rng = np.random.default_rng(0)
     songs = [unit_rows(rng, 12, 128) for _ in range(2)]
-    pairs = prepare.near_duplicates([songs[0], songs[1], songs[1], songs[0]], 0.9, n_compared=1)
+    pairs = duplicates.near_duplicates([songs[0], songs[1], songs[1], songs[0]], 0.9, n_compared=1)
     assert [(a, b) for a, b, _ in pairs] == [(0, 3)]
 
 
@@ -246,10 +250,10 @@ def test_a_folder_of_audio_becomes_fingerprints(home, tmp_path):
     for name, seconds in (("a.wav", 3), ("a.ogg", 2), ("deep/b.flac", 45), ("short.ogg", 0.5)):
         soundfile.write(source / name, 0.1 * rng.standard_normal(int(22050 * seconds)), 22050)
     (source / "broken.wav").write_text("not sound")
-    n_written, refused = prepare.folder(source, target, nafp.shipped(), 1)
+    n_written, refused = extraction.folder(source, target, nafp.shipped(), 1)
     assert n_written == 3 and len(refused) == 2
     assert "broken.wav cannot be decoded" in refused[0] and "short.ogg: audio has" in refused[1]
-    names = [path.name for path in features.files(target, "01_data_prep")]
+    names = [path.name for path in features.find(target, "01_data_prep")]
     assert names == ["a.ogg.npy", "a.wav.npy", "deep__b.flac.npy"]
     assert len(features.load(target / "deep__b.flac.npy")) == 89
     direct = nafp.extract(nafp.load(), audio.load(source / "a.wav"))
@@ -257,37 +261,37 @@ def test_a_folder_of_audio_becomes_fingerprints(home, tmp_path):
     before = (target / "deep__b.flac.npy").stat().st_mtime_ns
     (target / "a.wav.npy").unlink()  # as if interrupted
     soundfile.write(source / "a.ogg", 0.1 * rng.standard_normal(88200), 22050)  # changed since
-    assert prepare.folder(source, target, nafp.shipped(), 1)[0] == 3
+    assert extraction.folder(source, target, nafp.shipped(), 1)[0] == 3
     assert (target / "a.wav.npy").exists() and len(features.load(target / "a.ogg.npy")) == 7
     assert (target / "deep__b.flac.npy").stat().st_mtime_ns == before
     (source / "a.ogg").write_text("no sound any more")
-    n_written, refused = prepare.folder(source, target, nafp.shipped(), 1)
+    n_written, refused = extraction.folder(source, target, nafp.shipped(), 1)
     assert n_written == 2 and len(refused) == 3 and not (target / "a.ogg.npy").exists()
     with pytest.raises(InputError, match="directory with audio files"):
-        prepare.folder(target, source, nafp.shipped(), 1)
+        extraction.folder(target, source, nafp.shipped(), 1)
     with pytest.raises(InputError, match="workers is 0"):
-        prepare.folder(source, target, nafp.shipped(), 0)
+        extraction.folder(source, target, nafp.shipped(), 0)
 
 
 def test_segments_of_other_songs_are_refused(tmp_path):
     rng = np.random.default_rng(0)
-    for folder in (index.DUMMY, index.TEST, index.QUERY):
+    for folder in (databases.DUMMY, databases.TEST, databases.QUERY):
         features.save(tmp_path / folder / "0.npy", unit_rows(rng, 59, 128))
-    database, _ = index.load_database(tmp_path)
-    for folder in (index.DUMMY, index.TEST):
-        index.split_database(tmp_path / folder, index.split_folder(tmp_path / folder, 10), 19)
-    assert len(index.load_segments(tmp_path, database, 10, 19).start) == 6
-    cut = index.split_folder(tmp_path / index.TEST, 10)
+    database, _ = databases.load_database(tmp_path)
+    for folder in (databases.DUMMY, databases.TEST):
+        databases.split_database(tmp_path / folder, databases.split_folder(tmp_path / folder, 10), 19)
+    assert len(databases.load_segments(tmp_path, database, 10, 19).start) == 6
+    cut = databases.split_folder(tmp_path / databases.TEST, 10)
     (cut / "0_2.npy").rename(cut / "7_2.npy")
     with pytest.raises(InputError, match="does not hold the segments of 19 frames"):
-        index.load_segments(tmp_path, database, 10, 19)
+        databases.load_segments(tmp_path, database, 10, 19)
 
 
 def test_queries_must_match_their_songs(tmp_path):
-    for folder, name in ((index.DUMMY, "0"), (index.TEST, "0"), (index.QUERY, "1")):
+    for folder, name in ((databases.DUMMY, "0"), (databases.TEST, "0"), (databases.QUERY, "1")):
         features.save(tmp_path / folder / f"{name}.npy", unit_rows(np.random.default_rng(0), 9, 128))
     with pytest.raises(InputError, match="same names"):
-        index.load_database(tmp_path)
+        databases.load_database(tmp_path)
 
 
 def test_natural_order():
@@ -310,7 +314,7 @@ def test_atomic_leaves_the_old_file_when_interrupted(tmp_path):
     target = tmp_path / "x.txt"
     target.write_text("old")
     with pytest.raises(KeyboardInterrupt):
-        with paths.atomic(target) as temporary:
+        with files.atomic(target) as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
     assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x.txt"]

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 import naive
-from amg import batches, checkpoint, densenet, encoders, features, losses, models, train
+from amg import files
+from amg.fingerprint import features
+from amg.embedding import batches, densenet, encoders, losses, runs, training
 from amg.check import InputError
 from conftest import unit_rows, write_training_set
 
@@ -16,7 +18,7 @@ def data(home):
 
 
 def config(**changes):
-    return models.Config(**{"duration_max": 10, "layers": 1, "epochs": 4, "batch_size": 8,
+    return runs.Config(**{"duration_max": 10, "layers": 1, "epochs": 4, "batch_size": 8,
                            "n_valid": 2, **changes})
 
 
@@ -28,8 +30,8 @@ def batch_of(data, settings, size=24):
 
 def update(data, home, settings, monkeypatch, micro_frames):
     """(loss, gradients) of one update."""
-    monkeypatch.setattr(train, "MICRO_FRAMES", micro_frames)
-    run = train.Run(settings, data, home / f"run{micro_frames}")
+    monkeypatch.setattr(training, "MICRO_FRAMES", micro_frames)
+    run = training.Run(settings, data, home / f"run{micro_frames}")
     loss = run._update(batch_of(data, settings), lr=0.0)
     return loss, [p.grad.clone() for group in run.optimiser.param_groups for p in group["params"]]
 
@@ -68,7 +70,7 @@ def test_the_update_is_that_of_the_padded_batch(data, home, monkeypatch):
     """Loss and every gradient against the published way: one batch padded to 24 frames, masked."""
     settings = config(dropout=0.0, n_valid=0, batch_size=24, layers=2)
     ours, gradients = update(data, home, settings, monkeypatch, 100)
-    run, batch = train.Run(settings, data, home / "plain"), batch_of(data, settings)
+    run, batch = training.Run(settings, data, home / "plain"), batch_of(data, settings)
     crop = batch.crop
     padded, mask = naive.pad([data.clip(s, c)[start : start + length] for s, c, start, length in zip(
         batch.song, batch.clip, crop.start, crop.length)], 24)
@@ -90,21 +92,21 @@ class Stop(Exception):
 def test_resuming_ends_with_the_same_weights(data, home, monkeypatch, encoder, loss, stop_at):
     """Interrupted at a step, in the middle of an epoch or after one, and started again."""
     settings = config(encoder=encoder, loss=loss, layers=2, epochs=2 if encoder == "mcnn" else 4)
-    whole = train.Run(settings, data, home / "whole")
+    whole = training.Run(settings, data, home / "whole")
     history = whole.fit()
-    monkeypatch.setattr(train, "SAVE_S", 0.0)  # a checkpoint after every step
-    update = train.Run._update
+    monkeypatch.setattr(training, "SAVE_S", 0.0)  # a checkpoint after every step
+    update = training.Run._update
 
     def interrupted(run, batch, lr):
         if run.progress["step"] == stop_at:
             raise Stop
         return update(run, batch, lr)
 
-    monkeypatch.setattr(train.Run, "_update", interrupted)
+    monkeypatch.setattr(training.Run, "_update", interrupted)
     with pytest.raises(Stop):
-        train.Run(settings, data, home / "parts").fit()
-    monkeypatch.setattr(train.Run, "_update", update)
-    parts = train.Run(settings, data, home / "parts")
+        training.Run(settings, data, home / "parts").fit()
+    monkeypatch.setattr(training.Run, "_update", update)
+    parts = training.Run(settings, data, home / "parts")
     assert parts.progress["step"] == stop_at
     seen = []
     resumed = parts.fit(lambda history: seen.append(len(history)))
@@ -112,18 +114,18 @@ def test_resuming_ends_with_the_same_weights(data, home, monkeypatch, encoder, l
     for a, b in zip(history, resumed, strict=True):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
     for file in ("last", "best"):
-        assert (checkpoint.sha256(home / f"whole/{file}.safetensors")
-                == checkpoint.sha256(home / f"parts/{file}.safetensors"))
+        assert (files.sha256(home / f"whole/{file}.safetensors")
+                == files.sha256(home / f"parts/{file}.safetensors"))
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_sentence(data, home, monkeypatch):
-    monkeypatch.setattr(train.Run, "_loss", lambda run, vectors, batch: vectors.sum() * np.nan)
+    monkeypatch.setattr(training.Run, "_loss", lambda run, vectors, batch: vectors.sum() * np.nan)
     with pytest.raises(InputError, match="no longer finite; train with a lower lr"):
-        train.Run(config(), data, home / "run").fit()
+        training.Run(config(), data, home / "run").fit()
 
 
 def test_an_encoder_that_tells_nothing_apart_scores_nothing(data, home):
-    run = train.Run(config(), data, home / "run")
+    run = training.Run(config(), data, home / "run")
     with torch.no_grad():
         for parameter in run.encoder.linear2.parameters():
             parameter.copy_(torch.ones_like(parameter) * (parameter.ndim == 1))
@@ -135,7 +137,7 @@ def test_densenet_has_the_published_number_of_parameters():
 
 
 def test_training_learns(data, home):
-    run = train.Run(config(epochs=12), data, home / "run")
+    run = training.Run(config(epochs=12), data, home / "run")
     history = run.fit()
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
     assert history[-1]["lr"] < history[0]["lr"] <= 1e-3
@@ -144,24 +146,24 @@ def test_training_learns(data, home):
 
 def test_another_configuration_is_put_aside(data, home, capsys):
     folder = home / "run"
-    train.Run(config(epochs=1), data, folder).fit()
+    training.Run(config(epochs=1), data, folder).fit()
     kept = (folder / "last.safetensors").read_bytes()
-    train.Run(config(epochs=1, lr=5e-4), data, folder).fit()
+    training.Run(config(epochs=1, lr=5e-4), data, folder).fit()
     assert (home / "run.old-1" / "last.safetensors").read_bytes() == kept
     assert "run.old-1" in capsys.readouterr().out
 
 
 def test_changed_data_start_a_new_run(data, home):
-    train.Run(config(epochs=1), data, home / "run").fit()
+    training.Run(config(epochs=1), data, home / "run").fit()
     other = features.pack(write_training_set(home / "data/train/u", n_songs=8, n_frames=59, seed=1))
-    assert not train.Run(config(epochs=1), other, home / "run").history
+    assert not training.Run(config(epochs=1), other, home / "run").history
     assert (home / "run.old-1" / "last.safetensors").exists()
 
 
 def test_best_is_the_first_of_the_best_epochs(data, home):
-    run = train.Run(config(epochs=6), data, home / "run")
+    run = training.Run(config(epochs=6), data, home / "run")
     scores = [row["top1"] for row in run.fit()]
-    _, _, history = models.load(home / "run" / "best.safetensors")
+    _, _, history = runs.load(home / "run" / "best.safetensors")
     assert len(history) == 1 + int(np.argmax(scores))
 
 
@@ -171,18 +173,18 @@ def test_short_versions_and_lone_originals_can_be_held_out(home):
         features.save(features.song_file(home / "data/train/short", song, 0), unit_rows(rng, 59, 128))
         features.save(features.song_file(home / "data/train/short", song, 1), unit_rows(rng, 7, 128))
         features.save(features.song_file(home / "data/train/lone", song, 0), unit_rows(rng, 59, 128))
-    history = train.Run(config(epochs=1), features.pack(home / "data/train/short"), home / "a").fit()
+    history = training.Run(config(epochs=1), features.pack(home / "data/train/short"), home / "a").fit()
     assert 0 <= history[0]["top1"] <= 100
     lone = features.pack(home / "data/train/lone")
-    assert "top1" not in train.Run(config(epochs=1), lone, home / "b").fit()[0]
+    assert "top1" not in training.Run(config(epochs=1), lone, home / "b").fit()[0]
     with pytest.raises(InputError, match="has none"):
-        train.Run(config(loss="triplet"), lone, home / "c")
+        training.Run(config(loss="triplet"), lone, home / "c")
 
 
 def test_stored_encoder_answers_alike(data, home):
-    run = train.Run(config(epochs=1), data, home / "run")
+    run = training.Run(config(epochs=1), data, home / "run")
     run.fit()
-    stored, settings, history = models.load(home / "run" / "best.safetensors")
+    stored, settings, history = runs.load(home / "run" / "best.safetensors")
     clips = [np.array(data.clip(s, 0)[:19]) for s in range(3)]
     assert np.array_equal(encoders.embed(stored, clips), encoders.embed(run.encoder, clips))
     assert settings == run.config and len(history) == 1
@@ -216,17 +218,17 @@ def test_aliases_of_the_loss():
 
 def test_holding_out_everything_is_refused(data, home):
     with pytest.raises(InputError, match="only 8 songs"):
-        train.Run(config(n_valid=8), data, home / "run")
+        training.Run(config(n_valid=8), data, home / "run")
 
 
 def test_missing_encoder_names_the_notebook(home):
     with pytest.raises(InputError, match="03_train"):
-        models.load(home / "best.safetensors")
+        runs.load(home / "best.safetensors")
 
 
 def test_variants_have_settings_of_their_own():
     plain = config()
-    found = models.variants(plain, ["arcface"], {"mlstm": {"layers": 8}, "mcnn": {}})
+    found = runs.variants(plain, ["arcface"], {"mlstm": {"layers": 8}, "mcnn": {}})
     assert [v.name for v in found] == ["mt-arcface-10s", "mlstm-amg-10s", "mcnn-amg-10s"]
     assert [v.layers for v in found] == [1, 8, 1]
     for losses_, encoders_, message in (
@@ -236,7 +238,7 @@ def test_variants_have_settings_of_their_own():
             (["arcface"], {"mcnn": {"batch_size": 0}}, "batch_size is 0"),
             (["amg"], {"mcnn": {}}, "one of: arcface, infonce, triplet")):
         with pytest.raises(InputError, match=message):
-            models.variants(plain, losses_, encoders_)
+            runs.variants(plain, losses_, encoders_)
 
 
 def test_losses_against_naive_loops():

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from amg import crops, densenet
-from amg.attention import attend, dropout, split
-from amg.nafp import DIM
+from amg.embedding import crops, densenet
+from amg.embedding.attention import attend, dropout, split
+from amg.fingerprint.nafp import DIM
 
 
 class Transformer(nn.Module):

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from amg import check, checkpoint, nafp, paths, progress
-from amg.audio import SAMPLE_RATE
-from amg.pairs import Pairs, cut_out
+from amg import check, checkpoint, files, paths, progress
+from amg.fingerprint import nafp
+from amg.sound.audio import SAMPLE_RATE
+from amg.fingerprint.pairs import Pairs, cut_out
 
 TEMPERATURE = 0.05
 
@@ -196,8 +197,8 @@ def save(encoder, path, size):
 def ship(encoder, card, name):
     """Write half-precision weights and their model card to `amg/weights/`."""
     file = save(copy.deepcopy(encoder).half(), nafp.shipped(name), name)
-    with paths.atomic(file.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps({"sha256": checkpoint.sha256(file), **card}, indent=1) + "\n")
+    with files.atomic(file.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({"sha256": files.sha256(file), **card}, indent=1) + "\n")
     return file
 
 
@@ -205,6 +206,6 @@ def add_to_card(key, result, name="lite"):
     """Put `result`, a JSON-able dict, into the model card of shipped weights; returns its path."""
     file = nafp.shipped(name).with_suffix(".json")
     card = json.loads(file.read_text()) | {key: result}
-    with paths.atomic(file) as temporary:
+    with files.atomic(file) as temporary:
         temporary.write_text(json.dumps(card, indent=1) + "\n")
     return file

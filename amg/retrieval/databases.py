@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amg import crops, features, paths, progress, search
+from amg import files, paths, progress
+from amg.fingerprint import features
+from amg.embedding import crops
+from amg.retrieval import search
 from amg.check import InputError
 
 DUMMY, TEST, QUERY = "dummy_db/fma_part", "db/test_30s", "query"
@@ -28,7 +31,7 @@ def split_database(source, target, max_len):
     that came with an unpacked archive are kept. Raises InputError, before anything is written,
     if such pieces are not those of `source`.
     """
-    songs = features.files(source, "01_data_prep")
+    songs = features.find(source, "01_data_prep")
     pieces = {f"{song.stem}_{i}.npy": (song, i * max_len) for song in songs
               for i in range(len(features.load(song)) // max_len)}
     note = features.recipe_of(target)
@@ -36,7 +39,7 @@ def split_database(source, target, max_len):
     if present and not note.exists():
         _verify(target, present, pieces, max_len)
     else:
-        features.claim(target, {"source": features.stamp(songs), "frames": max_len})
+        features.claim(target, {"source": files.stamp(songs), "frames": max_len})
     frames = {}
     for name, (song, begin) in progress.bar(pieces.items(), desc=f"splitting {target.name}",
                                             unit="piece"):
@@ -71,9 +74,9 @@ def load_database(root):
 
     queries: list of float32 (T, 128); query i is a degraded version of song first_test + i.
     """
-    dummies = features.files(root / DUMMY, "01_data_prep")
-    tests = features.files(root / TEST, "01_data_prep")
-    asked = features.files(root / QUERY, "01_data_prep")
+    dummies = features.find(root / DUMMY, "01_data_prep")
+    tests = features.find(root / TEST, "01_data_prep")
+    asked = features.find(root / QUERY, "01_data_prep")
     if [path.name for path in tests] != [path.name for path in asked]:
         raise InputError(f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must "
                          "hold files of the same names, a query for each test song.")
@@ -84,7 +87,7 @@ def load_database(root):
 
 def load_songs(folder):
     """All fingerprints of a folder in natural order: list of float32 (T, 128)."""
-    return [features.load(path) for path in features.files(folder, "01_data_prep")]
+    return [features.load(path) for path in features.find(folder, "01_data_prep")]
 
 
 def load_segments(root, database, duration_max, length):
@@ -100,7 +103,7 @@ def load_segments(root, database, duration_max, length):
         folder = split_folder(root / whole, duration_max)
         if folder == root / whole:  # test songs of 30 s are their own segments
             continue
-        pieces = features.files(folder, "02_split")
+        pieces = features.find(folder, "02_split")
         if [path.stem for path in pieces] != names[first:last]:
             raise _not_split(folder, length)
         for path, start in zip(pieces, segments.start[first:last]):

@@ -22,8 +22,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from amg import paths, progress
-from amg.audio import SAMPLE_RATE
+from amg import files, paths, progress
+from amg.sound.audio import SAMPLE_RATE
 from amg.check import InputError
 
 CLIP_S = 30
@@ -174,7 +174,7 @@ def build(role, n_clips, seed, workers=2, spare=0):
     call continues. The manifest is a list of dicts: file, piece, programs, bpm, transpose,
     level_db, peak, silence_s. Raises InputError if the role has too few pieces.
     """
-    folder = paths.resolve(f"data/audio/scores/{seed}-{paths.code('scores')}/{role}")
+    folder = paths.resolve(f"data/audio/scores/{seed}-{paths.code('sheet_music')}/{role}")
     candidates, rows = iter(pieces(role, seed)), []
     wanted = n_clips + spare
     with progress.bar(total=wanted, desc=f"rendering {role}", unit="clip") as bar:
@@ -204,7 +204,7 @@ def _build_one(piece, seed, folder):
     except Unusable as reason:
         row = {"piece": piece, "refused": str(reason)}
     else:
-        with paths.atomic(file) as temporary:
+        with files.atomic(file) as temporary:
             soundfile.write(temporary, audio, SAMPLE_RATE, subtype="PCM_16")
         row = {"file": str(paths.relative(file)), "piece": piece,
                "programs": " ".join(map(str, arrangement.programs)),
@@ -212,7 +212,7 @@ def _build_one(piece, seed, folder):
                "level_db": round(20 * float(np.log10(np.sqrt(np.mean(audio**2)))), 1),
                "peak": round(float(np.abs(audio).max()), 3),
                "silence_s": longest_silence(audio)}
-    with paths.atomic(note) as temporary, temporary.open("w", newline="") as stream:
+    with files.atomic(note) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, row)
         writer.writeheader()
         writer.writerow(row)

@@ -17,7 +17,11 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from amg import check, index, machine, models, nafp, pages, paths, tables
+from amg import check, files, machine, paths
+from amg.fingerprint import nafp
+from amg.embedding import runs
+from amg.retrieval import databases
+from amg.report import pages, tables
 from amg.check import InputError, one_of
 
 NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_evaluate",
@@ -25,7 +29,7 @@ NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_eva
 
 
 def _best(p, loss, duration):
-    return str(paths.relative(models.best(p["train_set"], p["encoder"], loss, duration)))
+    return str(paths.relative(runs.best(p["train_set"], p["encoder"], loss, duration)))
 
 
 def _weights(p):
@@ -33,12 +37,12 @@ def _weights(p):
 
 
 def _songs(p):
-    return [f"{p['database']}/{part}" for part in (index.DUMMY, index.TEST, index.QUERY)]
+    return [f"{p['database']}/{part}" for part in (databases.DUMMY, databases.TEST, databases.QUERY)]
 
 
 def _segments(p):
-    return [str(index.split_folder(paths.Path(p["database"]) / part, duration))
-            for duration in p["durations"] for part in (index.DUMMY, index.TEST)]
+    return [str(databases.split_folder(paths.Path(p["database"]) / part, duration))
+            for duration in p["durations"] for part in (databases.DUMMY, databases.TEST)]
 
 
 def _report(p, tables=(), figures=()):
@@ -106,7 +110,7 @@ class Step:
         reads, writes = (files(self.resolved) for files in FILES[self.notebook])
         code = [cell["source"] for cell in json.loads(self.source.read_text())["cells"]]
         return {"notebook": hashlib.sha256(json.dumps(code).encode()).hexdigest(),
-                "package": _signature(paths.checkout() / "amg", "*.py"),
+                "package": _signature(paths.checkout() / "amg", "**/*.py"),
                 "parameters": self.resolved,
                 "reads": {name: _signature(paths.resolve(name)) for name in reads},
                 "writes": {name: _signature(paths.resolve(name)) for name in writes}}
@@ -142,7 +146,7 @@ class Step:
         record = {"notebook": self.notebook, "label": self.label, "parameters": self.resolved,
                   "wall_s": round(time.perf_counter() - began, 1),
                   "peak_memory_mb": memory.peak_mb, "key": self.key()}
-        with paths.atomic(self.state) as temporary:
+        with files.atomic(self.state) as temporary:
             temporary.write_text(json.dumps(record, indent=1))
         return record
 

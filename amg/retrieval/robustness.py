@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import scipy.signal
 
-from amg import check, degrade, evaluate
+from amg import check
+from amg.sound import degrade
+from amg.retrieval import evaluate
 
 CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
     "clean": {"as recorded": ((), {})},

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amg import paths, progress
+from amg import files, paths, progress
 from amg.check import InputError
-from amg.nafp import DIM
+from amg.fingerprint.nafp import DIM
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def natural_key(path):
 
 def save(path, fingerprints):
     """Write one fingerprint array atomically."""
-    with paths.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         np.save(temporary, fingerprints.astype(np.float32, copy=False))
 
 
@@ -79,7 +79,7 @@ def _read(path):
     return array, None
 
 
-def files(folder, made_by):
+def find(folder, made_by):
     """The .npy files of a folder in natural order; InputError if there are none."""
     found = sorted(folder.glob("[!.]*.npy"), key=natural_key) if folder.is_dir() else []
     if not found:
@@ -112,15 +112,9 @@ def claim(folder, recipe):
     elif folder.is_dir() and any(folder.glob("[!.]*.npy")):
         raise InputError(f"{paths.relative(folder)} holds fingerprints that this notebook did not "
                          "make; choose another name, or move them elsewhere.")
-    with paths.atomic(note) as temporary:
+    with files.atomic(note) as temporary:
         temporary.write_text(json.dumps(recipe, indent=1) + "\n")
     folder.mkdir(exist_ok=True)
-
-
-def stamp(files):
-    """Digest of names, sizes and times of files: changes when any of them does."""
-    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
 
 
 def pack(folder):
@@ -129,9 +123,9 @@ def pack(folder):
     The packed copy lies in `data/cache/` and is made anew when any file of the folder changes.
     What cannot be used is left out, and listed in `problems`. Raises InputError if nothing is left.
     """
-    found = files(folder, "01_data_prep")
+    found = find(folder, "01_data_prep")
     name = f"{folder.parent.name}-{folder.name}"
-    packed = paths.resolve(f"data/cache/{name}-{stamp(found)}.f32")
+    packed = paths.resolve(f"data/cache/{name}-{files.stamp(found)}.f32")
     note = packed.with_suffix(".f32.json")
     if not note.exists():
         for outdated in packed.parent.glob(f"{name}-{16 * '[0-9a-f]'}.*"):
@@ -148,7 +142,7 @@ def _write_packed(folder, found, packed, note):
     """Write the clips of all songs that have an original, song after song, and then the note."""
     grid, problems = _grid(found)
     rows, content = [], hashlib.sha256()
-    with paths.atomic(packed) as temporary:
+    with files.atomic(packed) as temporary:
         with temporary.open("wb") as out:
             for song, clips in progress.bar(grid.items(), desc="packing", unit="song"):
                 row = _song(folder, song, clips, problems)
@@ -162,7 +156,7 @@ def _write_packed(folder, found, packed, note):
                              f"can be used: {problems[0]['file']} {problems[0]['problem']}.")
     content.update(json.dumps(rows).encode())
     # written last: its presence says that the packed file is whole
-    with paths.atomic(note) as temporary:
+    with files.atomic(note) as temporary:
         temporary.write_text(json.dumps({"length": rows, "content": content.hexdigest()[:16],
                                          "problems": problems}))
 

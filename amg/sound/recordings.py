@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from amg import audio, paths, progress
-from amg.audio import SAMPLE_RATE
+from amg import files, paths, progress
+from amg.sound import audio
+from amg.sound.audio import SAMPLE_RATE
 from amg.check import InputError
 
 SILENT_DB = -60.0  # RMS below full scale under which a recording counts as silent
@@ -45,7 +46,7 @@ def decode_folder(folder, shortest_s, workers=2):
     name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
     target = paths.resolve(f"data/audio/folder/{name}")
     table = pd.DataFrame(decode_all(source, target, shortest_s, workers))
-    with paths.atomic(target / "manifest.csv") as temporary:
+    with files.atomic(target / "manifest.csv") as temporary:
         table.to_csv(temporary, index=False)
     return table
 
@@ -75,7 +76,7 @@ def decode(path, track, target, shortest_s):
     file = (target / track).with_name(f"{track.name}.flac")
     try:
         if not file.exists() or file.stat().st_mtime < path.stat().st_mtime:
-            with paths.atomic(file) as temporary, soundfile.SoundFile(
+            with files.atomic(file) as temporary, soundfile.SoundFile(
                     temporary, "w", SAMPLE_RATE, 1, "PCM_16") as out:
                 n_samples = 0
                 for block in audio.blocks(path):

@@ -16,7 +16,8 @@ import joblib
 import pandas as pd
 import soundfile
 
-from amg import paths, progress, recordings
+from amg import files, paths, progress
+from amg.sound import recordings
 from amg.check import InputError
 
 SHORTEST_S = 30.0  # of music
@@ -131,7 +132,7 @@ def _fetch_one(package):
     licence = _folder(package) / "copyright"
     version = package_file.stem.split("_")[1].replace("%3a", ":")
     shutil.rmtree(work)
-    with paths.atomic(_manifest(package)) as temporary, temporary.open("w", newline="") as stream:
+    with files.atomic(_manifest(package)) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, ["package", "version", "licence", *recordings.COLUMNS])
         writer.writeheader()
         for row in rows:

@@ -14,9 +14,10 @@ import PIL.Image
 from cycler import cycler
 from IPython.display import HTML, Image, display
 
-from amg import paths, tables
-from amg.audio import N_FFT, SAMPLE_RATE
-from amg.crops import MARGIN_MAX, MARGIN_MIN
+from amg import files, paths
+from amg.report import tables
+from amg.sound.audio import N_FFT, SAMPLE_RATE
+from amg.embedding.crops import MARGIN_MAX, MARGIN_MIN
 
 COLOURS = ["#20639b", "#d1495b", "#2e933c", "#8f5db7", "#e09f3e", "#5c6b73"]
 STYLE = {
@@ -50,7 +51,7 @@ def image(figure):
 def save(figure, report, name):
     """Write `figure` to `reports/<report>/figures/<name>.png`; returns it for display."""
     picture = image(figure)
-    with paths.atomic(paths.resolve(f"reports/{report}/figures/{name}.png")) as temporary:
+    with files.atomic(paths.resolve(f"reports/{report}/figures/{name}.png")) as temporary:
         temporary.write_bytes(picture.data)
     return picture
 

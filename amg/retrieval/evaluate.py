@@ -15,8 +15,9 @@ does what the published code does (`search.two_stage_published`), and has no nea
 import numpy as np
 import pandas as pd
 
-from amg import crops, encoders, search
-from amg.audio import seconds
+from amg.embedding import crops, encoders
+from amg.retrieval import search
+from amg.sound.audio import seconds
 from amg.check import InputError
 
 TOLERANCES = ("segment", "exact", "near")

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from amg import audio, checkpoint
+from amg import checkpoint, files
+from amg.sound import audio
 from amg.check import InputError
 
 DIM = 128  # values in a fingerprint
@@ -167,7 +168,7 @@ def extract_all(encoder, recordings, hop=audio.HOP):
 
 def shipped(name="lite"):
     """Path of the shipped weights of that name; their model card is the .json beside it."""
-    return Path(__file__).parent / "weights" / f"nafp_{name}.safetensors"
+    return Path(__file__).parents[1] / "weights" / f"nafp_{name}.safetensors"
 
 
 def load(path=None):
@@ -180,7 +181,7 @@ def load(path=None):
         raise InputError(f"{path} is missing; run notebook 00_fingerprinter to train weights, "
                          "or leave the parameter `fingerprinter` empty for the shipped ones.")
     card = path.with_suffix(".json")
-    if card.exists() and json.loads(card.read_text())["sha256"] != checkpoint.sha256(path):
+    if card.exists() and json.loads(card.read_text())["sha256"] != files.sha256(path):
         raise InputError(f"{path} does not have the SHA-256 that {card.name} states; "
                          "restore both files from the repository.")
     tensors, record = checkpoint.load(path)

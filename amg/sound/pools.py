@@ -11,8 +11,8 @@ import joblib
 import numpy as np
 import scipy.signal
 
-from amg import paths, progress
-from amg.audio import SAMPLE_RATE
+from amg import files, paths, progress
+from amg.sound.audio import SAMPLE_RATE
 
 SIDES = {"train": 0, "test": 1, "valid": 2}  # part of the seed: no two pools coincide
 T60_S = (0.1, 1.0)
@@ -50,7 +50,7 @@ def make(side, sounds, n_rooms, seed, workers=2):
     file = paths.resolve(f"data/cache/pool-{name}.npz")
     if not file.exists():
         pool = _make(np.random.default_rng(seed), sounds, n_noises, n_rooms, workers)
-        with paths.atomic(file) as temporary:
+        with files.atomic(file) as temporary:
             np.savez(temporary, **vars(pool))
     with np.load(file, allow_pickle=False) as arrays:
         return Pool(**{key: arrays[key] for key in arrays if key != "digest"}, digest=name)

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from amg import check, checkpoint, crops, encoders, losses, paths
+from amg import check, checkpoint, paths
+from amg.embedding import crops, encoders, losses
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pandas as pd
 
-from amg import crops, encoders, search
+from amg.embedding import crops, encoders
+from amg.retrieval import search
 
 COLUMNS = ["method", "duration_max", "n_vectors", "index_bytes", "refine_bytes", "embed_ms",
            "search_ms"]

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from amg.audio import SAMPLE_RATE
+from amg.sound.audio import SAMPLE_RATE
 
 KINDS = ("noise", "room", "microphone", "speaker", "clipping", "codec", "offset")
 FIELD = ("noise", "room", "microphone")  # what a query goes through unless said otherwise

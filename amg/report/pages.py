@@ -9,7 +9,8 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 
-from amg import paths, tables
+from amg import files, paths
+from amg.report import tables
 from amg.check import InputError
 
 
@@ -37,7 +38,7 @@ def write_notebook(executed, profile, label, audible):
 def write_index(profile, manifest, written):
     """Write `manifest.json` and `index.html`; `written` lists what the steps wrote."""
     base = paths.resolve(f"reports/{profile}")
-    with paths.atomic(base / "manifest.json") as temporary:
+    with files.atomic(base / "manifest.json") as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n")
     names = {Path(name).stem for name in written if name.endswith(".csv")}
     found = {name: table for name, table in read_tables(profile).items() if name in names}
@@ -88,9 +89,9 @@ def results(profile):
 
 
 def _write(target, template, **values):
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("amg"), trim_blocks=True,
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("amg.report"), trim_blocks=True,
                                      lstrip_blocks=True)
     html = environment.get_template(template).render(**values)
-    with paths.atomic(target) as temporary:
+    with files.atomic(target) as temporary:
         temporary.write_text(html)
     return target

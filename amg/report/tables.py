@@ -7,15 +7,15 @@ them.
 import numpy as np
 import pandas as pd
 
-from amg import paths
-from amg.audio import seconds
+from amg import files, paths
+from amg.sound.audio import seconds
 from amg.check import InputError
 
 
 def write(table, report, name):
     """Write a DataFrame to `reports/<report>/tables/<name>.csv`; returns the path."""
     path = paths.resolve(f"reports/{report}/tables/{name}.csv")
-    with paths.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         table.to_csv(temporary, index=False)
     return path
 

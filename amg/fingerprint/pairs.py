@@ -12,8 +12,8 @@ import numpy as np
 import soxr
 import torch
 
-from amg import degrade
-from amg.audio import SAMPLE_RATE, WINDOW
+from amg.sound import degrade
+from amg.sound.audio import SAMPLE_RATE, WINDOW
 
 MAX_SHIFT = int(0.3 * SAMPLE_RATE)  # a query may start half a hop, 0.25 s, beside a stored frame
 LEAD = SAMPLE_RATE // 2  # samples before a window whose echoes reach into it

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from amg import open_music, paths, recordings, scores
-from amg.audio import SAMPLE_RATE
+from amg import paths
+from amg.sound import open_music, recordings, sheet_music
+from amg.sound.audio import SAMPLE_RATE
 from amg.check import InputError, one_of
 
 NAMES = ("scores", "open_music", "folder")
-CLIP_S = scores.CLIP_S
+CLIP_S = sheet_music.CLIP_S
 PER_TRACK = 10  # clips of one recording at most
 N_NOISE = 16  # clips reserved as background music, if so many are to be had
 
@@ -46,7 +47,7 @@ def manifest(corpus, workers=2, folder="", roles=tuple(open_music.PACKAGES)):
         table.insert(0, "role", table.package.map(role_of))
         return table[(table.seconds >= CLIP_S) | (table.seconds == 0)].reset_index(drop=True)
     table = recordings.decode_folder(folder, CLIP_S, workers)
-    roles = [scores.role_of(track) for track in table.track]  # a folder reserves nothing for noise
+    roles = [sheet_music.role_of(track) for track in table.track]  # a folder reserves nothing for noise
     table.insert(0, "role", ["train" if role.startswith("noise") else role for role in roles])
     return table
 
@@ -72,7 +73,7 @@ def build(corpus, role, n_clips, seed, workers=2, spare=0, whole=False, tracks=N
         return []
     if corpus == "scores":
         return [{**row, "start_s": 0.0, "seconds": float(CLIP_S)}
-                for row in scores.build(role, n_clips, seed, workers, spare)]
+                for row in sheet_music.build(role, n_clips, seed, workers, spare)]
     clips = [clip for clip in clips_of(tracks, role, whole) if not clip["refused"]]
     n_clips = max(1, len(clips)) if n_clips is None else n_clips
     if len(clips) < n_clips:
@@ -144,9 +145,9 @@ def _cut(track, whole):
 def _measured(clip):
     """A clip with a level, peak and verdict of its own, not its recording's."""
     sound = read(clip)
-    silence_s = scores.longest_silence(sound)
+    silence_s = sheet_music.longest_silence(sound)
     level_db = 10 * np.log10(np.mean(np.square(sound)) + 1e-12)
     refused = ("silent" if level_db < recordings.SILENT_DB else
-               f"is silent for {silence_s:.1f} s" if silence_s > scores.MAX_SILENCE_S else "")
+               f"is silent for {silence_s:.1f} s" if silence_s > sheet_music.MAX_SILENCE_S else "")
     return clip | {"level_db": round(float(level_db), 1), "peak": round(float(np.abs(sound).max()), 3),
                    "refused": refused}

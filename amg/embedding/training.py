@@ -13,7 +13,8 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from amg import batches, check, checkpoint, crops, encoders, losses, paths, progress
+from amg import check, checkpoint, files, paths, progress
+from amg.embedding import batches, crops, encoders, losses
 
 EPOCHS, VALIDATION = 1, 2  # second word of the seeds: their streams never coincide
 MICRO_FRAMES = 4096  # frames that are computed together; decides speed, and which dropout is drawn
@@ -187,7 +188,7 @@ class Run:
             tensors = checkpoint.prefixed("model", self.encoder.state_dict())
             checkpoint.save(self.folder / "best.safetensors", tensors, self._record())
         self._save_last()
-        with paths.atomic(self.folder / "params.json") as temporary:
+        with files.atomic(self.folder / "params.json") as temporary:
             temporary.write_text(json.dumps(asdict(self.config), indent=1) + "\n")
 
     def _save_last(self):
@@ -196,7 +197,7 @@ class Run:
         if self.centres is not None:
             tensors["centres"] = self.centres
         checkpoint.save(self.folder / "last.safetensors", tensors, self._record())
-        with paths.atomic(self.folder / "seconds.json") as temporary:
+        with files.atomic(self.folder / "seconds.json") as temporary:
             temporary.write_text(json.dumps(self.seconds) + "\n")
 
     def _resume(self):

@@ -6,7 +6,7 @@ there are fewer.
 
 import numpy as np
 
-from amg import evaluate, search
+from amg.retrieval import evaluate, search
 
 
 def find(trials, queries, sequences):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from amg import crops
+from amg.embedding import crops
 
 
 @dataclass(frozen=True)

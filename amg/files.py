@@ -1,0 +1,66 @@
+"""Files that survive whatever interrupts us: written whole, read with care, told apart."""
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from amg import paths
+
+
+@contextmanager
+def atomic(path):
+    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds.
+
+    A reader therefore sees the old file or the whole new one, whatever interrupts us, a power cut
+    included: the new one is on the disk before it gets its name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path, value) -> None:
+    """Write a JSON-able value, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path) -> dict | None:
+    """What `write_json` wrote, a dict; None if there is nothing, or (and that is said) no JSON of a
+    dict."""
+    try:
+        value = json.loads(Path(path).read_text())
+        if isinstance(value, dict):
+            return value
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        pass
+    print(f"{paths.relative(path)} is empty or damaged; it counts as absent.")
+    return None
+
+
+def stamp(files) -> str:
+    """Digest of names, sizes and times of files: changes when any of them does."""
+    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return digest(stats)
+
+
+def digest(value) -> str:
+    """16 hex digits of a JSON-able value, the same for equal values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def sha256(path) -> str:
+    """Hex digest of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

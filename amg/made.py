@@ -1,0 +1,140 @@
+"""Made things and how they were made: the one mechanism of provenance.
+
+A training set, a database, a run: each is a folder `<name>-<digest>` with a record beside it,
+`<name>-<digest>.json`, that tells its kind, the format version of that kind, parameters, digests of
+its inputs, and whether it is finished. Another recipe has another digest and so another folder: nothing
+is displaced, and going back to earlier parameters finds what they made. The plain `<name>` is a link
+to what was last asked for under that name, and what later notebooks read. A folder of that name that
+is no link is not ours: it is read, never written into.
+"""
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import filelock
+
+import amg
+from amg import files, paths
+from amg.check import InputError
+
+# raised when the same recipe gives something else than before; a comment changes no version
+FORMATS = {"sounds": 1, "fingerprints": 1, "training set": 1, "database": 1, "segments": 1,
+           "trials": 1, "fingerprinter": 1, "run": 1, "step": 1}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a made thing."""
+
+    kind: str  # a key of FORMATS
+    parameters: dict  # JSON-able
+    inputs: dict = field(default_factory=dict)  # name -> digest
+    computed: dict = field(default_factory=dict)  # device and precision, where they matter
+
+    @property
+    def identity(self) -> dict:
+        """The part of the record that two equal things share."""
+        return {"kind": self.kind, "format": FORMATS[self.kind], "parameters": self.parameters,
+                "inputs": self.inputs, "computed": self.computed}
+
+    @property
+    def digest(self) -> str:
+        return files.digest(self.identity)[:8]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A made thing, or a folder that came from elsewhere, which has no record and is finished."""
+
+    folder: Path
+    record: dict
+    finished: bool
+
+    @property
+    def identity(self) -> str:
+        """Digest to name it by as an input of something else."""
+        if self.record:
+            return files.digest({key: self.record[key] for key in
+                                 ("kind", "format", "parameters", "inputs", "computed")})
+        return files.stamp(sorted(path for path in self.folder.rglob("[!.]*") if path.is_file()))
+
+
+def record_of(folder) -> Path:
+    """The JSON beside a made folder: inside are only arrays."""
+    return folder.with_name(f"{folder.name}.json")
+
+
+def place(name, recipe, differs="") -> Path:
+    """Folder of a recipe under `name`; `differs` tells people what is special about it."""
+    words = "-".join(filter(None, [name.name, differs[:60], recipe.digest]))
+    return name.with_name(words)
+
+
+@contextmanager
+def making(name, recipe, differs=""):
+    """Make what `recipe` says under the path `name`: yields its `Made`, finished or not.
+
+    Its folder is locked meanwhile, `name` points to it, and after the block it counts as finished.
+    Raises InputError if another process is at it, or if `name` holds what the kit did not make.
+    """
+    folder = place(name, recipe, differs)
+    if name.exists() and not name.is_symlink():
+        raise InputError(f"{paths.relative(name)} was not made by this kit and is left alone; choose "
+                         "another name, or move it elsewhere.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder):
+        old = files.read_json(record_of(folder)) or {}
+        record = {**recipe.identity, "kit": amg.__version__, "finished": False}
+        if files.digest({**old, "kit": 0}) != files.digest({**record, "kit": 0, "finished": True}):
+            files.write_json(record_of(folder), record)
+        else:
+            record = old
+        _link(name, folder)
+        yield Made(folder, record, record["finished"])
+        if not record["finished"]:
+            files.write_json(record_of(folder), {**record, "finished": True})
+
+
+def find(name, made_by, unfinished=False) -> Made:
+    """What lies under the path `name`: what was last made there, or a folder from elsewhere.
+
+    made_by: the notebook that makes such things, for the messages. Raises InputError if there is
+    nothing, or something unfinished (unless that is asked for).
+    """
+    if not name.is_dir():
+        raise InputError(f"{paths.relative(name)} is missing; run notebook {made_by} first, or unpack "
+                         "your own there.")
+    folder = name.resolve()
+    record = files.read_json(record_of(folder)) or {}
+    # a link without a record is ours all the same: the record was lost
+    found = Made(folder, record, record.get("finished", not name.is_symlink()))
+    if not found.finished and not unfinished:
+        raise InputError(f"{paths.relative(folder)} is not finished; run notebook {made_by} again, it "
+                         "continues where it stopped.")
+    return found
+
+
+@contextmanager
+def lock(path):
+    """Keep other processes out of `path`; InputError if one is there already."""
+    held = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout:
+        raise InputError(f"another process is working on {paths.relative(path)}; wait for it, or stop "
+                         "it and start this again.") from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _link(name, folder):
+    """Point `name` to `folder`, in one step."""
+    if name.is_symlink() and name.resolve() == folder.resolve():
+        return
+    temporary = name.with_name(f".{name.name}.{os.getpid()}.link")
+    temporary.symlink_to(folder.name)
+    os.replace(temporary, name)
