@@ -21,7 +21,7 @@ bench: .venv/installed
 
 # the environment and what the kit made of the embedded corpus; your own data are left alone
 clean:
-	rm -rf .venv amg.egg-info data/cache data/audio/scores data/train/demo data/train/smoke \
+	rm -rf .venv amg.egg-info data/cache data/audio/sheet_music data/train/demo data/train/smoke \
 	  data/models/demo data/models/smoke database/demo database/smoke reports/smoke reports/local \
 	  data/train/demo.recipe.json data/train/smoke.recipe.json
 

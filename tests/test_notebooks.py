@@ -106,7 +106,7 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
     ("03_train", {"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
     ("03_train", {"encoder": "foo"}, "encoder is 'foo', but must be one of: mt, mlstm"),
     ("03_train", {"train_set": "none"}, "run notebook 01_data_prep first"),
-    ("01_data_prep", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: scores"),
+    ("01_data_prep", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: sheet_music"),
     ("01_data_prep", {"n_test": 0}, "n_test is 0"),
     ("02_split", {"durations": 5}, "durations is 5, but must be a list"),
     ("02_split", {"database": "database/none"}, "run notebook 01_data_prep first"),
@@ -120,7 +120,7 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
     ("06_robustness", {"ship": True}, "ship is True, but must be one of: False; the model card"),
     ("06_robustness", {"fingerprinter": "none"}, "none is missing"),
     ("06_robustness", {"query_frames": []}, "query_frames is [], but must be a list"),
-    ("00_fingerprinter", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: scores"),
+    ("00_fingerprinter", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: sheet_music"),
     ("00_fingerprinter", {"size": "huge"}, "size is 'huge', but must be one of: full, lite")])
 def test_bad_parameters_end_in_the_set_up_cell(home, tmp_path, notebook, parameters, message):
     with pytest.raises(PapermillExecutionError) as error:
@@ -176,7 +176,7 @@ def test_a_folder_of_music_becomes_a_database(home, tmp_path):
     (tmp_path / "music").mkdir()
     names = iter(f"{n}.wav" for n in range(1000))
     for role, count in (("test", 3), ("dummy", 4)):  # one more than needed
-        for name in [next(n for n in names if sheet_music.role_of(n) == role) for _ in range(count)]:
+        for name in [next(n for n in names if sheet_music.role_by_hash(n) == role) for _ in range(count)]:
             notes = np.repeat(rng.uniform(300, 3000, 80), 4000) / 8000
             soundfile.write(tmp_path / "music" / name, 0.3 * np.sin(2 * np.pi * np.cumsum(notes)), 8000)
     (tmp_path / "music/broken.wav").write_text("no sound")

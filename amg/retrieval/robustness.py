@@ -6,10 +6,10 @@ share what their conditions have in common. A miss is explained by what came bac
 
 import numpy as np
 import pandas as pd
-import scipy.signal
 
 from amg import check
 from amg.sound import degrade
+from amg.sound.audio import SAME, likeness
 from amg.retrieval import evaluate
 
 CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
@@ -25,7 +25,6 @@ COLUMNS = ["group", "condition", "tolerance", "query_s", "n_queries", "top1", "t
            "top1_high"]
 REASONS = ("within 1 frame", "same audio elsewhere", "same clip elsewhere",
            "another clip", "nothing came back")
-SAME = 0.9  # correlation of two undegraded waveforms from which on they sound the same
 WEAKEST_S = 3.0  # query length at which the weakest conditions are named
 
 
@@ -75,17 +74,6 @@ def explain(trials, guesses, sequences, first_song, hear, late_frames=0.0):
     alike = [_likeness(miss, sequences, hear) for miss in missed.itertuples()]
     missed = missed.assign(likeness=np.array(alike, float))
     return missed.assign(reason=[_reason(miss, sequences) for miss in missed.itertuples()])
-
-
-def likeness(sound, place):
-    """Highest correlation of `sound` (n,) with any n consecutive samples of `place` (m >= n,).
-
-    From 0 to 1, whatever the level and polarity: 1 is the same waveform.
-    """
-    products = scipy.signal.correlate(place, sound, "valid")
-    energy = np.cumsum(np.concatenate([[0.0], np.square(place, dtype=float)]))
-    energy = np.maximum(energy[len(sound) :] - energy[: -len(sound)], 1e-9)
-    return float(np.max(np.abs(products) / np.sqrt(energy * (np.square(sound).sum() + 1e-9))))
 
 
 def _likeness(miss, sequences, hear):
