@@ -4,7 +4,7 @@ Read the rooms in this order, from samples to reports:
 
     (shared)     check, paths, files, made, progress, machine, checkpoint
     sound        audio, clips, pools, degrade, recordings, sheet_music, speed, open_music, corpora
-    fingerprint  nafp, features, pairs, nafp_train, extraction
+    fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, attention, densenet, encoders, losses, batches, runs, training
     retrieval    search, databases, evaluate, base, duplicates, robustness, cost
     report       tables, figures, pages, pipeline
