@@ -7,7 +7,7 @@ Read the rooms in this order, from samples to reports:
     fingerprint  nafp, features, pairs, nafp_train, extraction
     embedding    crops, attention, densenet, encoders, losses, batches, runs, training
     retrieval    search, databases, evaluate, base, duplicates, robustness, cost
-    report       tables, figures, pages, pipeline
+    report       tables, figures, compare, pages, steps, pipeline
 
 A room imports only from those above it, and a module of a room only from those before it.
 """

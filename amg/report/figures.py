@@ -166,34 +166,32 @@ def crop_map(duration_max, n_frames, starts, lengths, margins):
 def recall_vs_duration(retrieval):
     """The paper's plot: Top-1 against query length, a line per method, 95 % intervals shaded.
 
-    One panel per tolerance that any method reports, so that hits of different kinds never
-    share an axis.
+    One panel per tolerance (but `near`, which hardly differs from `exact`), so that hits of different
+    kinds never share an axis. A method has one colour, a stage one kind of line, in all of them.
     """
-    titles = {"exact": "The exact frame",
-              "near": "Within 1 frame (0.5 s)",
-              "segment": "Single stage: the segment, or the next"}
-    shown = [t for t in titles if t in set(retrieval.tolerance)]
-    figure, axes = plt.subplots(1, len(shown), figsize=(4.0 * len(shown), 4.6), sharey=True,
-                                squeeze=False)
-    colours = {}
-    for axis, tolerance in zip(axes[0], shown):
-        part = retrieval[retrieval.tolerance == tolerance]
-        for _, line in part.groupby(["method", "encoder", "loss", "duration_max", "stage"],
-                                    dropna=False, sort=False):
-            label = tables.curve_label(line.iloc[0])
-            base = label.startswith("NAFP")
-            key = label.split(",")[0]
-            colour = colours.setdefault(key, "#222222" if base else COLOURS[len(colours) % 6])
-            axis.plot(line.query_s, line.top1, "o-" if base else "s--", color=colour, ms=4,
-                      label=key)
-            axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour, alpha=0.12)
-        axis.set(title=titles[tolerance], xlabel="query length (s)", ylim=(0, 101),
-                 xticks=sorted(part.query_s.unique()))
+    shown = [t for t in ("exact", "segment", "same_audio", "song") if t in set(retrieval.tolerance)]
+    figure, grid = plt.subplots(-(-len(shown) // 2), min(2, len(shown)), sharex=True, sharey=True,
+                                figsize=(8.6, 1.4 + 3.1 * -(-len(shown) // 2)), squeeze=False)
+    of = retrieval.assign(label=[tables.curve_label(row) for _, row in retrieval.iterrows()])
+    names = dict.fromkeys(label.rsplit(", ", 1)[0] for label in of.label if not label.startswith("NAFP"))
+    colours = dict(zip(names, (*COLOURS, *plt.cm.tab10.colors)))
+    for axis, tolerance in zip(grid.flat, shown):
+        for label, line in of[of.tolerance == tolerance].groupby("label", sort=False):
+            colour = colours.get(label.rsplit(", ", 1)[0], "#222222")
+            axis.plot(line.query_s, line.top1, "s--" if "single-stage" in label else "o-", ms=4,
+                      color=colour, label=label)
+            axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour, alpha=0.1, lw=0)
+        axis.set(title=tolerance.replace("_", " "), ylim=(0, 101))
+        axis.set(xlabel="query length (s)", xticks=sorted(of.query_s.unique()))
         axis.xaxis.set_major_formatter("{x:g}")
-    axes[0, 0].set_ylabel("Top-1 hit rate (%)")
-    handles = {text: handle for axis in axes[0]
+        axis.tick_params(labelbottom=True, labelleft=True)
+    for axis in grid.flat[len(shown):]:
+        axis.remove()
+    figure.supylabel("Top-1 hit rate (%)", fontsize=10)
+    handles = {text: handle for axis in figure.axes
                for handle, text in zip(*axis.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center",
+                  ncols=2 if len(handles) > 1 else 1, fontsize=9)
     plt.close(figure)
     return figure
 
@@ -232,20 +230,21 @@ def bars(table, label, value, low, high, axis_label):
 
 
 def cost_bars(cost):
-    """Storage and time per query of each method, two panels."""
+    """Storage and time per query of each method, two panels; whiskers reach to the quartiles."""
     labels = [row.method + ("" if np.isnan(row.duration_max) else f", {row.duration_max:.0f} s")
               for row in cost.itertuples()]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 0.36 * len(cost) + 1.5), sharey=True)
     left.barh(labels, cost.index_bytes / 1e6, color=COLOURS[0], label="index")
     left.barh(labels, cost.refine_bytes / 1e6, left=cost.index_bytes / 1e6, color=COLOURS[4],
-              label="fingerprints for the second stage")
+              label="second stage")
     left.set(xlabel="storage (MB)")
     right.barh(labels, cost.embed_ms, color=COLOURS[2], label="embed")
-    right.barh(labels, cost.search_ms, left=cost.embed_ms, color=COLOURS[0], label="search")
+    right.barh(labels, cost.search_ms, left=cost.embed_ms, color=COLOURS[0], label="search", capsize=2,
+               xerr=[cost.search_ms - cost.search_ms_q1, cost.search_ms_q3 - cost.search_ms])
     right.set(xlabel="median time per query (ms)")
     left.invert_yaxis()
     for axis in (left, right):
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2)
         axis.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=4)
     plt.close(figure)
     return figure

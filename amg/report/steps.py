@@ -1,0 +1,200 @@
+"""A step: one run of one notebook, what it reads and writes, and whether it is done.
+
+Each has a record as of all made things (`amg.made`): parameters, the notebook's code without
+comments, what it reads, and the state of what it wrote. One that is finished and equal is skipped.
+"""
+
+import ast
+import json
+import time
+
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from amg import files, machine, made, paths
+from amg.check import InputError
+from amg.embedding import losses
+from amg.fingerprint import nafp
+from amg.report import tables
+from amg.retrieval import databases
+
+NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_evaluate",
+             "05_ablations", "06_robustness")
+
+
+def _run(p, loss, encoder=None):
+    return (f"data/models/{p['train_set']}/{encoder or p['encoder']}-{losses.canonical(loss)}-"
+            f"{p['duration_max']}s")
+
+
+def _runs(p):
+    return [_run({**p, "duration_max": duration}, p["loss"]) for duration in p["durations"]]
+
+
+def _weights(p):
+    return p["fingerprinter"] or str(nafp.shipped())  # absolute, wherever the workspace is
+
+
+def _songs(p):
+    """A database that notebook 01 made is one thing. Of one from elsewhere the songs count, for
+    notebook 02 writes beside them."""
+    root = p["database"]
+    if paths.resolve(root).is_symlink() or not paths.resolve(root).exists():
+        return [root]
+    return [f"{root}/{part}" for part in (databases.DUMMY, databases.TEST, databases.QUERY)]
+
+
+def _segments(p):
+    return [str(databases.split_folder(paths.Path(p["database"]) / part, duration))
+            for duration in p["durations"] for part in (databases.DUMMY, databases.TEST)]
+
+
+def _trials(p):
+    return f"{p['database']}/trials.csv"
+
+
+def _report(p, tables=(), figures=()):
+    base = f"reports/{p['report']}"
+    return [f"{base}/tables/{t}" if "." in t else f"{base}/tables/{t}.csv" for t in tables] + [
+        f"{base}/figures/{f}.png" for f in figures]
+
+
+# notebook -> (what it reads, what it writes), as functions of its parameters
+FILES = {
+    "00_fingerprinter": (
+        lambda p: [p["folder"]] * (p["corpus"] == "folder"),
+        lambda p: [f"data/models/{p['name']}-final.safetensors",
+                   *_report(p, [f"training_{paths.Path(p['name']).name}"], ["fingerprinter"])]),
+    "01_data_prep": (
+        lambda p: [_weights(p), *[p["folder"]] * (p["corpus"] == "folder")],
+        lambda p: [*[f"data/train/{p['train_set']}"] * (p["n_train"] > 0), p["database"],
+                   *_report(p, ["clips"], ["degradation", "fingerprint"])]),
+    "02_split": (
+        lambda p: _songs(p),
+        lambda p: [*_segments(p), _trials(p), *_report(p, ["split"])]),
+    "03_train": (
+        lambda p: [f"data/train/{p['train_set']}"],
+        lambda p: [_run(p, p["loss"]),
+                   *_report(p, [f"training_{p['duration_max']}s"],
+                            [f"crops_{p['duration_max']}s", f"training_{p['duration_max']}s"])]),
+    "04_evaluate": (
+        lambda p: [*_songs(p), *_segments(p), _trials(p), *(
+            [p["checkpoint"]] if p["checkpoint"] else _runs(p)), *filter(None, [p["test_ids"]])],
+        lambda p: _report(p, ["retrieval", "trials.csv.gz", "cost"], [
+            *map(tables.recall_figure, p["protocols"]), "cost"])),
+    "05_ablations": (
+        lambda p: [*_songs(p), *_segments({**p, "durations": [p["duration_max"]]}), _trials(p),
+                   f"data/train/{p['train_set']}", _run(p, "amg")],
+        lambda p: [*(_run(p, loss) for loss in p["losses"]),
+                   *(_run(p, "amg", encoder) for encoder in p["encoders"]),
+                   *_report(p, ["ablations", "ablation_training"],
+                            ["ablations", "ablation_training"])]),
+    "06_robustness": (
+        lambda p: [_weights(p), *_songs(p), _trials(p), *_report(p, ["clips"])],
+        lambda p: _report(p, ["robustness", "misses", "miss_reasons"], ["robustness", "misses"])),
+}
+
+
+class Step:
+    """One run of one notebook."""
+
+    def __init__(self, notebook, parameters, label, report):
+        self.notebook, self.label = notebook, label
+        self.source = paths.checkout() / "notebooks" / f"{notebook}.ipynb"
+        base = paths.resolve(f"reports/{report}")
+        self.executed = base / "executed" / f"{label}.ipynb"
+        self.state = base / "state" / f"{label}.json"
+        self.code, defaults = read_notebook(self.source)
+        for name, value in parameters.items():
+            if name not in defaults:
+                raise InputError(f"{notebook} has no parameter {name!r}; "
+                                 f"it knows: {', '.join(defaults)}.")
+            _typed(f"{name} of {notebook}", value, defaults[name])
+        self.resolved = {**defaults, **parameters}
+
+    def recipe(self) -> made.Recipe:
+        """All that decides what the step does, as things are now."""
+        reads = FILES[self.notebook][0](self.resolved)
+        device = self.resolved.get("device")
+        return made.Recipe(
+            "step", {"notebook": self.notebook, "parameters": self.resolved, "code": self.code,
+                     "formats": made.FORMATS},
+            {name: _state(name) for name in reads}, {"device": machine.device(device)} if device else {})
+
+    def outputs(self) -> dict:
+        """What lies where the step writes: name -> its state."""
+        return {name: _state(name) for name in FILES[self.notebook][1](self.resolved)}
+
+    def finished(self) -> dict | None:
+        """The record of the last run if nothing has changed since, else None."""
+        record = files.read_json(self.state)
+        if record is None or not self.executed.exists():
+            return None
+        now = {**self.recipe().identity, "outputs": self.outputs()}
+        return record if {key: record.get(key) for key in now} == now else None
+
+    def run(self) -> dict:
+        """Execute the notebook and return its record; InputError tells which cell failed."""
+        self.executed.parent.mkdir(parents=True, exist_ok=True)
+        self.state.unlink(missing_ok=True)
+        began, recipe, commit = time.perf_counter(), self.recipe(), machine.commit()
+        with machine.PeakMemory() as memory:
+            self._execute()
+        record = {**recipe.identity, "outputs": self.outputs(), "label": self.label, "commit": commit,
+                  "wall_s": round(time.perf_counter() - began, 1), "peak_memory_mb": memory.peak_mb}
+        files.write_json(self.state, record)
+        return record
+
+    def _execute(self):
+        where = f"The partly executed notebook is {paths.relative(self.executed)}"
+        try:
+            papermill.execute_notebook(
+                str(self.source), str(self.executed), self.resolved, kernel_name="python3",
+                cwd=str(self.source.parent), progress_bar={"desc": self.label},
+                extra_arguments=["--log-level=ERROR"])  # kernels warn about TCP on localhost
+        except PapermillExecutionError as error:
+            raise InputError(f"{self.label} failed in cell In [{error.exec_count}]: {error.ename}: "
+                             f"{error.evalue} {where}.") from None
+        except DeadKernelError:
+            raise InputError(f"{self.label} failed: its process died, perhaps for want of memory. "
+                             f"{where}; the same command continues.") from None
+
+
+def read_notebook(source):
+    """Digest of a notebook's code, blind to comments and white space, and its parameters."""
+    cells = [cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"]
+    try:
+        trees = [ast.parse("".join(cell["source"])) for cell in cells]
+    except SyntaxError as error:
+        raise InputError(f"a cell of {source.name} is no Python ({error}); magics are not "
+                         "understood here.") from None
+    tagged = next(tree for tree, cell in zip(trees, cells)
+                  if "parameters" in cell["metadata"].get("tags", ()))
+    defaults = {(line.target if isinstance(line, ast.AnnAssign) else line.targets[0]).id:
+                ast.literal_eval(line.value) for line in tagged.body}
+    return files.digest([ast.dump(tree) for tree in trees]), defaults
+
+
+def _typed(name, value, default):
+    """InputError unless `value` is of the type of `default`; a whole number may stand for a float."""
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    if isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool):
+        return
+    hint = " (in YAML, write 1.0e-3 for 1e-3)" if isinstance(default, float) else ""
+    raise InputError(f"{name} is {value!r} in the profile, but must be of the type "
+                     f"{type(default).__name__}, as {default!r}{hint}.")
+
+
+def _state(name):
+    """What lies at a path: the identity of a made thing, the content of a file, or a folder's listing."""
+    path = paths.resolve(name)
+    if path.is_file():
+        return files.sha256(path)
+    if not path.is_dir():
+        return "nothing"
+    found = made.find(path, "", unfinished=True)
+    if not found.record:  # names with their folders: a file that moved is another one
+        return files.digest([found.identity, sorted(str(file.relative_to(path))
+                                                    for file in path.rglob("[!.]*"))])
+    return found.identity + ("" if found.finished else ", unfinished")
