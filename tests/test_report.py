@@ -109,9 +109,9 @@ def test_a_report_is_compared_with_its_reference(home, references, monkeypatch):
     text = (report(home) / "index.html").read_text()
     assert "reference run of commit abc1234" in text and "2 tables: 2 identical" in text
     text = (report(home, changed("n_queries", 1)) / "index.html").read_text()
-    assert "2 tables: 1 differs, 1 identical" in text and "retrieval: differs (n_queries" in text
+    assert "2 tables: 1 differ, 1 identical" in text and "retrieval: differs (n_queries" in text
     shown = pages.results("smoke")
-    assert "50.0 % [46.0, 54.0]" in shown and "commit abc1234" in shown
+    assert "| 50.0 [46.0, 54.0] |" in shown and "commit abc1234" in shown
 
 
 def test_only_a_run_of_committed_code_becomes_a_reference(home, references):

@@ -117,7 +117,8 @@ def with_reference(profile, written) -> list:
     theirs = read(reference(profile))
     verdicts = {name: compare(ours.get(name), theirs.get(name)) for name in sorted({*ours, *theirs})}
     words = sorted(verdict.word for verdict in verdicts.values())
-    counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+    counts = ", ".join(f"{words.count(word)} {word.replace('differs', 'differ')}"
+                       for word in dict.fromkeys(words))
     return [f"Compared with the reference run of commit {run['commit']} on {run['machine']['processor']}, "
             f"{run['machine']['cores']} cores, {len(words)} tables: {counts}.",
             *(f"{name}: {verdict.word}{verdict.why and f' ({verdict.why})'}"

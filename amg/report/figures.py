@@ -181,13 +181,12 @@ def recall_vs_duration(retrieval):
             axis.plot(line.query_s, line.top1, "s--" if "single-stage" in label else "o-", ms=4,
                       color=colour, label=label)
             axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour, alpha=0.1, lw=0)
-        axis.set(title=tolerance.replace("_", " "), ylim=(0, 101))
-        axis.set(xlabel="query length (s)", xticks=sorted(of.query_s.unique()))
+        axis.set(title=tolerance.replace("_", " "), ylim=(0, 101), ylabel="Top-1 hit rate (%)",
+                 xlabel="query length (s)", xticks=sorted(of.query_s.unique()))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.tick_params(labelbottom=True, labelleft=True)
     for axis in grid.flat[len(shown):]:
         axis.remove()
-    figure.supylabel("Top-1 hit rate (%)", fontsize=10)
     handles = {text: handle for axis in figure.axes
                for handle, text in zip(*axis.get_legend_handles_labels())}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center",

@@ -13,7 +13,7 @@ from amg import files, machine, paths
 from amg.check import InputError
 from amg.report import compare, tables
 
-SHOWN = {"retrieval": tables.hits, "cost": tables.costs, "ablations": tables.ablations,
+SHOWN = {"summary": tables.summary, "retrieval": tables.hits, "cost": tables.costs, "ablations": tables.ablations,
          "robustness": tables.robustness, "miss_reasons": tables.reasons}
 
 
@@ -45,6 +45,7 @@ def write_index(profile, manifest, written, compared) -> Path:
     here = [paths.resolve(name) for name in written if paths.resolve(name).is_relative_to(base)]
     here = [path.relative_to(base) for path in here if path.exists()]
     found = {path.stem: tables.read_file(base / path) for path in here if path.suffix == ".csv"}
+    found |= {"summary": found["retrieval"]} if "retrieval" in found else {}
     shown = {name: draw(found[name]).to_html(border=0, classes="numbers")
              for name, draw in SHOWN.items() if name in found}
     return _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",

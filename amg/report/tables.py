@@ -18,7 +18,7 @@ TOLERANCES = {  # what counts as a hit, in the order of every table
                   "a reprise (correlation of 0.9 or more)",
     "segment": "the segment in which the query begins, or the next one of the same song",
     "song": "the right recording, anywhere in it"}
-ENCODERS = {"mt": "AMG", "mlstm": "AMG (LSTM)", "mcnn": "AMG (CNN)"}
+ENCODERS = {"mt": "Transformer", "mlstm": "LSTM", "mcnn": "CNN"}
 
 
 def write(table, report, name, compressed=False):
@@ -46,30 +46,26 @@ def read_file(path):
     return table.fillna({"refused": ""}) if "refused" in table else table
 
 
-def who(row):
-    """What answered: base system, or encoder and loss; an unfinished training is said."""
+def ablation_label(row):
+    """What answered: base system, or encoder and loss, any registered ones; an unfinished training is
+    said. row: of `retrieval.csv` or `ablations.csv`, with names, a Series or named tuple."""
+    row = row._asdict() if isinstance(row, tuple) else row
     if row["method"].startswith("nafp"):
         return "NAFP, IVF-PQ" if "pq" in row["method"].lower() else "NAFP, every frame indexed"
     if row["encoder"] == "mean":
         return "mean pooling, no training"
-    name = ENCODERS.get(row["encoder"], row["encoder"])
-    loss = "" if row["loss"] == "amg" else f", {row['loss']} loss"
-    unfinished = str(row.get("finished", True)) == "False"
-    return f"{name}{loss}{' (training not finished)' if unfinished else ''}"
+    unfinished = ", training not finished" if str(row.get("finished", True)) == "False" else ""
+    loss = "AMG" if row["loss"] == "amg" else row["loss"]
+    return f"{ENCODERS.get(row['encoder'], row['encoder'])}, {loss} loss{unfinished}"
 
 
 def curve_label(row):
-    """Legend entry of one row of retrieval.csv; any encoder or loss will do."""
+    """Legend entry of one row of retrieval.csv: what answered, for how long a vector stands, the stage."""
+    who = ablation_label(row).replace("Transformer, AMG loss", "AMG")  # the method itself
     if row["method"].startswith("nafp"):
-        return who(row)
-    protocol = ", published protocol" if row["protocol"] == "published" else ""
-    return f"{who(row)}, {row['duration_max']:.0f} s, {row['stage']}-stage{protocol}"
-
-
-def ablation_label(row):
-    """Name of one ablated method, a row of `ablations.csv`: what was trained, with which loss."""
-    row = pd.Series(row._asdict()) if isinstance(row, tuple) else row
-    return who(row) + (", AMG loss" if row["loss"] == "amg" else "")
+        return who
+    protocol = " (published protocol)" if row["protocol"] == "published" else ""
+    return f"{who}, {row['duration_max']:.0f} s, {row['stage']}-stage{protocol}"
 
 
 def recall_figure(protocol):
@@ -171,17 +167,12 @@ def reasons(why):
 
 
 def headline(found, query_s=10.0):
-    """Sentences that state the result: hit rates, cost, comparisons; [] without the first two."""
+    """Sentences around the table `summary`: trials, cost, comparisons; [] without the first two."""
     if not {"retrieval", "cost"} <= set(found):
         return []
     rows = _at(found["retrieval"].query("protocol == 'contiguous'"), query_s)
     said = [f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with 95 % "
-            f"intervals by recording. {left_out(found)}"]
-    for tolerance in ("exact", "song"):
-        rates = [f"{curve_label(row)} {row.top1:.1f} % [{row.top1_low:.1f}, {row.top1_high:.1f}]"
-                 for _, row in rows[rows.tolerance == tolerance].iterrows()]
-        said += [f"{tolerance.capitalize()} ({TOLERANCES[tolerance]}): {'; '.join(rates)}."] * bool(rates)
-    said.append(_cost_sentence(found["cost"]))
+            f"intervals by recording. {left_out(found)}", _cost_sentence(found["cost"])]
     compared = [row for name in found if "differences" in name for row in differences(
         _at(found[name], query_s))]
     return said + ["By paired bootstrap over recordings, 95 % intervals: " + "; ".join(compared) + "."] * bool(
@@ -204,8 +195,7 @@ def left_out(found):
     if "clips" not in found:
         return "What was left out is not known: the songs came from elsewhere."
     n = found["clips"].refused.str.contains("shares sound").sum()
-    return (f"{n or 'No'} {'clip' if n == 1 else 'clips'} left out for sharing sound with another role; "
-            "songs that repeat themselves are kept.")
+    return f"{n or 'No'} {'clip' if n == 1 else 'clips'} left out for sharing sound with another role."
 
 
 def size(found):
