@@ -1,4 +1,4 @@
-"""Reports: comparison with a reference, labels and sentences, profiles, steps and what they notice."""
+"""Reports: comparison with a reference, labels and sentences, profiles, what steps notice."""
 
 import json
 import subprocess
@@ -155,7 +155,7 @@ def test_headline_states_what_was_left_out_and_the_whole_cost():
     said = " ".join(tables.headline({"retrieval": RATES, "cost": COST, "clips": clips}))
     assert "1 clip left out for sharing sound" in said
     # (1 + 1) of 4 ms; (0.5 + 10) of 10 MB
-    assert "amg two-stage 10 s 50.0 % of the time and 105.0 % of the bytes" in said
+    assert "of that time and of those bytes: amg two-stage 10 s 50.0 % and 105.0 %." in said
     assert tables.costs(COST)["search (ms)"].tolist() == ["4.00 [3.00, 5.00]", "1.00 [0.90, 1.10]"]
 
 

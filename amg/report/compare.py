@@ -1,9 +1,9 @@
 """A report beside the committed reference run of its profile, table by table.
 
 Rows are matched by what they are about (`KEYS`). Times, memory and names of runs are not compared.
-A row is *within the intervals* if for each rate that has an interval the two 95 % intervals
-overlap, if each other figure differs by at most a tenth of the largest in its column (`SHARE`), and
-if whole numbers and texts are equal.
+A table is *within the intervals* if for each rate with an interval the two 95 % intervals overlap,
+if every other figure differs by at most a tenth of the largest of its column (`SHARE`), and if
+whole numbers and texts are equal.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from amg import files, paths
 from amg.report import tables
 
 KEYS = ("group", "condition", "role", "recording", "piece", "track", "file", "start_s", "folder",
-        "method", "against", "encoder", "loss_name", "duration_max", "stage", "protocol", "tolerance",
-        "query_frames", "query_s", "song", "start", "epoch", "step")
+        "method", "against", "encoder", "loss_name", "duration_max", "stage", "protocol",
+        "tolerance", "query_frames", "query_s", "song", "start", "epoch", "step")
 IGNORED = r"_ms$|_ms_q[13]$|^seconds$|^waiting$|^run$|wall|memory"
 SHARE = 0.1
 
@@ -31,33 +31,33 @@ class Verdict:
 
 
 def compare(table, reference) -> Verdict:
-    """Verdict on a table, beside the reference's; either is None where there is none."""
+    """Verdict on a table beside the reference's; either is None where there is none."""
     if table is None or reference is None:
         return Verdict("differs", f"only {'the reference' if table is None else 'this run'} has it")
-    ours, theirs = (_keyed(one) for one in (table, reference))
+    ours, theirs = _keyed(table), _keyed(reference)
     odd = sorted(set(ours.columns) ^ set(theirs.columns))
     if odd:
         return Verdict("differs", f"columns of one alone: {', '.join(odd)}")
     more, fewer = ours.index.difference(theirs.index), theirs.index.difference(ours.index)
-    said = [f"{len(rows)} rows {how}" for rows, how in ((more, "more"), (fewer, "fewer")) if len(rows)]
     both = ours.index.intersection(theirs.index)
-    columns = [_column(ours.loc[both], theirs.loc[both], name) for name in ours.columns]
-    said += [column for column in columns if isinstance(column, str)]
+    found = [_column(ours.loc[both], theirs.loc[both], name) for name in ours.columns]
+    said = [f"{len(rows)} rows {how}" for rows, how in ((more, "more"), (fewer, "fewer"))
+            if len(rows)] + [column for column in found if isinstance(column, str)]
     if said:
         return Verdict("differs", "; ".join(said))
-    return Verdict("identical" if all(columns) else "within the intervals")
+    return Verdict("identical" if all(found) else "within the intervals")
 
 
 def _keyed(table):
     """The compared columns of a table, by its keys; rows of equal keys are counted through."""
     keys = [key for key in KEYS if key in table]
     # 10 and 10.0, and an empty key, read alike whatever else is in the column
-    index = table[keys].map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+    index = table[keys].map(lambda key: f"{key:g}" if isinstance(key, float) else str(key))
     index["row"] = index.groupby(keys).cumcount() if keys else range(len(table))
     # `seconds` is a time in the log of a training, and the length of a clip elsewhere
     ignored = IGNORED if {"epoch", "step"} & set(keys) else IGNORED.replace("^seconds$|", "")
-    kept = table.drop(columns=[*keys, *table.columns[table.columns.str.contains(ignored)]], errors="ignore")
-    return kept.set_index(pd.MultiIndex.from_frame(index))
+    kept = [name for name in table.loc[:, ~table.columns.str.contains(ignored)] if name not in keys]
+    return table[kept].set_index(pd.MultiIndex.from_frame(index))
 
 
 def _column(ours, theirs, name):
@@ -79,7 +79,7 @@ def _column(ours, theirs, name):
 
 
 def _outside(ours, theirs, name):
-    """Whether each row's two figures are further apart than the rule allows."""
+    """Whether each row's two figures are further apart than the rule allows, bool (n,)."""
     bounds = {column: _bounds(column) for column in ours if set(_bounds(column)) <= set(ours)}
     if name in bounds:
         low, high = bounds[name]
@@ -98,7 +98,7 @@ def _bounds(column):
 
 
 def reference(profile) -> Path:
-    """Folder of the committed reference run of a profile, in the checkout wherever the workspace is."""
+    """Folder of a profile's reference run, in the checkout wherever the workspace is."""
     return paths.checkout() / "reports" / "reference" / profile
 
 
@@ -108,18 +108,19 @@ def read(base) -> dict:
 
 
 def with_reference(profile, written) -> list:
-    """Compare the tables that a profile's steps wrote with those of its reference, as sentences."""
+    """The tables that a profile's steps wrote beside those of its reference, as sentences."""
     run = files.read_json(reference(profile) / "manifest.json")
     if run is None:
         return [f"There is no reference run of the profile {profile} to compare with."]
-    ours = {path.stem: tables.read_file(path) for path in map(paths.resolve, written)
-            if path.suffix == ".csv" and path.parent.name == "tables" and path.exists()}
-    theirs = read(reference(profile))
-    verdicts = {name: compare(ours.get(name), theirs.get(name)) for name in sorted({*ours, *theirs})}
+    names = {Path(name).stem for name in written if name.endswith(".csv") and "/tables/" in name}
+    ours, theirs = read(paths.resolve(f"reports/{profile}")), read(reference(profile))
+    verdicts = {name: compare(ours.get(name) if name in names else None, theirs.get(name))
+                for name in sorted({*names, *theirs})}
     words = sorted(verdict.word for verdict in verdicts.values())
     counts = ", ".join(f"{words.count(word)} {word.replace('differs', 'differ')}"
                        for word in dict.fromkeys(words))
-    return [f"Compared with the reference run of commit {run['commit']} on {run['machine']['processor']}, "
-            f"{run['machine']['cores']} cores, {len(words)} tables: {counts}.",
+    return [f"Compared with the reference run of commit {run['commit']} on "
+            f"{run['machine']['processor']}, {run['machine']['cores']} cores, {len(words)} tables: "
+            f"{counts}.",
             *(f"{name}: {verdict.word}{verdict.why and f' ({verdict.why})'}"
               for name, verdict in verdicts.items())]

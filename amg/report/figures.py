@@ -157,7 +157,7 @@ def crop_map(duration_max, n_frames, starts, lengths, margins):
     axis.barh(np.arange(len(starts)), lengths / 2, left=starts / 2, color=colours, height=0.8)
     axis.set(xlim=(0, n_frames / 2), xlabel="time in the clip (s)", ylabel="crop",
              yticks=range(0, len(starts), 5),
-             title=f"The original's centre (crop 0) and random crops, duration_max {duration_max} s")
+             title=f"Centre of the original (0) and random crops, duration_max {duration_max} s")
     figure.colorbar(scale, ax=axis, label="margin (rad)")
     plt.close(figure)
     return figure
@@ -166,31 +166,31 @@ def crop_map(duration_max, n_frames, starts, lengths, margins):
 def recall_vs_duration(retrieval):
     """The paper's plot: Top-1 against query length, a line per method, 95 % intervals shaded.
 
-    One panel per tolerance (but `near`, which hardly differs from `exact`), so that hits of different
-    kinds never share an axis. A method has one colour, a stage one kind of line, in all of them.
+    One panel per tolerance (but `near`, which hardly differs from `exact`), so that hits of
+    different kinds never share an axis. A method has one colour, a stage one kind of line.
     """
     shown = [t for t in ("exact", "segment", "same_audio", "song") if t in set(retrieval.tolerance)]
-    figure, grid = plt.subplots(-(-len(shown) // 2), min(2, len(shown)), sharex=True, sharey=True,
-                                figsize=(8.6, 1.4 + 3.1 * -(-len(shown) // 2)), squeeze=False)
+    n_rows = -(-len(shown) // 2)
+    figure, grid = plt.subplots(n_rows, 2, sharex=True, sharey=True, squeeze=False,
+                                figsize=(8.6, 1.4 + 3.1 * n_rows))
     of = retrieval.assign(label=[tables.curve_label(row) for _, row in retrieval.iterrows()])
-    names = dict.fromkeys(label.rsplit(", ", 1)[0] for label in of.label if not label.startswith("NAFP"))
+    names = dict.fromkeys(label.rsplit(", ", 1)[0] for label in of.label if "stage" in label)
     colours = dict(zip(names, (*COLOURS, *plt.cm.tab10.colors)))
     for axis, tolerance in zip(grid.flat, shown):
         for label, line in of[of.tolerance == tolerance].groupby("label", sort=False):
             colour = colours.get(label.rsplit(", ", 1)[0], "#222222")
             axis.plot(line.query_s, line.top1, "s--" if "single-stage" in label else "o-", ms=4,
                       color=colour, label=label)
-            axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour, alpha=0.1, lw=0)
+            axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour,
+                              alpha=0.1, lw=0)
         axis.set(title=tolerance.replace("_", " "), ylim=(0, 101), ylabel="Top-1 hit rate (%)",
                  xlabel="query length (s)", xticks=sorted(of.query_s.unique()))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.tick_params(labelbottom=True, labelleft=True)
     for axis in grid.flat[len(shown):]:
         axis.remove()
-    handles = {text: handle for axis in figure.axes
-               for handle, text in zip(*axis.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center",
-                  ncols=2 if len(handles) > 1 else 1, fontsize=9)
+    lines = {line.get_label(): line for axis in figure.axes for line in axis.lines}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=2, fontsize=9)
     plt.close(figure)
     return figure
 
@@ -198,8 +198,9 @@ def recall_vs_duration(retrieval):
 def robustness(rates):
     """Exact Top-1 against query length, a panel per group of conditions, a line per condition."""
     groups = rates[rates.tolerance == "exact"].groupby("group", sort=False)
-    figure, axes = plt.subplots(-(-groups.ngroups // 2), 2, figsize=(9.5, 3.4 * -(-groups.ngroups // 2)),
-                                sharex=True, sharey=True, squeeze=False)
+    n_rows = -(-groups.ngroups // 2)
+    figure, axes = plt.subplots(n_rows, 2, figsize=(9.5, 3.4 * n_rows), sharex=True, sharey=True,
+                                squeeze=False)
     for axis, (group, table) in zip(axes.flat, groups):
         for number, (condition, line) in enumerate(table.groupby("condition", sort=False)):
             axis.plot(line.query_s, line.top1, "o-" if number < len(COLOURS) else "s--", ms=4,
@@ -238,8 +239,8 @@ def cost_bars(cost):
               label="second stage")
     left.set(xlabel="storage (MB)")
     right.barh(labels, cost.embed_ms, color=COLOURS[2], label="embed")
-    right.barh(labels, cost.search_ms, left=cost.embed_ms, color=COLOURS[0], label="search", capsize=2,
-               xerr=[cost.search_ms - cost.search_ms_q1, cost.search_ms_q3 - cost.search_ms])
+    quartiles = cost.search_ms - cost.search_ms_q1, cost.search_ms_q3 - cost.search_ms
+    right.barh(labels, cost.search_ms, left=cost.embed_ms, color=COLOURS[0], xerr=quartiles, capsize=2)
     right.set(xlabel="median time per query (ms)")
     left.invert_yaxis()
     for axis in (left, right):

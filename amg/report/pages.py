@@ -13,8 +13,10 @@ from amg import files, machine, paths
 from amg.check import InputError
 from amg.report import compare, tables
 
-SHOWN = {"summary": tables.summary, "retrieval": tables.hits, "cost": tables.costs, "ablations": tables.ablations,
-         "robustness": tables.robustness, "miss_reasons": tables.reasons}
+SHOWN = {  # name in the page -> which table, and how
+    "summary": ("retrieval", tables.summary), "retrieval": ("retrieval", tables.hits),
+    "cost": ("cost", tables.costs), "ablations": ("ablations", tables.ablations),
+    "robustness": ("robustness", tables.robustness), "reasons": ("miss_reasons", tables.reasons)}
 
 
 def write_notebook(executed, profile, label, audible) -> Path:
@@ -42,16 +44,14 @@ def write_index(profile, manifest, written, compared) -> Path:
     """
     base = paths.resolve(f"reports/{profile}")
     files.write_json(base / "manifest.json", manifest)
-    here = [paths.resolve(name) for name in written if paths.resolve(name).is_relative_to(base)]
-    here = [path.relative_to(base) for path in here if path.exists()]
+    here = _inside(base, written)
     found = {path.stem: tables.read_file(base / path) for path in here if path.suffix == ".csv"}
-    found |= {"summary": found["retrieval"]} if "retrieval" in found else {}
-    shown = {name: draw(found[name]).to_html(border=0, classes="numbers")
-             for name, draw in SHOWN.items() if name in found}
+    shown = {name: draw(found[table]).to_html(border=0, classes="numbers")
+             for name, (table, draw) in SHOWN.items() if table in found}
     return _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
                   manifest=manifest, compared=compared, tables=shown, tolerances=tables.TOLERANCES,
                   headline=tables.headline(found), left_out=tables.left_out(found),
-                  size=tables.size(found), files=[path for path in here if path.parts[0] == "tables"],
+                  size=tables.size(found), files=[path for path in here if "tables" in path.parts],
                   figures=[path.name for path in here if path.suffix == ".png"])
 
 
@@ -71,8 +71,8 @@ def results(profile) -> str:
         tables.markdown(tables.hits(rates) if alone else tables.summary(rates)),
         tables.size(found),
         f"`{run['command']}`, seed {seeds}, commit {run['commit']}; {where['processor']}, "
-        f"{where['cores']} cores; {sum(step['wall_s'] for step in steps) / 60:.1f} minutes, at most "
-        f"{max(step['peak_memory_mb'] for step in steps):,} MB of memory."])
+        f"{where['cores']} cores; {sum(step['wall_s'] for step in steps) / 60:.1f} minutes, "
+        f"at most {max(step['peak_memory_mb'] for step in steps):,} MB of memory."])
 
 
 def make_reference(profile) -> Path:
@@ -83,21 +83,28 @@ def make_reference(profile) -> Path:
     base, target = paths.resolve(f"reports/{profile}"), compare.reference(profile)
     run = files.read_json(base / "manifest.json")
     if run is None:
-        raise InputError(f"reports/{profile} holds no report; run `make reproduce PROFILE={profile}`.")
+        raise InputError(f"reports/{profile} holds no report; run `make reproduce "
+                         f"PROFILE={profile}`.")
     for commit in run["commit"].split(", "):
         if not machine.at_commit(commit):
-            raise InputError(f"reports/{profile} has steps of commit {commit}, whose amg/ and notebooks/ "
-                             "are not what they are now; commit them, delete the report, and run `make "
-                             f"reproduce PROFILE={profile}` again.")
-    states = [files.read_json(base / "state" / f"{step['label']}.json") for step in run["steps"]]
-    written = [paths.resolve(name) for state in states for name in state["outputs"]]
+            raise InputError(f"reports/{profile} has steps of commit {commit}, whose amg/ and "
+                             "notebooks/ are not what they are now; commit them, delete the "
+                             f"report, and run `make reproduce PROFILE={profile}` again.")
+    labels = [step["label"] for step in run["steps"]]
+    states = [files.read_json(base / "state" / f"{label}.json") for label in labels]
     shutil.rmtree(target, ignore_errors=True)
-    for path in (base / "index.html", base / "manifest.json", *base.glob("notebooks/*.html"), *written):
-        if path.is_relative_to(base) and path.exists():
-            copy = target / path.relative_to(base)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+    for name in ("index.html", "manifest.json", *(f"notebooks/{label}.html" for label in labels),
+                 *_inside(base, [name for state in states for name in state["outputs"]])):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(base / name, target / name)
     return target
+
+
+def _inside(base, names):
+    """Those of the files `names`, relative to the workspace, that lie in `base`; relative to it."""
+    found = [paths.resolve(name) for name in names]
+    return [path.relative_to(base) for path in found
+            if path.is_file() and path.is_relative_to(base)]
 
 
 def _write(target, template, **values):

@@ -31,7 +31,8 @@ def parse_profile(name, text) -> list:
     try:
         sections = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"profile {name} is not valid YAML ({' '.join(str(error).split())}).") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"profile {name} is not valid YAML ({reason}).") from None
     sections = _mapping(f"profile {name}", sections, "a section for each notebook to run")
     steps = []
     for notebook in sorted(sections, key=str):
@@ -77,7 +78,8 @@ def reproduce(profile):
                               for record in records]}
         page = pages.write_index(profile, manifest, written, compared)
     print(*compared, sep="\n")
-    print(f"{paths.relative(page)} written after {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    seconds = time.perf_counter() - began
+    print(f"{paths.relative(page)} written after {seconds:.0f} s", file=sys.stderr)
     return page
 
 

@@ -23,76 +23,77 @@ NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_eva
              "05_ablations", "06_robustness")
 
 
-def _run(p, loss, encoder=None):
-    return (f"data/models/{p['train_set']}/{encoder or p['encoder']}-{losses.canonical(loss)}-"
-            f"{p['duration_max']}s")
-
-
-def _runs(p):
-    return [_run({**p, "duration_max": duration}, p["loss"]) for duration in p["durations"]]
+def _run(p, **change):
+    p = {"loss": "amg", **p, **change}
+    name = f"{p['encoder']}-{losses.canonical(p['loss'])}-{p['duration_max']}s"
+    return f"data/models/{p['train_set']}/{name}"
 
 
 def _weights(p):
     return p["fingerprinter"] or str(nafp.shipped())  # absolute, wherever the workspace is
 
 
+def _folder(p):
+    return [p["folder"]] if p["corpus"] == "folder" else []
+
+
 def _songs(p):
-    """A database that notebook 01 made is one thing. Of one from elsewhere the songs count, for
-    notebook 02 writes beside them."""
-    root = p["database"]
-    if paths.resolve(root).is_symlink() or not paths.resolve(root).exists():
-        return [root]
-    return [f"{root}/{part}" for part in (databases.DUMMY, databases.TEST, databases.QUERY)]
+    """A database of notebook 01 is one thing. Of one from elsewhere the songs count, since notebook
+    02 writes beside them."""
+    root = paths.resolve(p["database"])
+    if root.is_symlink() or not root.exists():
+        return [p["database"]]
+    parts = databases.DUMMY, databases.TEST, databases.QUERY
+    return [f"{p['database']}/{part}" for part in parts]
 
 
-def _segments(p):
-    return [str(databases.split_folder(paths.Path(p["database"]) / part, duration))
-            for duration in p["durations"] for part in (databases.DUMMY, databases.TEST)]
+def _split(p, durations):
+    """What notebook 02 makes: segments and trials."""
+    return [*(str(databases.split_folder(paths.Path(p["database"]) / part, duration))
+              for duration in durations for part in (databases.DUMMY, databases.TEST)),
+            f"{p['database']}/trials.csv"]
 
 
-def _trials(p):
-    return f"{p['database']}/trials.csv"
-
-
-def _report(p, tables=(), figures=()):
-    base = f"reports/{p['report']}"
-    return [f"{base}/tables/{t}" if "." in t else f"{base}/tables/{t}.csv" for t in tables] + [
-        f"{base}/figures/{f}.png" for f in figures]
+def _report(p, *names):
+    """Files of the report: figures by their name alone, tables with `.csv`."""
+    return [f"reports/{p['report']}/" + (f"tables/{name}" if ".csv" in name else
+                                         f"figures/{name}.png") for name in names]
 
 
 # notebook -> (what it reads, what it writes), as functions of its parameters
 FILES = {
     "00_fingerprinter": (
-        lambda p: [p["folder"]] * (p["corpus"] == "folder"),
+        _folder,
         lambda p: [f"data/models/{p['name']}-final.safetensors",
-                   *_report(p, [f"training_{paths.Path(p['name']).name}"], ["fingerprinter"])]),
+                   *_report(p, f"training_{paths.Path(p['name']).name}.csv", "fingerprinter")]),
     "01_data_prep": (
-        lambda p: [_weights(p), *[p["folder"]] * (p["corpus"] == "folder")],
+        lambda p: [_weights(p), *_folder(p)],
         lambda p: [*[f"data/train/{p['train_set']}"] * (p["n_train"] > 0), p["database"],
-                   *_report(p, ["clips"], ["degradation", "fingerprint"])]),
+                   *_report(p, "clips.csv", "degradation", "fingerprint")]),
     "02_split": (
-        lambda p: _songs(p),
-        lambda p: [*_segments(p), _trials(p), *_report(p, ["split"])]),
+        _songs,
+        lambda p: [*_split(p, p["durations"]), *_report(p, "split.csv")]),
     "03_train": (
         lambda p: [f"data/train/{p['train_set']}"],
-        lambda p: [_run(p, p["loss"]),
-                   *_report(p, [f"training_{p['duration_max']}s"],
-                            [f"crops_{p['duration_max']}s", f"training_{p['duration_max']}s"])]),
+        lambda p: [_run(p), *_report(p, *(name.format(p["duration_max"]) for name in (
+            "training_{}s.csv", "crops_{}s", "training_{}s")))]),
     "04_evaluate": (
-        lambda p: [*_songs(p), *_segments(p), _trials(p), *(
-            [p["checkpoint"]] if p["checkpoint"] else _runs(p)), *filter(None, [p["test_ids"]])],
-        lambda p: _report(p, ["retrieval", "trials.csv.gz", "cost"], [
-            *map(tables.recall_figure, p["protocols"]), "cost"])),
+        lambda p: [*_songs(p), *_split(p, p["durations"]), *filter(None, [p["test_ids"]]), *(
+            [p["checkpoint"]] if p["checkpoint"] else
+            [_run(p, duration_max=duration) for duration in p["durations"]])],
+        lambda p: _report(p, "retrieval.csv", "trials.csv.gz", "cost.csv", "cost",
+                          *map(tables.recall_figure, p["protocols"]))),
     "05_ablations": (
-        lambda p: [*_songs(p), *_segments({**p, "durations": [p["duration_max"]]}), _trials(p),
-                   f"data/train/{p['train_set']}", _run(p, "amg")],
-        lambda p: [*(_run(p, loss) for loss in p["losses"]),
-                   *(_run(p, "amg", encoder) for encoder in p["encoders"]),
-                   *_report(p, ["ablations", "ablation_training"],
-                            ["ablations", "ablation_training"])]),
+        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}",
+                   _run(p)],
+        lambda p: [*(_run(p, loss=loss) for loss in p["losses"]),
+                   *(_run(p, encoder=encoder) for encoder in p["encoders"]),
+                   *_report(p, "ablations.csv", "ablation_training.csv", "ablations",
+                            "ablation_training")]),
     "06_robustness": (
-        lambda p: [_weights(p), *_songs(p), _trials(p), *_report(p, ["clips"])],
-        lambda p: _report(p, ["robustness", "misses", "miss_reasons"], ["robustness", "misses"])),
+        lambda p: [_weights(p), *_songs(p), *_split(p, []), *_report(p, "clips.csv")],
+        lambda p: _report(p, "robustness.csv", "misses.csv", "miss_reasons.csv", "robustness",
+                          "misses")),
 }
 
 
@@ -120,7 +121,8 @@ class Step:
         return made.Recipe(
             "step", {"notebook": self.notebook, "parameters": self.resolved, "code": self.code,
                      "formats": made.FORMATS},
-            {name: _state(name) for name in reads}, {"device": machine.device(device)} if device else {})
+            inputs={name: _state(name) for name in reads},
+            computed={"device": machine.device(device)} if device else {})
 
     def outputs(self) -> dict:
         """What lies where the step writes: name -> its state."""
@@ -141,8 +143,9 @@ class Step:
         began, recipe, commit = time.perf_counter(), self.recipe(), machine.commit()
         with machine.PeakMemory() as memory:
             self._execute()
-        record = {**recipe.identity, "outputs": self.outputs(), "label": self.label, "commit": commit,
-                  "wall_s": round(time.perf_counter() - began, 1), "peak_memory_mb": memory.peak_mb}
+        record = {**recipe.identity, "outputs": self.outputs(), "label": self.label,
+                  "commit": commit, "wall_s": round(time.perf_counter() - began, 1),
+                  "peak_memory_mb": memory.peak_mb}
         files.write_json(self.state, record)
         return record
 
@@ -163,7 +166,8 @@ class Step:
 
 def read_notebook(source):
     """Digest of a notebook's code, blind to comments and white space, and its parameters."""
-    cells = [cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"]
+    cells = [cell for cell in json.loads(source.read_text())["cells"]
+             if cell["cell_type"] == "code"]
     try:
         trees = [ast.parse("".join(cell["source"])) for cell in cells]
     except SyntaxError as error:
@@ -177,7 +181,7 @@ def read_notebook(source):
 
 
 def _typed(name, value, default):
-    """InputError unless `value` is of the type of `default`; a whole number may stand for a float."""
+    """InputError unless `value` has the type of `default`; whole numbers may stand for floats."""
     kinds = (int, float) if isinstance(default, float) else type(default)
     if isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool):
         return
@@ -187,7 +191,7 @@ def _typed(name, value, default):
 
 
 def _state(name):
-    """What lies at a path: the identity of a made thing, the content of a file, or a folder's listing."""
+    """Identity of the made thing at a path, digest of a file, or of the listing of a folder."""
     path = paths.resolve(name)
     if path.is_file():
         return files.sha256(path)

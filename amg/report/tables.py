@@ -14,8 +14,8 @@ from amg.sound.audio import seconds
 TOLERANCES = {  # what counts as a hit, in the order of every table
     "exact": "at most 0.25 s from where the query begins",
     "near": "at most 0.5 s from it",
-    "same_audio": "exact (single stage: segment), or a place that sounds the same undegraded, a loop or "
-                  "a reprise (correlation of 0.9 or more)",
+    "same_audio": "exact (single stage: segment), or a place whose undegraded sound is the same, a "
+                  "loop or a reprise (correlation of 0.9 or more)",
     "segment": "the segment in which the query begins, or the next one of the same song",
     "song": "the right recording, anywhere in it"}
 ENCODERS = {"mt": "Transformer", "mlstm": "LSTM", "mcnn": "CNN"}
@@ -35,8 +35,8 @@ def read(report, name):
     """Read what `write` wrote; InputError if it is not there."""
     path = paths.resolve(f"reports/{report}/tables/{name}.csv")
     if not path.exists():
-        raise InputError(f"{paths.relative(path)} is missing; run the notebook that writes it first, "
-                         f"with the parameter report={report!r}.")
+        raise InputError(f"{paths.relative(path)} is missing; run the notebook that writes it "
+                         f"first, with the parameter report={report!r}.")
     return read_file(path)
 
 
@@ -47,8 +47,10 @@ def read_file(path):
 
 
 def ablation_label(row):
-    """What answered: base system, or encoder and loss, any registered ones; an unfinished training is
-    said. row: of `retrieval.csv` or `ablations.csv`, with names, a Series or named tuple."""
+    """What answered: the base system, or any encoder and loss; an unfinished training is said.
+
+    row: of `retrieval.csv` or `ablations.csv`, a Series or a named tuple.
+    """
     row = row._asdict() if isinstance(row, tuple) else row
     if row["method"].startswith("nafp"):
         return "NAFP, IVF-PQ" if "pq" in row["method"].lower() else "NAFP, every frame indexed"
@@ -60,7 +62,7 @@ def ablation_label(row):
 
 
 def curve_label(row):
-    """Legend entry of one row of retrieval.csv: what answered, for how long a vector stands, the stage."""
+    """Legend entry of a row of retrieval.csv: what answered, seconds of a vector, stage."""
     who = ablation_label(row).replace("Transformer, AMG loss", "AMG")  # the method itself
     if row["method"].startswith("nafp"):
         return who
@@ -87,7 +89,8 @@ def ablations(rates):
 def _by_query_length(rates, labels):
     cells = rates.assign(hit=[f"{row.top1:.1f} / {row.top10:.1f}" for row in rates.itertuples()],
                          who=labels, query=[f"{s:g} s" for s in rates.query_s])
-    cells = cells.sort_values("tolerance", kind="stable", key=lambda t: t.map(list(TOLERANCES).index))
+    cells = cells.sort_values("tolerance", kind="stable",
+                              key=lambda column: column.map(list(TOLERANCES).index))
     lengths = [f"{s:g} s" for s in sorted(rates.query_s.unique())]
     table = cells.pivot_table(index=["who", "tolerance"], columns="query", values="hit",
                               aggfunc="first", sort=False)
@@ -115,7 +118,7 @@ def _at(rates, query_s):
 
 
 def costs(cost):
-    """cost.csv with readable units: medians with their quartiles, sizes as a share of the first row."""
+    """cost.csv with readable units: medians [quartiles], and shares of the first row's."""
     def time(part):
         return [f"{middle:.2f} [{low:.2f}, {high:.2f}]" for middle, low, high in
                 zip(cost[f"{part}_ms"], cost[f"{part}_ms_q1"], cost[f"{part}_ms_q3"])]
@@ -138,8 +141,8 @@ def differences(table):
     """`differences.csv` as sentences: which method, against which, by how many points."""
     unsure = {True: ": no difference shown", False: ""}
     return [f"{row.method}, {row.duration_max:g} s, {row.stage}-stage, minus {row.against}, "
-            f"{row.tolerance.replace('_', ' ')} Top-1 at {row.query_s:g} s: {row.difference:+.1f} points "
-            f"[{row.low:+.1f}, {row.high:+.1f}]{unsure[row.low <= 0 <= row.high]}"
+            f"{row.tolerance.replace('_', ' ')} Top-1 at {row.query_s:g} s: {row.difference:+.1f} "
+            f"points [{row.low:+.1f}, {row.high:+.1f}]{unsure[row.low <= 0 <= row.high]}"
             for row in table.itertuples()]
 
 
@@ -163,39 +166,40 @@ def reasons(why):
     return shares.assign(**{
         "exact or same audio": (why.exact + same).map("{:.1f} %".format),
         "same audio, of the misses": [f"{100 * s / (100 - exact):.0f} %" if exact < 100 else ""
-                                      for s, exact in zip(same, why.exact)]}).set_index(["queries", "length"])
+                                      for s, exact in zip(same, why.exact)],
+    }).set_index(["queries", "length"])
 
 
 def headline(found, query_s=10.0):
     """Sentences around the table `summary`: trials, cost, comparisons; [] without the first two."""
     if not {"retrieval", "cost"} <= set(found):
         return []
-    rows = _at(found["retrieval"].query("protocol == 'contiguous'"), query_s)
-    said = [f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with 95 % "
-            f"intervals by recording. {left_out(found)}", _cost_sentence(found["cost"])]
-    compared = [row for name in found if "differences" in name for row in differences(
-        _at(found[name], query_s))]
-    return said + ["By paired bootstrap over recordings, 95 % intervals: " + "; ".join(compared) + "."] * bool(
-        compared)
+    rows = _at(found["retrieval"], query_s)
+    said = [f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with "
+            f"95 % intervals by recording. {left_out(found)}", _cost_sentence(found["cost"])]
+    compared = [row for name in found if "differences" in name
+                for row in differences(_at(found[name], query_s))]
+    return said + (["Differences by paired bootstrap over recordings, with 95 % intervals. "
+                    + "; ".join(compared) + "."] if compared else [])
 
 
 def _cost_sentence(cost):
-    """Time and bytes of the whole way of each method, as shares of the base system's (first row)."""
+    """Time and bytes of the whole way of each method, as shares of the base system's, row 0."""
     size, time = cost.index_bytes + cost.refine_bytes, cost.embed_ms + cost.search_ms
-    others = [f"{row.method}{'' if np.isnan(row.duration_max) else f' {row.duration_max:.0f} s'} "
-              f"{100 * time[i] / time[0]:.1f} % of the time and {100 * size[i] / size[0]:.1f} % of the bytes"
+    shares = [f"{row.method}{'' if np.isnan(row.duration_max) else f' {row.duration_max:.0f} s'} "
+              f"{100 * time[i] / time[0]:.1f} % and {100 * size[i] / size[0]:.1f} %"
               for i, row in enumerate(cost.itertuples()) if i]
-    return (f"A query costs {cost.method[0]} {time[0]:.2f} ms (median, to embed and to search) and "
+    return (f"A query costs {cost.method[0]} {time[0]:.2f} ms (median, embedding and search) and "
             f"{size[0] / 1e6:.1f} MB (index and second stage)"
-            + "".join(["; ", "; ".join(others)] * bool(others)) + ".")
+            + ". Shares of that time and of those bytes: " * bool(shares) + "; ".join(shares) + ".")
 
 
 def left_out(found):
     """How many clips the hit rates do without, for they share sound with another role's."""
     if "clips" not in found:
         return "What was left out is not known: the songs came from elsewhere."
-    n = found["clips"].refused.str.contains("shares sound").sum()
-    return f"{n or 'No'} {'clip' if n == 1 else 'clips'} left out for sharing sound with another role."
+    n = found["clips"].refused.str.contains("sounds like|shares sound").sum()
+    return f"{n or 'No'} clip{'' if n == 1 else 's'} left out for sharing sound with another role."
 
 
 def size(found):
@@ -216,5 +220,5 @@ def size(found):
 def markdown(table):
     """A table as the README shows it."""
     flat = table.reset_index()
-    rows = [list(map(str, flat.columns)), ["---"] * flat.shape[1], *flat.astype(str).values.tolist()]
+    rows = [[*map(str, flat.columns)], ["---"] * flat.shape[1], *flat.astype(str).values.tolist()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
