@@ -6,7 +6,7 @@ Read the rooms in this order, from samples to reports:
     sound        audio, pools, degrade, sheet_music, recordings, open_music, corpora
     fingerprint  nafp, features, pairs, nafp_train, extraction
     embedding    crops, attention, densenet, encoders, losses, batches, runs, training
-    retrieval    search, databases, evaluate, base, duplicates, robustness, cost
+    retrieval    search, duplicates, databases, trials, hits, rates, published, evaluate, base, robustness, cost
     report       tables, figures, pages, pipeline
 
 A room imports only from those above it, and a module of a room only from those before it.
