@@ -178,7 +178,7 @@ class Run:
     def _record(self):
         return {"config": asdict(self.config), "data": self.data.content,
                 "code": paths.code("attention", "batches", "crops", "densenet", "encoders", "losses",
-                                   "train"),
+                                   "training"),
                 "history": self.history, "progress": self.progress}
 
     def _save(self):
