@@ -5,7 +5,10 @@ Read the rooms in this order, from samples to reports:
     (shared)     check, paths, files, made, progress, machine, checkpoint
     sound        audio, pools, degrade, sheet_music, recordings, open_music, corpora
     fingerprint  nafp, features, pairs, nafp_train, extraction
-    embedding    crops, attention, densenet, encoders, losses, batches, runs, training
+    embedding    crops, batches, attention, packed, registry
+    embedding.encoders  mean, transformer, lstm, densenet, cnn
+    embedding.losses    arcface, amg, infonce, triplet
+    embedding    validation, runs, training
     retrieval    search, databases, evaluate, base, duplicates, robustness, cost
     report       tables, figures, pages, pipeline
 
