@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 import naive
-from amg.embedding import crops, encoders, losses, runs
+from amg.embedding import batches, crops, encoders, runs
+from amg.embedding.encoders.lstm import LSTM
+from amg.embedding.losses import amg, arcface, infonce, triplet
 from amg.retrieval import databases, evaluate, search
 
 
@@ -26,40 +28,49 @@ def close(ours, theirs, tolerance=1e-5):
     np.testing.assert_allclose(np.asarray(ours), theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
+def over_classes(loss, t):
+    """Loss and gradient of a loss over classes; overlaps are those that earn the recorded margins."""
+    overlap = (t["margin"] - crops.MARGIN_MIN) / (crops.MARGIN_MAX - crops.MARGIN_MIN)
+    value = loss(t["embedding"], batches.Rows(t["label"], overlap, t["is_anchor"]))
+    return value.item(), torch.autograd.grad(value, t["embedding"])[0]
+
+
 def test_amg_loss_and_gradient(batch):
     data, t = batch
     logits = naive.margin_logits(t["embedding"], t["centres"], t["label"], t["margin"])
     close(logits.detach(), data["amg_logits"])
-    loss = losses.amg(t["embedding"], t["centres"], t["label"], t["margin"], t["is_anchor"])
-    close(loss.item(), data["amg_loss"])
-    close(torch.autograd.grad(loss, t["embedding"])[0], data["amg_grad"])
+    loss, gradient = over_classes(amg.AMG(t["centres"]), t)
+    close(loss, data["amg_loss"])
+    close(gradient, data["amg_grad"])
 
 
 def test_arcface_loss_and_gradient(batch):
     data, t = batch
-    loss = losses.arcface(t["embedding"], t["centres"], t["label"], t["margin"]).mean()
-    close(loss.item(), data["arcface_loss"])
-    close(torch.autograd.grad(loss, t["embedding"])[0], data["arcface_grad"])
+    loss, gradient = over_classes(arcface.ArcFace(t["centres"]), t)
+    close(loss, data["arcface_loss"])
+    close(gradient, data["arcface_grad"])
 
 
 def test_contrastive_losses(batch):
     data, t = batch
-    close(losses.infonce(t["embedding"], t["positive"]).item(), data["infonce_loss"])
-    close(losses.triplet(t["embedding"], t["positive"], t["negative"]).item(), data["triplet_loss"])
+    x, positive, negative = t["embedding"], t["positive"], t["negative"]
+    close(infonce.InfoNCE()(torch.cat([x, positive]), None).item(), data["infonce_loss"])
+    close(triplet.Triplet()(torch.cat([x, positive, negative]), None).item(), data["triplet_loss"])
 
 
 @pytest.mark.parametrize("name", ["transformer", "lstm"])
 def test_encoders(golden, name):
+    """The padded module, and what training and evaluation choose in its place."""
     data = np.load(golden / "encoders.npz", allow_pickle=False)
     if name == "transformer":
         model = runs.load_published(golden / "published_style.pth")  # the same weights
     else:
-        model = encoders.LSTM(layers=2, hidden=32).eval()
+        model = LSTM(layers=2, hidden=32).eval()
         model.load_state_dict(load_file(golden / "lstm.safetensors"))
+    x, padding = torch.from_numpy(data["x"]), torch.from_numpy(data["padding_mask"])
     with torch.no_grad():
-        valid = ~data["padding_mask"]
-        ours = model(torch.from_numpy(data["x"][valid]), valid.sum(1))
-    close(ours, data[name])
+        close(model(x, padding), data[name])
+        close(encoders.forward(model, x[~padding], (~padding).sum(1).numpy()), data[name])
 
 
 def test_crops_inside_recorded_geometry(golden):
@@ -77,7 +88,7 @@ def test_crops_inside_recorded_geometry(golden):
             assert low <= row.start <= mid + most - row.length + (mid - low)
             overlap = min(row.start + row.length, mid + most) - max(row.start, mid)
             assert overlap == row.overlap
-            assert row.margin == pytest.approx(0.2 * row.overlap / most + 0.2, abs=1e-6)
+            assert row.margin == pytest.approx(crops.margin(row.overlap / most), abs=1e-6)
         seen = set(zip(group.start, group.length, group.overlap))
         assert len(seen & possible) > 0.8 * len(seen)
         assert ours.length.min() == group.length.min()

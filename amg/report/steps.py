@@ -25,7 +25,7 @@ NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_eva
 
 def _run(p, **change):
     p = {"loss": "amg", **p, **change}
-    name = f"{p['encoder']}-{losses.canonical(p['loss'])}-{p['duration_max']}s"
+    name = f"{p['encoder']}-{losses.registry.canonical(p['loss'])}-{p['duration_max']}s"
     return f"data/models/{p['train_set']}/{name}"
 
 
