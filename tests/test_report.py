@@ -10,6 +10,7 @@ import pytest
 from amg import files, machine, made
 from amg.check import InputError
 from amg.report import compare, figures, pages, pipeline, steps, tables
+from conftest import CHECKOUT
 
 RATES = pd.DataFrame([
     {"method": method, "encoder": encoder, "loss": loss, "duration_max": duration, "stage": stage,
@@ -280,3 +281,14 @@ def test_a_second_reproduce_is_told(home):
         done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "amg: another process is working on reports/smoke; wait for it" in done.stderr
+
+
+def test_git_ignores_a_user_s_reports_and_keeps_the_reference_runs():
+    def ignored(name):
+        return not subprocess.run(["git", "check-ignore", "-q", name], cwd=CHECKOUT).returncode
+
+    if not (CHECKOUT / ".git").exists():
+        pytest.skip("no git here")
+    assert ignored("reports/demo/index.html") and ignored("reports/.demo.lock")
+    assert ignored("data/train/demo") and ignored("database/demo-0a1b2c3d.json")
+    assert not ignored("reports/reference/demo/index.html")
