@@ -150,6 +150,14 @@ def test_figures_hold_all_methods_and_a_panel_per_tolerance():
     assert len(figures.cost_bars(COST).axes) == 2
 
 
+def test_cosine_against_overlap_shows_medians_of_tenths():
+    found = pd.DataFrame({"overlap": [0.05, 0.06, 0.07, 1.0], "cosine": [0.1, 0.3, 0.4, 0.9],
+                          "others": 0.0})
+    axis, = figures.cosine_against_overlap({"after training": found, "mean pooling": found}).axes
+    assert [line.get_ydata().tolist() for line in axis.lines[::2]] == [[0.3, 0.9]] * 2
+    assert axis.lines[0].get_xdata().tolist() == pytest.approx([0.05, 0.95])
+
+
 def test_headline_states_what_was_left_out_and_the_whole_cost():
     clips = pd.DataFrame({"role": ["test", "dummy", "test"], "seconds": 30.0,
                           "refused": ["", "", "shares sound with x of another role"]})
