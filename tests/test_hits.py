@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from amg.fingerprint import nafp
 from amg.retrieval import databases, evaluate, hits, search, trials
-from amg.retrieval.duplicates import SAME
+from amg.retrieval.duplicates import SAME, likeness
 from conftest import unit_rows
 
 
@@ -196,3 +196,13 @@ def test_only_answers_before_a_right_one_are_listened_to():
 
     found = hits.same_audio(right, places, np.array([0, 1, 2]), np.array([5, 5, 5]), alike)
     assert asked == [3, 9, 10] and hits.rank(found).tolist() == [2, 1, 3]
+
+
+def test_likeness_against_a_loop():
+    rng = np.random.default_rng(0)
+    sound, place = rng.standard_normal(40), rng.standard_normal(60)
+    naive = [correlation(sound, place[k : k + 40]) for k in range(21)]
+    assert likeness(sound, place) == pytest.approx(max(naive), rel=1e-6)
+    place[7:47] = -0.01 * sound  # quieter, and of other polarity
+    assert likeness(sound, place) == pytest.approx(1, abs=1e-4)
+    assert likeness(sound, np.zeros(60)) == 0
