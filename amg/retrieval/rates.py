@@ -7,6 +7,7 @@ design effect is taken at its most, trials of one recording count as one. So 100
 "[100, 100]".
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -98,16 +99,17 @@ def _per_recording(value, recording):
 
 
 def comparisons(scored, against, tolerance) -> pd.DataFrame:
-    """Differences in Top-1 of methods from others, a row per pair and query length.
+    """Rows of `differences.csv`: Top-1 of each method minus that of each other one, in points.
 
-    scored, against: name -> scored trials, the same ones for all.
+    scored, against: name -> scored trials, the same trials for all. A row per pair and query length.
     """
     rows = []
-    for (name, ours), (other, theirs) in ((a, b) for a in scored.items() for b in against.items()):
-        for length in ours.query_frames.unique() if name != other else ():
-            asked = (ours.query_frames == length).to_numpy()
-            one, two = (trials[f"{tolerance}_rank"].to_numpy()[asked] == 1 for trials in (ours, theirs))
-            found = paired_difference(one, two, ours.recording.to_numpy()[asked])
-            rows.append({"name": name, "against": other, "tolerance": tolerance,
-                         "query_frames": length, "query_s": seconds(length), **found._asdict()})
-    return pd.DataFrame(rows)
+    for (name, ours), (other, theirs) in itertools.product(scored.items(), against.items()):
+        for length, at in ours.groupby("query_frames").indices.items() if name != other else ():
+            one, two = (trials[f"{tolerance}_rank"].to_numpy()[at] == 1 for trials in (ours, theirs))
+            found = paired_difference(one, two, ours.recording.to_numpy()[at])
+            rows.append({"method": name, "against": other, "duration_max": ours.duration_max.iloc[0],
+                         "stage": ours.stage.iloc[0], "tolerance": tolerance, "query_frames": length,
+                         "query_s": seconds(length), "difference": found.points, "low": found.low,
+                         "high": found.high, "n_recordings": found.n_recordings})
+    return pd.DataFrame(rows).round(2)
