@@ -168,6 +168,27 @@ def test_headline_states_what_was_left_out_and_the_whole_cost():
     assert tables.costs(COST)["search (ms)"].tolist() == ["4.00 [3.00, 5.00]", "1.00 [0.90, 1.10]"]
 
 
+def test_conditions_are_shown_in_their_order_at_three_tolerances():
+    rates = pd.DataFrame([{"group": group, "condition": condition, "tolerance": tolerance,
+                           "query_s": query_s, "top1": top1 + query_s}
+                          for group, condition in (("SNR", "5 dB"), ("clean", "as recorded"))
+                          for tolerance, top1 in (("exact", 1.0), ("near", 2.0), ("song", 3.0))
+                          for query_s in (2.0, 10.0)])
+    table = tables.robustness(rates)
+    assert table.index.tolist() == [("SNR", "5 dB"), ("clean", "as recorded")]
+    assert table["2 s"].tolist() == ["3.0 / 4.0 / 5.0"] * 2 and list(table) == ["2 s", "10 s"]
+
+
+def test_differences_say_where_none_is_shown():
+    table = pd.DataFrame({"method": "AMG", "against": "mean pooling", "duration_max": 10.0,
+                          "stage": "single", "tolerance": "segment", "query_s": 10.0,
+                          "difference": [1.0, 4.0], "low": [-2.0, 1.0], "high": [4.0, 7.0]})
+    assert tables.differences(table) == [
+        "AMG minus mean pooling, single-stage, 10 s, segment Top-1 at 10 s: +1.0 points [-2.0, +4.0]: "
+        "no difference shown",
+        "AMG minus mean pooling, single-stage, 10 s, segment Top-1 at 10 s: +4.0 points [+1.0, +7.0]"]
+
+
 @pytest.mark.parametrize("text, message", [
     ("", "profile mine is None, but must hold a section for each notebook"),
     ("- 02_split", "profile mine is ['02_split'], but must hold a section"),

@@ -81,8 +81,8 @@ FILES = {
         lambda p: [*_songs(p), *_split(p, p["durations"]), *filter(None, [p["test_ids"]]), *(
             [p["checkpoint"]] if p["checkpoint"] else
             [_run(p, duration_max=duration) for duration in p["durations"]])],
-        lambda p: _report(p, "retrieval.csv", "trials.csv.gz", "cost.csv", "cost",
-                          *map(tables.recall_figure, p["protocols"]))),
+        lambda p: _report(p, "retrieval.csv", "trials.csv.gz", "differences.csv", "cost.csv",
+                          "cost", *map(tables.recall_figure, p["protocols"]))),
     "05_ablations": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}",
                    _run(p)],

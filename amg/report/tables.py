@@ -140,21 +140,22 @@ def costs(cost):
 def differences(table):
     """`differences.csv` as sentences: which method, against which, by how many points."""
     unsure = {True: ": no difference shown", False: ""}
-    return [f"{row.method}, {row.duration_max:g} s, {row.stage}-stage, minus {row.against}, "
+    return [f"{row.method} minus {row.against}, {row.stage}-stage, {row.duration_max:g} s, "
             f"{row.tolerance.replace('_', ' ')} Top-1 at {row.query_s:g} s: {row.difference:+.1f} "
             f"points [{row.low:+.1f}, {row.high:+.1f}]{unsure[row.low <= 0 <= row.high]}"
             for row in table.itertuples()]
 
 
 def robustness(rates):
-    """Top-1 in %, exact and near: a row per condition, a column per query length."""
-    exact, near = (rates[rates.tolerance == tolerance].pivot_table(
-        index=["group", "condition"], columns="query_s", values="top1", sort=False)
-        for tolerance in ("exact", "near"))
-    table = exact.map("{:.1f}".format) + " / " + near.map("{:.1f}".format)
-    table.columns = [f"{query_s:g} s" for query_s in table.columns]
+    """Top-1 in % at three tolerances: a row per condition, a column per query length."""
+    shown = [name for name in ("exact", "near", "song") if name in set(rates.tolerance)]
+    rates = rates.assign(length=[f"{s:g} s" for s in rates.query_s],
+                         cell=[f"{top1:.1f}" for top1 in rates.top1])
+    cells = rates[rates.tolerance.isin(shown)].groupby(["group", "condition", "length"], sort=False)
+    table = cells.cell.agg(" / ".join).unstack().fillna("")
     order = pd.MultiIndex.from_frame(rates[["group", "condition"]].drop_duplicates())
-    return table.loc[order].rename_axis(index=["exact / near (%)", "condition"])
+    table = table.loc[order, rates.sort_values("query_s").length.unique()]
+    return table.rename_axis(index=[f"{' / '.join(shown)} (%)", "condition"], columns=None)
 
 
 def reasons(why):
