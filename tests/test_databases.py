@@ -5,14 +5,15 @@ import os
 import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
+import soundfile
 from hypothesis import given, settings, strategies as st
 
 from amg import made
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.retrieval import databases, published
+from amg.sound import clips
 from conftest import unit_rows
 
 FOLDERS = (databases.DUMMY, databases.TEST, databases.QUERY)
@@ -190,11 +191,22 @@ def test_an_unfinished_database_is_refused(tmp_path):
         databases.load(tmp_path / "db")
 
 
-def test_songs_csv_must_list_the_songs(tmp_path):
-    write(tmp_path)
-    pd.DataFrame({"name": ["0", "1", "0"]}).to_csv(tmp_path / "songs.csv", index=False)
+def test_songs_csv_tells_what_was_recorded(home):
+    """Names of digits stay texts; a place of the database is heard; other songs are refused."""
+    write(home / "db", ("00", "01"))
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 8000 * 40).astype(np.float32)
+    soundfile.write(home / "a.flac", sound, 8000)
+    found = [clips.Clip(f"a@{n}", f"r{n // 2}", "x", "", "a.flac", 1.0 + n, 30.0, -9.0, 0.5, "", role)
+             for n, role in enumerate(("dummy", "dummy", "test", "test"))]
+    table = clips.to_table(found).assign(name=["00", "01", "00", "01"])
+    table.to_csv(home / "db/songs.csv", index=False)
+    database, _ = databases.load(home / "db")
+    assert database.clips == found and database.recordings == ["r0", "r0", "r1", "r1"]
+    heard = database.hear(59 + 4, 3)  # frame 4 of the second song, which begins at 2 s: 2 s from 4 s on
+    np.testing.assert_allclose(heard, sound[8000 * 4 : 8000 * 6], atol=1e-4)
+    table[:3].to_csv(home / "db/songs.csv", index=False)
     with pytest.raises(InputError, match="must list the songs beside it"):
-        databases.load(tmp_path)
+        databases.load(home / "db")
 
 
 @pytest.mark.parametrize("content, message", [

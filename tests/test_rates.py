@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from amg.check import InputError
 from amg.retrieval import rates
 
 
 def scored(rank, recording, query_frames=19, **labels):
     return pd.DataFrame({"recording": recording, "query_frames": query_frames, "exact_rank": rank,
-                         "near_rank": 1, **labels})
+                         "near_rank": 1, "song": 0, "start": 0, "answers": "", **labels})
 
 
 def test_rates_count_and_name_everything():
@@ -106,3 +107,14 @@ def test_comparisons_pair_every_method_with_the_others():
     ours, theirs = (methods[name][length == 19].exact_rank == 1 for name in "ab")
     assert row.query_s == 10 and row.stage == "two" and row.n_recordings == 12
     assert row.difference == pytest.approx(100 * (ours.mean() - theirs.mean()), abs=0.01)
+    with pytest.raises(InputError, match="a and b were not asked the same trials"):
+        rates.comparisons(methods, {"b": methods["b"].assign(start=1)}, "exact")
+    assert rates.choose(methods.values(), stage="two", duration_max=10)[1] is methods["b"]
+    assert rates.choose(methods.values(), stage="single") == []
+
+
+def test_every_trial_is_written_with_its_answers():
+    one, two = (scored([1, 0], list("ab"), stage=stage) for stage in ("single", "two"))
+    table = rates.by_trial([one.drop(columns="near_rank"), two])
+    assert len(table) == 4 and list(table.stage) == ["single", "single", "two", "two"]
+    assert table.to_csv(index=False).splitlines()[1].endswith(",1,")  # near was not measured

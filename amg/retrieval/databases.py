@@ -8,7 +8,6 @@ song; `fma_part_10s`, `test_10s` and so on hold the same songs cut into segments
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from amg import check, files, made, paths, progress
 from amg.check import InputError
@@ -79,7 +78,7 @@ def _songs(root, names):
     path = root / "songs.csv"
     if not path.exists():
         return None
-    table = pd.read_csv(path, dtype={"name": str})
+    table = clips.read_csv(path)
     if list(table.name) != names:
         raise InputError(f"{paths.relative(path)} must list the songs beside it, distractors first; run "
                          f"notebook {MAKER} again.")

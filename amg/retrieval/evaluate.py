@@ -9,10 +9,20 @@ from functools import partial
 
 import numpy as np
 
-from amg.embedding import crops, encoders
+from amg import check, paths
+from amg.embedding import crops, encoders, runs
 from amg.retrieval import hits, published, search, trials as trials_
 
 PROTOCOLS = ("contiguous", "published")
+
+
+def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False) -> dict:
+    """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`."""
+    if checkpoint:
+        check.integer("the number of durations, with a checkpoint,", len(durations), 1, 1)
+        file = paths.resolve(checkpoint)
+        return {durations[0]: runs.Trained(runs.load_published(file, encoder), None, [], file.name, True)}
+    return {duration: runs.find(train_set, encoder, loss, duration, unfinished) for duration in durations}
 
 
 def segment_vectors(encoder, segments, sequences) -> np.ndarray:

@@ -14,12 +14,15 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
+from amg.check import InputError
 from amg.retrieval import hits
 from amg.sound.audio import seconds
 
 LABELS = ["method", "encoder", "loss", "duration_max", "stage", "protocol"]  # name a method
 COLUMNS = [*LABELS, "tolerance", "query_frames", "query_s", "n_queries", "top1", "top10", "top1_low",
            "top1_high", "run", "finished"]
+DIFFERENCES = ["method", "against", "duration_max", "stage", "tolerance", "query_frames", "query_s",
+               "difference", "low", "high", "n_recordings"]
 FEW = 10
 N_DRAWS = 2000
 
@@ -98,18 +101,32 @@ def _per_recording(value, recording):
     return np.bincount(code, np.asarray(value, float)), np.bincount(code)
 
 
+def choose(scored, **labels) -> list[pd.DataFrame]:
+    """Those of some methods' scored trials, a list, that have these labels."""
+    return [trials for trials in scored
+            if all(trials[name].iloc[0] == value for name, value in labels.items())]
+
+
 def comparisons(scored, against, tolerance) -> pd.DataFrame:
     """Rows of `differences.csv`: Top-1 of each method minus that of each other one, in points.
 
     scored, against: name -> scored trials, the same trials for all. A row per pair and query length.
     """
-    rows = []
+    rows, keys = [], ["song", "start", "query_frames"]
     for (name, ours), (other, theirs) in itertools.product(scored.items(), against.items()):
+        if not np.array_equal(ours[keys], theirs[keys]):
+            raise InputError(f"{name} and {other} were not asked the same trials; compare others.")
         for length, at in ours.groupby("query_frames").indices.items() if name != other else ():
             one, two = (trials[f"{tolerance}_rank"].to_numpy()[at] == 1 for trials in (ours, theirs))
             found = paired_difference(one, two, ours.recording.to_numpy()[at])
-            rows.append({"method": name, "against": other, "duration_max": ours.duration_max.iloc[0],
-                         "stage": ours.stage.iloc[0], "tolerance": tolerance, "query_frames": length,
-                         "query_s": seconds(length), "difference": found.points, "low": found.low,
-                         "high": found.high, "n_recordings": found.n_recordings})
-    return pd.DataFrame(rows).round(2)
+            rows.append((name, other, ours.duration_max.iloc[0], ours.stage.iloc[0], tolerance, length,
+                         seconds(length), *found))
+    return pd.DataFrame(rows, columns=DIFFERENCES).round(2)
+
+
+def by_trial(scored) -> pd.DataFrame:
+    """`trials.csv`: every trial of every method, its ten answers and the ranks of the first hits."""
+    table = pd.concat(scored, ignore_index=True)
+    ranks = [f"{name}_rank" for name in hits.TOLERANCES if f"{name}_rank" in table]
+    return table.reindex(columns=[*LABELS, "run", "song", "start", "query_frames", "answers", *ranks]
+                         ).astype(dict.fromkeys(ranks, "Int8"))
