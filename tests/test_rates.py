@@ -100,7 +100,7 @@ def test_comparisons_pair_every_method_with_the_others():
     length = np.tile([5, 5, 19, 19], 12)
     methods = {name: scored(rng.integers(0, 3, 48), recording, length, duration_max=10, stage="two")
                for name in "abc"}
-    table = rates.comparisons(methods, {name: methods[name] for name in "bc"}, "exact")
+    table = rates.comparisons([(methods, {name: methods[name] for name in "bc"}, "exact")])
     assert list(zip(table.method, table.against)) == [
         pair for pair in [("a", "b"), ("a", "c"), ("b", "c"), ("c", "b")] for _ in range(2)]
     row = table.iloc[1]
@@ -108,7 +108,7 @@ def test_comparisons_pair_every_method_with_the_others():
     assert row.query_s == 10 and row.stage == "two" and row.n_recordings == 12
     assert row.difference == pytest.approx(100 * (ours.mean() - theirs.mean()), abs=0.01)
     with pytest.raises(InputError, match="a and b were not asked the same trials"):
-        rates.comparisons(methods, {"b": methods["b"].assign(start=1)}, "exact")
+        rates.comparisons([(methods, {"b": methods["b"].assign(start=1)}, "exact")])
     assert rates.choose(methods.values(), stage="two", duration_max=10)[1] is methods["b"]
     assert rates.choose(methods.values(), stage="single") == []
 

@@ -9,20 +9,40 @@ from functools import partial
 
 import numpy as np
 
-from amg import check, paths
+from amg import check, machine, paths
 from amg.embedding import crops, encoders, runs
 from amg.retrieval import hits, published, search, trials as trials_
 
 PROTOCOLS = ("contiguous", "published")
 
 
-def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False) -> dict:
+def check_parameters(durations, protocols=PROTOCOLS, unfinished=False, **texts) -> None:
+    """InputError unless durations (or none), protocols, a switch and names of folders are allowed."""
+    if durations != []:
+        check.each("durations", durations, check.one_of, crops.DURATIONS, " (seconds)")
+    check.each("protocols", protocols, check.one_of, PROTOCOLS)
+    check.one_of("unfinished", unfinished, (False, True))
+    check.texts(**texts)
+
+
+def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False, device="auto") -> dict:
     """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`."""
     if checkpoint:
         check.integer("the number of durations, with a checkpoint,", len(durations), 1, 1)
         file = paths.resolve(checkpoint)
-        return {durations[0]: runs.Trained(runs.load_published(file, encoder), None, [], file.name, True)}
-    return {duration: runs.find(train_set, encoder, loss, duration, unfinished) for duration in durations}
+        found = [runs.Trained(runs.load_published(file, encoder), None, [], file.name, True)]
+    else:
+        found = [runs.find(train_set, encoder, loss, duration, unfinished) for duration in durations]
+    device = machine.device(device)
+    for run in found:
+        run.encoder.to(device)
+    return dict(zip(durations, found))
+
+
+def labels(encoder, loss, duration_max, run=None) -> dict:
+    """What names an AMG method in every table; run: its `runs.Trained`, None if none was trained."""
+    return {"method": "amg", "encoder": encoder, "loss": loss, "duration_max": duration_max,
+            "run": run.name if run else "", "finished": run.finished if run else True}
 
 
 def segment_vectors(encoder, segments, sequences) -> np.ndarray:

@@ -107,20 +107,22 @@ def choose(scored, **labels) -> list[pd.DataFrame]:
             if all(trials[name].iloc[0] == value for name, value in labels.items())]
 
 
-def comparisons(scored, against, tolerance) -> pd.DataFrame:
-    """Rows of `differences.csv`: Top-1 of each method minus that of each other one, in points.
+def comparisons(parts) -> pd.DataFrame:
+    """Rows of `differences.csv`: Top-1 of methods minus that of others, in points.
 
-    scored, against: name -> scored trials, the same trials for all. A row per pair and query length.
+    parts: list of (methods, others, tolerance), both a dict name -> scored trials, the same trials for
+    all. A row per pair of them and query length.
     """
     rows, keys = [], ["song", "start", "query_frames"]
-    for (name, ours), (other, theirs) in itertools.product(scored.items(), against.items()):
-        if not np.array_equal(ours[keys], theirs[keys]):
-            raise InputError(f"{name} and {other} were not asked the same trials; compare others.")
-        for length, at in ours.groupby("query_frames").indices.items() if name != other else ():
-            one, two = (trials[f"{tolerance}_rank"].to_numpy()[at] == 1 for trials in (ours, theirs))
-            found = paired_difference(one, two, ours.recording.to_numpy()[at])
-            rows.append((name, other, ours.duration_max.iloc[0], ours.stage.iloc[0], tolerance, length,
-                         seconds(length), *found))
+    for methods, others, tolerance in parts:
+        for (name, ours), (other, theirs) in itertools.product(methods.items(), others.items()):
+            if not np.array_equal(ours[keys], theirs[keys]):
+                raise InputError(f"{name} and {other} were not asked the same trials.")
+            for length, at in ours.groupby("query_frames").indices.items() if name != other else ():
+                hit = [trials[f"{tolerance}_rank"].to_numpy()[at] == 1 for trials in (ours, theirs)]
+                found = paired_difference(*hit, ours.recording.to_numpy()[at])
+                rows.append((name, other, ours.duration_max.iloc[0], ours.stage.iloc[0], tolerance,
+                             length, seconds(length), *found))
     return pd.DataFrame(rows, columns=DIFFERENCES).round(2)
 
 

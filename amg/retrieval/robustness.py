@@ -7,8 +7,8 @@ share what their conditions have in common. A miss is explained by what came bac
 import numpy as np
 import pandas as pd
 
-from amg import check
-from amg.retrieval import hits, rates as rates_, trials as trials_
+from amg import check, paths
+from amg.retrieval import databases, hits, rates as rates_, trials as trials_
 from amg.retrieval.duplicates import SAME
 from amg.sound import degrade
 
@@ -35,6 +35,22 @@ def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
     allowed = (True, False) if corpus == "open_music" and not fingerprinter else (False,)
     check.one_of("ship", ship, allowed,
                  "; the model card tells what the shipped weights do on open_music")
+
+
+def load(root, query_frames):
+    """A database with its queries, and its trials of some lengths: (Database, queries, DataFrame).
+
+    Raises InputError if its sound is not at hand, or if notebook 02 drew no trials of a length.
+    """
+    check.each("query_frames", query_frames, check.integer, 1)
+    database, queries = databases.load(root)
+    if not database.clips:
+        raise check.InputError(f"{paths.relative(root)} has no songs.csv, and so nothing to listen to; "
+                               "make it with notebook 01_data_prep.")
+    asked = trials_.read(root, database)
+    drawn = tuple(asked.query_frames.unique().tolist())
+    check.each("query_frames", query_frames, check.one_of, drawn, ", as notebook 02 drew them")
+    return database, queries, asked[asked.query_frames.isin(query_frames)].reset_index(drop=True)
 
 
 def beside(n_grids) -> str:
