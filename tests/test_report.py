@@ -180,13 +180,14 @@ def test_conditions_are_shown_in_their_order_at_three_tolerances():
 
 
 def test_differences_say_where_none_is_shown():
-    table = pd.DataFrame({"method": "AMG", "against": "mean pooling", "duration_max": 10.0,
+    table = pd.DataFrame({"method": "AMG", "against": "mean pooling", "duration_max": [5.0, 10.0],
                           "stage": "single", "tolerance": "segment", "query_s": 10.0,
                           "difference": [1.0, 4.0], "low": [-2.0, 1.0], "high": [4.0, 7.0]})
     assert tables.differences(table) == [
-        "AMG minus mean pooling, single-stage, 10 s, segment Top-1 at 10 s: +1.0 points [-2.0, +4.0]: "
-        "no difference shown",
-        "AMG minus mean pooling, single-stage, 10 s, segment Top-1 at 10 s: +4.0 points [+1.0, +7.0]"]
+        "AMG minus mean pooling, single-stage, segment Top-1 at 10 s, points: 5 s +1.0 [-2.0, +4.0] "
+        "(no difference shown), 10 s +4.0 [+1.0, +7.0]."]
+    said = tables.headline({"retrieval": RATES, "cost": COST, "differences": table})
+    assert said[-1].startswith("Differences by paired bootstrap over recordings. AMG minus mean")
 
 
 @pytest.mark.parametrize("text, message", [

@@ -21,10 +21,9 @@ from amg.embedding.crops import MARGIN_MAX, MARGIN_MIN
 
 COLOURS = ["#20639b", "#d1495b", "#2e933c", "#8f5db7", "#e09f3e", "#5c6b73"]
 STYLE = {
-    "figure.figsize": (7.0, 4.0), "figure.dpi": 110, "figure.constrained_layout.use": True,
-    "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": "#e4e4e4", "axes.axisbelow": True, "legend.frameon": False,
+    "figure.dpi": 110, "figure.constrained_layout.use": True, "font.size": 10, "axes.titlesize": 11,
+    "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#e4e4e4", "axes.axisbelow": True, "legend.frameon": False,
     "axes.prop_cycle": cycler(color=COLOURS)}
 DPI = 130
 PACKAGES = ("amg", "torch", "numpy", "faiss-cpu", "papermill")
@@ -181,11 +180,12 @@ def recall_vs_duration(retrieval):
     n_rows = -(-len(shown) // 2)
     figure, grid = _axes(n_rows, 2, sharex=True, sharey=True, figsize=(8.6, 1.4 + 3.1 * n_rows))
     of = retrieval.assign(label=[tables.curve_label(row) for _, row in retrieval.iterrows()])
-    names = dict.fromkeys(label.rsplit(", ", 1)[0] for label in of.label if "stage" in label)
-    colours = dict(zip(names, (*COLOURS, *plt.cm.tab10.colors)))
+    names = dict.fromkeys(label.rsplit(", ", 1)[0] for label in of.label if "-stage" in label)
+    colours = {"NAFP, every frame indexed": "#222222", "NAFP, IVF-PQ": "#999999",
+               **dict(zip(names, (*COLOURS, *plt.cm.tab10.colors)))}
     for axis, tolerance in zip(grid.flat, shown):
         for label, line in of[of.tolerance == tolerance].groupby("label", sort=False):
-            colour = colours.get(label.rsplit(", ", 1)[0], "#222222")
+            colour = colours.get(label) or colours[label.rsplit(", ", 1)[0]]
             axis.plot(line.query_s, line.top1, "s--" if "single-stage" in label else "o-", ms=4,
                       color=colour, label=label)
             axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour, alpha=0.1)

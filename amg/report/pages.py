@@ -51,6 +51,7 @@ def write_index(profile, manifest, written, compared) -> Path:
     return _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
                   manifest=manifest, compared=compared, tables=shown, tolerances=tables.TOLERANCES,
                   headline=tables.headline(found), left_out=tables.left_out(found),
+                  ablated=tables.compared_at(found, "ablation_differences"),
                   size=tables.size(found), files=[path for path in here if "tables" in path.parts],
                   figures=[path.name for path in here if path.suffix == ".png"])
 

@@ -88,10 +88,10 @@ FILES = {
                    _run(p)],
         lambda p: [*(_run(p, loss=loss) for loss in p["losses"]),
                    *(_run(p, encoder=encoder) for encoder in p["encoders"]),
-                   *_report(p, "ablations.csv", "ablation_training.csv", "ablations",
-                            "ablation_training")]),
+                   *_report(p, "ablations.csv", "ablation_trials.csv.gz", "ablation_training.csv",
+                            "ablation_differences.csv", "ablations", "ablation_training")]),
     "06_robustness": (
-        lambda p: [_weights(p), *_songs(p), *_split(p, []), *_report(p, "clips.csv")],
+        lambda p: [_weights(p), *_songs(p), *_split(p, [])],
         lambda p: _report(p, "robustness.csv", "misses.csv", "miss_reasons.csv", "robustness",
                           "misses")),
 }

@@ -138,12 +138,17 @@ def costs(cost):
 
 
 def differences(table):
-    """`differences.csv` as sentences: which method, against which, by how many points."""
-    unsure = {True: ": no difference shown", False: ""}
-    return [f"{row.method} minus {row.against}, {row.stage}-stage, {row.duration_max:g} s, "
-            f"{row.tolerance.replace('_', ' ')} Top-1 at {row.query_s:g} s: {row.difference:+.1f} "
-            f"points [{row.low:+.1f}, {row.high:+.1f}]{unsure[row.low <= 0 <= row.high]}"
-            for row in table.itertuples()]
+    """`differences.csv` as sentences, in points: one for each pair of methods, stage and length."""
+    said = []
+    for (method, against, stage, tolerance, query_s), rows in table.groupby(
+            ["method", "against", "stage", "tolerance", "query_s"], sort=False):
+        points = [f"{'' if np.isnan(row.duration_max) else f'{row.duration_max:.0f} s '}"
+                  f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
+                  + " (no difference shown)" * (row.low <= 0 <= row.high)
+                  for row in rows.itertuples()]
+        said.append(f"{method} minus {against}, {stage}-stage, {tolerance.replace('_', ' ')} Top-1 "
+                    f"at {query_s:g} s, points: {', '.join(points)}.")
+    return said
 
 
 def robustness(rates):
@@ -178,10 +183,15 @@ def headline(found, query_s=10.0):
     rows = _at(found["retrieval"], query_s)
     said = [f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with "
             f"95 % intervals by recording. {left_out(found)}", _cost_sentence(found["cost"])]
-    compared = [row for name in found if "differences" in name
-                for row in differences(_at(found[name], query_s))]
-    return said + (["Differences by paired bootstrap over recordings, with 95 % intervals. "
-                    + "; ".join(compared) + "."] if compared else [])
+    compared = compared_at(found, "differences", query_s)
+    if compared:
+        said.append(" ".join(["Differences by paired bootstrap over recordings.", *compared]))
+    return said
+
+
+def compared_at(found, name, query_s=10.0):
+    """Sentences of the table `name` at one query length; [] without the table."""
+    return differences(_at(found[name], query_s)) if len(found.get(name, ())) else []
 
 
 def _cost_sentence(cost):
