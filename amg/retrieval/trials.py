@@ -42,14 +42,19 @@ def draw(n_frames, query_frames, n_starts, seed, segment_lengths=()) -> pd.DataF
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def check_parameters(query_frames, n_starts, seed) -> None:
+    """InputError unless trials can be drawn with these."""
+    check.each("query_frames", query_frames, check.integer, 1)
+    check.integers(1, n_starts=n_starts)
+    check.integers(0, seed=seed)
+
+
 def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd.DataFrame:
     """The trials of a database, drawn and written to `trials.csv` in its root, or found there.
 
     Raises InputError if a `trials.csv` lies there that the kit did not make.
     """
-    query_frames = check.each("query_frames", query_frames, check.integer, 1)
-    check.integers(1, n_starts=n_starts)
-    check.integers(0, seed=seed)
+    check_parameters(query_frames, n_starts, seed)
     recipe = made.Recipe("trials", {"query_frames": sorted(set(query_frames)), "n_starts": n_starts,
                                     "seed": seed, "durations": sorted(set(durations))},
                          {"songs": database.identity}).identity
