@@ -9,7 +9,7 @@ Read the rooms in this order, from samples to reports:
     embedding.encoders  mean, transformer, lstm, densenet, cnn
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, runs, training
-    retrieval    search, databases, evaluate, base, duplicates, robustness, cost
+    retrieval    search, databases, evaluate, base, ivfpq, duplicates, robustness, cost
     report       tables, figures, pages, pipeline
 
 A room imports only from those above it, and a module of a room only from those before it.
