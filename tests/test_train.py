@@ -318,7 +318,7 @@ def test_held_out_songs_are_those_that_the_training_set_names(data, home):
 def test_cosines_by_overlap_are_those_of_the_crops(data):
     """Mean pooling of songs whose versions are nearly their originals, against a naive reading."""
     found = validation.overlaps(encoders.Mean(), data, np.array([5, 7]), 10)
-    assert found.song.tolist() == [5, 5, 7, 7] and found.clip.tolist() == [1, 2, 1, 2]
+    assert found.song.tolist() == [5, 5, 7, 7] and found["clip"].tolist() == [1, 2, 1, 2]
     assert found.overlap.between(0, 1).all()
     whole = found[found.overlap > 0.9]
     assert (whole.cosine > 0.95).all()
