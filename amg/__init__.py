@@ -3,14 +3,15 @@
 Read the rooms in this order, from samples to reports:
 
     (shared)     check, paths, files, made, progress, machine, checkpoint
-    sound        audio, pools, degrade, sheet_music, recordings, open_music, corpora
+    sound        audio, clips, pools, degrade, sheet_music, recordings, open_music, corpora
     fingerprint  nafp, features, pairs, nafp_train, extraction
     embedding    crops, batches, attention, packed, registry
     embedding.encoders  mean, transformer, lstm, densenet, cnn
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, runs, training
-    retrieval    search, databases, evaluate, base, duplicates, robustness, cost
-    report       tables, figures, pages, pipeline
+    retrieval    search, duplicates, databases, trials, hits, rates
+    retrieval    published, evaluate, base, robustness, cost
+    report       tables, figures, compare, pages, steps, pipeline
 
 A room imports only from those above it, and a module of a room only from those before it.
 """

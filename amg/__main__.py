@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from amg import paths
 from amg.fingerprint import extraction, nafp
 from amg.report import pages, pipeline
 from amg.check import InputError
@@ -13,8 +14,10 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m amg", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     reproduce = commands.add_parser("reproduce", help="run the notebooks of a profile, in order")
-    results = commands.add_parser("results", help="print a report's results as Markdown")
-    for command in (reproduce, results):
+    results = commands.add_parser("results", help="print a reference run's results as Markdown")
+    reference = commands.add_parser("reference", help="make the last run of a profile the one that "
+                                    "others are compared with (of committed code only)")
+    for command in (reproduce, results, reference):
         command.add_argument("--profile", default="demo",
                              help=f"one of: {', '.join(pipeline.profiles())} (default: demo)")
     extract = commands.add_parser("extract", help="fingerprint every audio file below a folder")
@@ -27,6 +30,8 @@ def main():
             pipeline.reproduce(arguments.profile)
         elif arguments.command == "results":
             print(pages.results(arguments.profile))
+        elif arguments.command == "reference":
+            print(f"{paths.relative(pages.make_reference(arguments.profile))} written")
         else:
             written, refused = extraction.folder(arguments.audio, arguments.target, nafp.shipped(),
                                               arguments.workers)

@@ -36,7 +36,7 @@ def vote(neighbours, scores, song=None):
     votes = {}
     for piece, (row, products) in enumerate(zip(neighbours, scores)):
         for n, product in zip(row, products):
-            if n >= 0 and (song is None or n - piece >= 0 and song[n - piece] == song[n]):
+            if n >= 0 and n - piece >= 0 and (song is None or song[n - piece] == song[n]):
                 votes[n - piece] = votes.get(n - piece, 0.0) + float(product)
     return ranked(votes)
 

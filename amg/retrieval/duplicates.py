@@ -4,6 +4,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import scipy.fft
 
 from amg import progress
 from amg.check import InputError
@@ -15,6 +16,20 @@ from amg.retrieval import search
 # quarter of a second off, the worst case, is mostly above it, other music below
 ALIKE = 0.7
 EXCERPT_FRAMES = 9
+SAME = 0.9  # correlation of two undegraded waveforms from which on they sound the same
+
+
+def likeness(sound, place) -> float:
+    """Highest correlation of `sound` (n,) with any n consecutive samples of `place` (m >= n,).
+
+    From 0 to 1, whatever the level and polarity: 1 is the same waveform.
+    """
+    size = scipy.fft.next_fast_len(len(place), real=True)  # what wraps around is not looked at
+    spectrum = scipy.fft.rfft(place, size) * scipy.fft.rfft(sound, size).conj()
+    products = scipy.fft.irfft(spectrum, size)[: len(place) - len(sound) + 1]
+    energy = np.cumsum(np.concatenate([[0.0], np.square(place, dtype=float)]))
+    energy = np.maximum(energy[len(sound) :] - energy[: -len(sound)], 1e-9)
+    return float(np.max(np.abs(products) / np.sqrt(energy * (np.square(sound).sum() + 1e-9))))
 
 
 def distinct(clips, sizes, weights, workers=2, threshold=ALIKE):
