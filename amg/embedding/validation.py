@@ -41,10 +41,10 @@ def overlaps(encoder, data, held_out, duration_max, seed=0) -> pd.DataFrame:
     cosine with that centre, and others: the mean cosine with the other held-out songs' centres.
     """
     rng, asked = np.random.default_rng([seed, OVERLAPS]), _degraded(data, held_out)
-    at = asked.song, asked.clip
-    crop = crops.draw(rng, data.length[at], np.zeros(len(asked), bool), duration_max, power=1)
     if asked.empty:
         return asked.assign(overlap=0.0, cosine=0.0, others=0.0)
+    at = tuple(asked.to_numpy().T)  # songs, clips
+    crop = crops.draw(rng, data.length[at], np.zeros(len(asked), bool), duration_max, power=1)
     stored = encoders.embed(encoder, centres(data, held_out, duration_max))
     cosine = encoders.embed_runs(encoder, data.frames, data.first[at] + crop.start,
                                  crop.length) @ stored.T
