@@ -70,8 +70,8 @@ def test_what_is_wrong_with_a_training_set_is_listed_by_file(home, spoil, file, 
     assert np.array_equal(data.clip(len(data.length) - 1, 2),
                           features.load(features.song_file(folder, 6, 2)))
     for n_valid in (0, 3):
-        history = training.Run(runs.Config(layers=1, epochs=1, batch_size=8, n_valid=n_valid), data,
-                            home / "run").fit()
+        config = runs.Config(epochs=1, batch_size=8, n_valid=n_valid, settings={"layers": 1})
+        history = training.Run(config, data, "t", "cpu").fit()
         assert np.isfinite(history[0]["loss"])
 
 
