@@ -76,7 +76,7 @@ FILES = {
     "03_train": (
         lambda p: [f"data/train/{p['train_set']}"],
         lambda p: [_run(p), *_report(p, *(name.format(p["duration_max"]) for name in (
-            "training_{}s.csv", "crops_{}s", "training_{}s")))]),
+            "training_{}s.csv", "overlap_{}s.csv", "crops_{}s", "training_{}s", "overlap_{}s")))]),
     "04_evaluate": (
         lambda p: [*_songs(p), *_split(p, p["durations"]), *filter(None, [p["test_ids"]]), *(
             [p["checkpoint"]] if p["checkpoint"] else
