@@ -19,11 +19,12 @@ lab: .venv/installed
 bench: .venv/installed
 	$(RUN) tests/bench.py
 
-# the environment and what the kit made of the embedded corpus; your own data are left alone
+# the environment and what the kit made of the embedded corpus, by their names: all that is called
+# demo or smoke, or begins with demo- or smoke-; your own data and the committed runs are left alone
+MADE := $(foreach name,demo smoke,data/train/$(name) data/models/$(name) database/$(name) reports/$(name))
 clean:
-	rm -rf .venv amg.egg-info data/cache data/audio/sheet_music data/train/demo data/train/smoke \
-	  data/models/demo data/models/smoke database/demo database/smoke reports/smoke reports/local \
-	  data/train/demo.recipe.json data/train/smoke.recipe.json
+	rm -rf .venv amg.egg-info data/cache data/audio/sheet_music reports/local $(MADE) \
+	  $(foreach place,$(MADE),$(place)-* $(dir $(place)).$(notdir $(place))*.lock)
 
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -5,9 +5,13 @@ Read the rooms in this order, from samples to reports:
     (shared)     check, paths, files, made, progress, machine, checkpoint
     sound        audio, clips, pools, degrade, recordings, sheet_music, speed, open_music, corpora
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
-    embedding    crops, attention, densenet, encoders, losses, batches, runs, training
-    retrieval    search, databases, evaluate, base, duplicates, robustness, cost
-    report       tables, figures, pages, pipeline
+    embedding    crops, batches, attention, packed, registry
+    embedding.encoders  mean, transformer, lstm, densenet, cnn
+    embedding.losses    arcface, amg, infonce, triplet
+    embedding    validation, runs, training
+    retrieval    search, duplicates, databases, trials, hits, rates
+    retrieval    published, evaluate, base, ivfpq, robustness, cost
+    report       tables, figures, compare, pages, steps, pipeline
 
 A room imports only from those above it, and a module of a room only from those before it.
 """

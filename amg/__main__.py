@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from amg import machine
+from amg import machine, paths
 from amg.check import InputError
 from amg.fingerprint import fingerprinters, folder
 from amg.report import pages, pipeline
@@ -14,8 +14,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m amg", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     reproduce = commands.add_parser("reproduce", help="run the notebooks of a profile, in order")
-    results = commands.add_parser("results", help="print a report's results as Markdown")
-    for command in (reproduce, results):
+    results = commands.add_parser("results", help="print a reference run's results as Markdown")
+    reference = commands.add_parser("reference", help="make the last run of a profile the one that "
+                                    "others are compared with (of committed code only)")
+    for command in (reproduce, results, reference):
         command.add_argument("--profile", default="demo",
                              help=f"one of: {', '.join(pipeline.profiles())} (default: demo)")
     extract = commands.add_parser("extract", help="fingerprint every audio file below a folder")
@@ -31,6 +33,8 @@ def main() -> None:
             pipeline.reproduce(arguments.profile)
         elif arguments.command == "results":
             print(pages.results(arguments.profile))
+        elif arguments.command == "reference":
+            print(f"{paths.relative(pages.make_reference(arguments.profile))} written")
         else:
             written, refused = folder.extract(
                 arguments.audio, arguments.target, fingerprinters.find(arguments.fingerprinter),

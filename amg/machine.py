@@ -15,6 +15,7 @@ from amg import paths
 from amg.check import InputError, one_of
 
 DEVICES = ("auto", "cpu", "cuda")
+CODE = ("amg", "notebooks", ":!amg/weights/*.json")  # what runs; a model's card only tells
 
 
 def device(name="auto") -> str:
@@ -67,17 +68,25 @@ def describe():
         "python": platform.python_version()}}
 
 
-def commit():
+def commit() -> str:
     """Short hash of the checkout's commit, `+` if files differ from it; 'unknown' without git."""
-    def git(*words):
-        return subprocess.run(["git", *words], cwd=paths.checkout(), capture_output=True,
-                              text=True, check=True).stdout.strip()
-
     try:
-        dirty = git("status", "--porcelain", "--untracked-files=no", "--", "amg", "notebooks")
-        return git("rev-parse", "--short", "HEAD") + ("+" if dirty else "")
+        return _git("rev-parse", "--short", "HEAD") + ("" if at_commit("HEAD") else "+")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def at_commit(name) -> bool:
+    """Whether the checkout's files in amg/ and notebooks/ are those of a commit, named as by `commit`."""
+    try:
+        return not _git("diff", "--name-only", name, "--", *CODE)
+    except (OSError, subprocess.CalledProcessError):
+        return False  # also of `<hash>+`, or where there is no git
+
+
+def _git(*words):
+    return subprocess.run(["git", *words], cwd=paths.checkout(), capture_output=True, text=True,
+                          check=True).stdout.strip()
 
 
 def packages():

@@ -25,7 +25,7 @@ import naive
 from amg import files, machine, paths
 from amg.sound import audio
 from amg.fingerprint import features, nafp
-from amg.embedding import batches, crops, runs, training
+from amg.embedding import batches, crops, encoders, runs, training
 from amg.retrieval import evaluate, search
 from amg.report import tables
 
@@ -109,7 +109,7 @@ def prepare_product(size=2048):
 
 
 def first_batch(config, data):
-    return batches.epoch(np.random.default_rng(1), data.length, BATCH, config.paired,
+    return batches.epoch(np.random.default_rng(1), data.length, BATCH, config.batches,
                          config.duration_max)[0]
 
 
@@ -122,9 +122,10 @@ def published_step(run, folder, batch):
     x, mask = naive.pad(crops_, crops.PADDED_FRAMES[run.config.duration_max])
     run.encoder.train()
     run.optimiser.zero_grad(set_to_none=True)
-    vectors = naive.published_forward(run.encoder, x, mask)
+    vectors = run.encoder(x, mask)  # the padded module
     loss = naive.published_loss(
-        vectors, run.centres, *map(torch.from_numpy, (batch.song, batch.crop.margin, batch.clip == 0)))
+        vectors, run.loss.centres, *map(torch.from_numpy, (
+            batch.song, crops.margin(batch.crop.share), batch.clip == 0)))
     loss.backward()
     run.optimiser.step()
 
@@ -133,7 +134,7 @@ def prepare_step(duration_max, folder, workspace, ours):
     """A function that does one update of the published Transformer, ours or the published way."""
     config = runs.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     data = features.pack(folder)
-    run = training.Run(config, data, workspace / f"run-{duration_max}")
+    run = training.Run(config, data, "bench")
     batch = first_batch(config, data)
     if ours:
         return lambda: run._update(batch, 1e-3)
@@ -182,7 +183,7 @@ def prepare_step_of_many(n_songs, duration_max, workspace):
     """A function that does our update with `n_songs` songs, a class centre each."""
     config = runs.Config(duration_max=duration_max, n_valid=0, batch_size=BATCH)
     data = many_songs(n_songs, workspace)
-    run = training.Run(config, data, workspace / f"run-{n_songs}")
+    run = training.Run(config, data, "bench")
     batch = first_batch(config, data)
     return lambda: run._update(batch, 1e-3)
 
@@ -214,7 +215,7 @@ def search_task(seed=0):
                for song in sequences.songs(1500)]
     queries = [query / np.linalg.norm(query, axis=1, keepdims=True) for query in queries]
     segments = search.Segments.of(sequences, crops.segment_frames(10))
-    encoder = runs.Config().build().eval()
+    encoder = encoders.build(runs.Config()).eval()
     vectors = evaluate.segment_vectors(encoder, segments, sequences)
     return (evaluate.trials(queries, [19], 12, [19]), queries, encoder, vectors, segments, sequences)
 

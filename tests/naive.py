@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from amg.embedding import losses
+from amg.embedding.losses import amg, arcface
 
 
 def ranked(scores):
@@ -36,7 +36,7 @@ def vote(neighbours, scores, song=None):
     votes = {}
     for piece, (row, products) in enumerate(zip(neighbours, scores)):
         for n, product in zip(row, products):
-            if n >= 0 and (song is None or n - piece >= 0 and song[n - piece] == song[n]):
+            if n >= 0 and n - piece >= 0 and (song is None or song[n - piece] == song[n]):
                 votes[n - piece] = votes.get(n - piece, 0.0) + float(product)
     return ranked(votes)
 
@@ -68,27 +68,19 @@ def published_second_stage(query, candidates, arrays, k=10):
     return [(candidates[start // length], start % length) for start in ranked(scores)]
 
 
-def published_forward(encoder, x, padding_mask):
-    """A `Transformer` as published: torch's own layers on a padded batch (B, M, 128) with a mask
-    (B, M), True at padding; mean over the valid frames."""
-    hidden = encoder.encoder(encoder.linear1(x), src_key_padding_mask=padding_mask)
-    valid = (~padding_mask)[..., None].float()
-    return F.normalize(encoder.linear2((hidden * valid).sum(1) / valid.sum(1)))
-
-
-def margin_logits(embedding, centres, label, margin, scale=losses.SCALE):
+def margin_logits(embedding, centres, label, margin, scale=arcface.SCALE):
     """Logits of the additive angular margin softmax, (B, n_classes), all at once."""
     cosine = F.normalize(embedding) @ F.normalize(centres).T
     true = cosine.gather(1, label[:, None])[:, 0]
-    return scale * cosine.scatter(1, label[:, None], losses.with_margin(true, margin)[:, None])
+    return scale * cosine.scatter(1, label[:, None], arcface.with_margin(true, margin)[:, None])
 
 
 def published_loss(embedding, centres, label, margin, is_original):
     """The AMG loss from the table of all logits."""
     loss = F.cross_entropy(margin_logits(embedding, centres, label, margin), label)
     if is_original.any():
-        pull = losses.anchor_pull(embedding[is_original], centres, label[is_original])
-        loss = loss + losses.ANCHOR_WEIGHT * pull.mean()
+        cosine = F.cosine_similarity(embedding[is_original], centres[label[is_original]])
+        loss = loss + amg.PULL * (1 - cosine).mean()
     return loss
 
 

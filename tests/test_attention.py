@@ -1,10 +1,18 @@
-"""Attention of packed sequences and dropout: against plain loops, finite differences, and chance."""
+"""Packed sequences: attention and dropout against loops, finite differences and chance; encoders against
+the padded modules that they stand for."""
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings, strategies as st
 
-from amg.embedding import attention
+from amg.embedding import attention, encoders
+from amg.embedding.encoders.mean import Mean
+from amg.embedding.encoders.transformer import Transformer
+from conftest import unit_rows
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device here"))]
 
 RUNS, HEADS, WIDTH = [(6, 3), (4, 4), (10, 5), (1, 1)], 2, 8
 
@@ -69,3 +77,29 @@ def test_dropout_is_fair():
     y.sum().backward()
     assert torch.equal(x.grad, y.detach() / 2)
     assert torch.equal(attention.dropout(x, 0.0), x)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("encoder", [Transformer(layers=3, dropout=0.0), Mean()])
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=12), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_the_packed_encoder_equals_the_padded_one(encoder, device, lengths, seed):
+    """Vectors, and gradients of weights and input, for lengths in any order."""
+    rng, length, encoder = np.random.default_rng(seed), np.array(lengths), encoder.train().to(device)
+    frames = torch.tensor(unit_rows(rng, length.sum(), 128), device=device, requires_grad=True)
+    weight = torch.tensor(unit_rows(rng, len(length), 128), device=device)
+    found = []
+    for vectors in (encoder.packed(frames, length), encoder(*encoders.pad(frames, length))):
+        gradients = torch.autograd.grad((vectors * weight).sum(), [frames, *encoder.parameters()])
+        found.append([vectors, *gradients])
+    for packed, padded in zip(*found, strict=True):
+        torch.testing.assert_close(packed, padded, rtol=1e-4, atol=1e-5 * max(1, float(padded.detach().abs().max())))
+
+
+def test_the_packed_encoder_drops_out_in_training_alone():
+    encoder, frames = Transformer(layers=2, dropout=0.3), torch.randn(12, 128)
+    length = np.array([5, 4, 3])
+    encoder.eval()
+    torch.testing.assert_close(encoder.packed(frames, length), encoder(*encoders.pad(frames, length)))
+    encoder.train()
+    assert not torch.equal(encoder.packed(frames, length), encoder.packed(frames, length))

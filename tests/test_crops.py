@@ -19,9 +19,9 @@ def test_crops_lie_in_the_clip(n_frames, duration_max, seed):
     for start, length, overlap in zip(crop.start, crop.length, crop.overlap):
         naive = len(set(range(start, start + length)) & set(range(mid, mid + most)))
         assert overlap == naive
-    assert (crop.margin >= 0.2 - 1e-6).all() and (crop.margin <= 0.4 + 1e-6).all()
+    np.testing.assert_allclose(crop.share, crop.overlap / most, rtol=1e-6)
     assert (crop.start[0], crop.length[0], crop.overlap[0]) == (mid, most, most)
-    assert crop.margin[0] == pytest.approx(0.4)
+    assert crops.margin(crop.share[0]) == pytest.approx(0.4) and crops.margin(0.0) == 0.2
 
 
 def test_crop_lengths_follow_the_cube_law():
@@ -56,32 +56,50 @@ def test_rows_of_runs():
     assert crops.rows_of(np.array([2, 17, 5]), np.array([4, 2, 0])).tolist() == [2, 3, 4, 5, 17, 18]
 
 
-@given(st.integers(1, 12), st.integers(2, 5), st.integers(4, 40), st.booleans(),
-       st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
-def test_an_epoch_takes_every_clip_once(n_songs, n_clips, batch_size, paired, seed):
+@given(st.integers(2, 12), st.integers(2, 5), st.integers(6, 40),
+       st.sampled_from(["classes", "pairs", "triplets"]), st.integers(0, 2**32 - 1))
+@settings(max_examples=150, deadline=None)
+def test_an_epoch_takes_every_clip_once(n_songs, n_clips, batch_size, kind, seed):
     rng = np.random.default_rng(seed)
     length = rng.integers(3, 70, (n_songs, n_clips)) * (rng.random((n_songs, n_clips)) < 0.8)
     length[:, 0] = 59
     length[0, 1] = 30
-    epoch = batches.epoch(np.random.default_rng(seed), length, batch_size, paired, 10)
+    epoch = batches.epoch(np.random.default_rng(seed), length, batch_size, kind, 10)
     assert all(0 < len(batch) <= batch_size for batch in epoch)
     there = set(zip(*np.nonzero(length)))
     seen = [clip for batch in epoch for clip in zip(batch.song, batch.clip)]
-    if not paired:
+    if kind == "classes":
         assert sorted(seen) == sorted(there)
         return
     degraded = sorted(clip for clip in seen if clip[1])
     assert degraded == sorted(clip for clip in there if clip[1])
     for batch in epoch:
-        half = len(batch) // 2
-        assert not batch.clip[:half].any() and batch.clip[half:].all()
-        assert np.array_equal(batch.song[:half], batch.song[half:])
-        assert len(set(batch.song[:half])) == half
+        parts = np.split(np.stack([batch.song, batch.clip]), batches.PARTS[kind], axis=1)
+        anchor, original = parts[:2] if kind == "triplets" else parts[::-1]
+        assert anchor[1].all() and not original[1].any()
+        assert np.array_equal(anchor[0], original[0])
+        assert len(set(anchor[0])) == len(anchor[0])
+        if kind == "triplets":
+            assert not parts[2][1].any() and (parts[2][0] != anchor[0]).all()
+
+
+def test_negatives_of_triplets_are_any_other_song():
+    length = np.full((5, 2), 59)
+    pairs = {(a, n) for seed in range(40) for b in batches.epoch(
+        np.random.default_rng(seed), length, 15, "triplets", 10) for a, n in zip(b.song[:5], b.song[10:])}
+    assert pairs == {(a, n) for a in range(5) for n in range(5) if a != n}
+
+
+def test_what_a_loss_is_told_of_its_rows():
+    batch = batches.epoch(np.random.default_rng(0), np.full((4, 3), 59), 12, "classes", 10)[0]
+    rows = batch.rows("cpu")
+    assert rows.song.tolist() == batch.song.tolist()
+    assert rows.is_original.tolist() == [clip == 0 for clip in batch.clip]
+    assert rows.overlap.tolist() == pytest.approx(list(batch.crop.overlap / 24))
 
 
 def test_an_epoch_follows_from_its_seed():
     length = np.full((20, 3), 59)
     one, same, other = ([b.crop.start.tolist() for b in batches.epoch(
-        np.random.default_rng(seed), length, 16, False, 10)] for seed in (0, 0, 1))
+        np.random.default_rng(seed), length, 16, "classes", 10)] for seed in (0, 0, 1))
     assert one == same != other

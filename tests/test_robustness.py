@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from amg.sound import degrade
-from amg.retrieval import evaluate, robustness, search
+from amg.retrieval import databases, hits, rates, robustness
 from conftest import unit_rows
 
 
@@ -14,24 +14,14 @@ def test_every_kind_of_degradation_is_a_condition():
     assert set(conditions) == {*degrade.KINDS, "all"} - {"offset"}
 
 
-def test_likeness_against_a_naive_loop():
-    rng = np.random.default_rng(0)
-    sound, place = rng.standard_normal(40), rng.standard_normal(60)
-    naive = [abs(sound @ place[k : k + 40]) / np.linalg.norm(sound) / np.linalg.norm(place[k : k + 40])
-             for k in range(21)]
-    assert robustness.likeness(sound, place) == pytest.approx(max(naive), rel=1e-6)
-    place[7:47] = -0.01 * sound  # quieter, and of other polarity
-    assert robustness.likeness(sound, place) == pytest.approx(1, abs=1e-4)
-    assert robustness.likeness(sound, np.zeros(60)) == 0
-
-
 def test_misses_are_explained():
     """Song 1 repeats itself at frames 2 and 12 (there a little later), song 2 the end of song 0."""
     rng = np.random.default_rng(0)
     sounds = [rng.standard_normal(84000) for _ in range(3)]
     sounds[1][49000:73000] = 0.3 * sounds[1][8000:32000]
     sounds[2][:24000] = sounds[0][60000:]
-    sequences = search.Sequences.of([unit_rows(rng, 20, 128) for _ in sounds])
+    database = databases.Database.of([unit_rows(rng, 20, 128) for _ in sounds])
+    sequences = database.sequences
 
     def hear(position, n_frames):
         song = int(sequences.song_of(position))
@@ -41,7 +31,7 @@ def test_misses_are_explained():
                            "query_frames": 5})
     first = [3, 32, 21, 40, 9, None]  # what came back for each, as a position
     guesses = np.array([[-1 if f is None else f, 0] for f in first])
-    missed = robustness.explain(trials, guesses, sequences, 0, hear)
+    missed = robustness.explain(trials, guesses, database, hits.Alike(sequences, hear))
     assert list(missed.reason) == ["same audio elsewhere", "within 1 frame", "same audio elsewhere",
                                    "same clip elsewhere", "nothing came back"]
     assert missed.likeness.iloc[0] > 0.99 and list(missed.truth) == [22, 22, 15, 4, 26]
@@ -52,10 +42,11 @@ def test_misses_are_explained():
 
 
 def test_a_miss_between_two_frames():
-    sequences = search.Sequences.of([unit_rows(np.random.default_rng(0), 20, 128)])
+    database = databases.Database.of([unit_rows(np.random.default_rng(0), 20, 128)])
     trials = pd.DataFrame({"song": [0] * 4, "start": 3, "query_frames": 5})
     guesses = np.array([[3.0], [3.375], [4.0], [2.875]])
-    missed = robustness.explain(trials, guesses, sequences, 0, lambda *_: np.ones(8000), 0.4)
+    missed = robustness.explain(
+        trials, guesses, database, hits.Alike(database.sequences, lambda _, n: np.ones(4000 * (n + 1))), 0.4)
     assert list(missed.index) == [2, 3] and list(missed.guess) == [4, 3]
     assert list(missed.reason) == ["within 1 frame"] * 2
     np.testing.assert_allclose(missed.away, [0.6, 0.525])
@@ -64,7 +55,8 @@ def test_a_miss_between_two_frames():
 @pytest.mark.parametrize("guess, frame", [(20 - 0.875, 20), (20 - 0.5, 20), (-0.75, 0), (36.25, 36)])
 def test_a_guess_before_the_first_frame_of_a_song_is_of_that_song(guess, frame):
     sounds = np.random.default_rng(0).standard_normal((2, 84000))
-    sequences = search.Sequences.of([unit_rows(np.random.default_rng(0), 20, 128) for _ in sounds])
+    database = databases.Database.of([unit_rows(np.random.default_rng(0), 20, 128) for _ in sounds])
+    sequences = database.sequences
 
     def hear(position, n_frames):
         song = int(sequences.song_of(position))
@@ -72,25 +64,25 @@ def test_a_guess_before_the_first_frame_of_a_song_is_of_that_song(guess, frame):
         return sounds[song][(position - 20 * song) * 4000 :][: (n_frames + 1) * 4000]
 
     trials = pd.DataFrame({"song": [1], "start": [10], "query_frames": [5]})
-    missed = robustness.explain(trials, np.array([[guess]]), sequences, 0, hear, 0.25)
+    missed = robustness.explain(trials, np.array([[guess]]), database, hits.Alike(sequences, hear), 0.25)
     assert missed.guess.item() == frame and missed.likeness.item() < 0.5
     assert missed.reason.item() == ("same clip elsewhere" if frame >= 20 else "another clip")
 
 
 def test_no_miss_no_reason():
-    sequences = search.Sequences.of([unit_rows(np.random.default_rng(0), 20, 128)])
+    database = databases.Database.of([unit_rows(np.random.default_rng(0), 20, 128)])
     trials = pd.DataFrame({"song": [0], "start": [3], "query_frames": [5]})
-    missed = robustness.explain(trials, np.array([[3]]), sequences, 0, None)
+    missed = robustness.explain(trials, np.array([[3]]), database, None)
     assert missed.empty and robustness.reasons(missed, trials, "field").exact[0] == 100
 
 
 def test_rates_split_by_song_agree_with_the_whole():
     trials = pd.DataFrame({"song": np.repeat(np.arange(6), 4), "start": 0, "query_frames": 5})
-    hit = np.arange(24) % 3 == 0
-    scored = trials.assign(exact1=hit, exact10=True, near1=True, near10=True)
+    rank = np.arange(24) % 3 == 0
+    scored = trials.assign(exact_rank=rank, near_rank=1, recording=trials.song)
     split = robustness.rates_by(scored, "package", list("aabbcc"))
     exact = split[split.tolerance == "exact"]
     assert list(exact.condition) == ["a", "b", "c"] and list(split.columns) == robustness.COLUMNS
-    whole = evaluate.hit_rates(scored)
+    whole = rates.table([scored])
     assert np.isclose((exact.top1 * exact.n_queries).sum() / 24, whole.top1.iloc[0], atol=0.01)
     assert robustness.weaknesses(split.assign(query_s=3.0))[0].startswith("package ")

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import naive
-from amg.embedding import encoders
-from amg.retrieval import base, evaluate, search
+from amg.retrieval import published, search
 from conftest import unit_rows
 
 
@@ -68,8 +67,8 @@ def test_searches_of_many_queries_against_loops(seed, length):
         assert ids.tolist() == padded(naive.sequence_search(query, near, sequences))
     neighbours = rng.integers(-1, n_segments, (n_queries, 3, 5))
     products = rng.random(neighbours.shape).astype(np.float32)
-    for song in (segments.song, None):
-        found = search.single_stage(neighbours, products, song)[0]
+    for stage, song in ((search.single_stage, segments.song), (published.single_stage, None)):
+        found = stage(neighbours, products, segments.song)[0]
         for near, scores, ids in zip(neighbours, products, found):
             assert ids.tolist() == padded(naive.vote(near, scores, song))
     candidates = np.array([rng.permutation(np.r_[[-1, -1], :n_segments])[:5] for _ in queries])
@@ -77,7 +76,7 @@ def test_searches_of_many_queries_against_loops(seed, length):
     for query, of_query, ids in zip(queries, candidates, found):
         assert ids.tolist() == padded(naive.two_stage(query, of_query, segments, sequences))
     arrays = [sequences.frames[s : s + 9] for s in segments.start]
-    found = search.two_stage_published(queries, candidates, segments, sequences)[0]
+    found = published.two_stage(queries, candidates, segments, sequences)[0]
     for query, of_query, ids in zip(queries, candidates, found):
         expected = naive.published_second_stage(query, of_query, arrays)
         assert ids.tolist() == padded([segments.start[c] + frame for c, frame in expected])
@@ -89,7 +88,7 @@ def test_small_blocks_change_nothing(songs, monkeypatch):
     rng = np.random.default_rng(3)
     queries = unit_rows(rng, 7, 8, 128)
     candidates = np.array([rng.permutation(len(segments.song))[:10] for _ in queries])
-    for function in (search.two_stage, search.two_stage_published):
+    for function in (search.two_stage, published.two_stage):
         whole = function(queries, candidates, segments, sequences)
         monkeypatch.setattr(search, "BLOCK", 1)
         parts = function(queries, candidates, segments, sequences)
@@ -128,17 +127,3 @@ def test_ties_go_to_the_lower_position():
                               np.array([1.0, 1.0, 2.0, 3.0]), 3)
     assert ids[:, :3].tolist() == [[4, -1, -1], [9, 2, 5], [-1, -1, -1]]
     assert scores[1, :3].tolist() == [2, 1, 1]
-
-
-def test_perfect_queries_score_100_percent(songs):
-    """Songs asked for as they are: every method hits in every trial."""
-    songs = [s for s in songs if len(s) > 9]
-    sequences = search.Sequences.of(songs)
-    trials = evaluate.trials(songs, (5, 9), 4, [9])
-    assert base.hits(trials, songs, sequences, 0).exact1.all()
-    segments = search.Segments.of(sequences, 9)
-    aligned = trials[(trials.start % 9 == 0) & (trials.query_frames == 9)].reset_index(drop=True)
-    vectors = evaluate.segment_vectors(encoders.Mean(), segments, sequences)
-    single, two = evaluate.embedding_search(aligned, songs, encoders.Mean(), vectors, segments,
-                                            sequences, 0)
-    assert single.segment1.all() and two.exact1.all()

@@ -1,15 +1,29 @@
-"""Training of the AMG encoder: gradients, resuming, learning."""
+"""Training of the AMG encoder: gradients, resuming, learning; runs as files."""
+
+import multiprocessing
+import shutil
+import time
 
 import numpy as np
 import pytest
 import torch
 
 import naive
-from amg import files
-from amg.fingerprint import features
-from amg.embedding import batches, densenet, encoders, losses, runs, training
+from amg import checkpoint, files, made
 from amg.check import InputError
+from amg.embedding import batches, crops, encoders, losses, runs, training, validation
+from amg.embedding.encoders import densenet
+from amg.embedding.encoders.cnn import CNN
+from amg.embedding.encoders.lstm import LSTM
+from amg.embedding.encoders.transformer import Transformer
+from amg.embedding.losses import arcface
+from amg.embedding.losses.triplet import Triplet
+from amg.fingerprint import features
 from conftest import unit_rows, write_training_set
+
+ENCODERS, LOSSES = ("mt", "mlstm", "mcnn"), ("amg", "arcface", "infonce", "triplet")
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+DEVICES = ["cpu", pytest.param("cuda", marks=cuda)]
 
 
 @pytest.fixture
@@ -17,38 +31,45 @@ def data(home):
     return features.pack(write_training_set(home / "data/train/t", n_songs=8, n_frames=59))
 
 
-def config(**changes):
-    return runs.Config(**{"duration_max": 10, "layers": 1, "epochs": 4, "batch_size": 8,
-                           "n_valid": 2, **changes})
+def config(settings=(), **changes):
+    return runs.Config(**{"duration_max": 10, "epochs": 4, "batch_size": 8, "n_valid": 2, **changes},
+                       settings={"layers": 1, **dict(settings)})
+
+
+def train(settings, data, train_set="t"):
+    run = training.Run(settings, data, train_set, "cpu")
+    return run, run.fit()
 
 
 def batch_of(data, settings, size=24):
     """The first batch of an epoch of all songs."""
-    return batches.epoch(np.random.default_rng(3), data.length, size, settings.paired,
+    return batches.epoch(np.random.default_rng(3), data.length, size, settings.batches,
                          settings.duration_max)[0]
 
 
-def update(data, home, settings, monkeypatch, micro_frames):
+def update(data, settings, monkeypatch, micro_frames, device="cpu"):
     """(loss, gradients) of one update."""
     monkeypatch.setattr(training, "MICRO_FRAMES", micro_frames)
-    run = training.Run(settings, data, home / f"run{micro_frames}")
+    run = training.Run(settings, data, "t", device)
     loss = run._update(batch_of(data, settings), lr=0.0)
-    return loss, [p.grad.clone() for group in run.optimiser.param_groups for p in group["params"]]
+    return loss, [p.grad.cpu() for group in run.optimiser.param_groups for p in group["params"]]
 
 
-def assert_alike(ours, theirs):
+def assert_alike(ours, theirs, tolerance=1e-4):
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()))
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance / 10 * float(b.detach().abs().max()))
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("block", [1, 40, 10**6])
-def test_blocks_of_classes_give_the_loss_and_gradients_of_the_whole_table(block, monkeypatch):
-    monkeypatch.setattr(losses, "BLOCK", block)
+def test_blocks_of_classes_give_the_loss_and_gradients_of_the_whole_table(block, device, monkeypatch):
+    monkeypatch.setattr(arcface, "BLOCK", block)
     rng = np.random.default_rng(0)
-    x, centres = (torch.tensor(rng.standard_normal((n, 16)), requires_grad=True) for n in (8, 23))
-    label, margin = torch.tensor(rng.integers(0, 23, 8)), torch.tensor(rng.uniform(0.2, 0.4, 8))
-    weight = torch.tensor(rng.random(8))  # each sample's gradient is its own
-    ours = losses.arcface(x, centres, label, margin)
+    x, centres = (torch.tensor(rng.standard_normal((n, 16)), device=device, requires_grad=True)
+                  for n in (8, 23))
+    label, margin, weight = (torch.tensor(column, device=device) for column in (
+        rng.integers(0, 23, 8), rng.uniform(0.2, 0.4, 8), rng.random(8)))  # a gradient each
+    ours = arcface.arcface(x, centres, label, margin)
     expected = torch.nn.functional.cross_entropy(
         naive.margin_logits(x, centres, label, margin), label, reduction="none")
     torch.testing.assert_close(ours, expected)
@@ -56,30 +77,81 @@ def test_blocks_of_classes_give_the_loss_and_gradients_of_the_whole_table(block,
                                  for loss in (ours, expected)))
 
 
-@pytest.mark.parametrize("loss", losses.TRAINABLE)
-@pytest.mark.parametrize("encoder", encoders.TRAINABLE)
-def test_micro_batches_give_the_gradient_of_the_whole_batch(data, home, monkeypatch, encoder, loss):
-    settings = config(encoder=encoder, loss=loss, dropout=0.0, n_valid=0, batch_size=24)
-    whole, one_go = update(data, home, settings, monkeypatch, 10**6)
-    parts, accumulated = update(data, home, settings, monkeypatch, 48)
+@cuda
+def test_the_softmax_over_classes_never_waits_for_the_gpu(monkeypatch):
+    monkeypatch.setattr(arcface, "BLOCK", 40)
+    x, centres = (torch.randn(n, 16, device="cuda", requires_grad=True) for n in (8, 23))
+    label = torch.arange(8, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        arcface.arcface(x, centres, label, torch.full((8,), 0.3, device="cuda")).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_micro_batches_give_the_gradient_of_the_whole_batch(data, monkeypatch, encoder, loss):
+    settings = config({"dropout": 0.0}, encoder=encoder, loss=loss, n_valid=0, batch_size=24)
+    whole, one_go = update(data, settings, monkeypatch, 10**6)
+    parts, accumulated = update(data, settings, monkeypatch, 48)
     assert whole == pytest.approx(parts, rel=1e-5)
     assert_alike(accumulated, one_go)
 
 
-def test_the_update_is_that_of_the_padded_batch(data, home, monkeypatch):
+@cuda
+@pytest.mark.parametrize("encoder, tolerance", [("mt", 0.1), ("mlstm", 0.1)])
+def test_an_update_on_cuda_is_that_of_the_cpu(data, monkeypatch, encoder, tolerance):
+    settings = config({"dropout": 0.0}, encoder=encoder, n_valid=0, batch_size=24)
+    on_cpu, gradients = update(data, settings, monkeypatch, 100)
+    on_cuda, theirs = update(data, settings, monkeypatch, 100, "cuda")
+    assert on_cuda == pytest.approx(on_cpu, rel=0.02)  # bfloat16
+    for a, b in zip(theirs, gradients):
+        assert (a - b).norm() <= tolerance * b.norm() + 1e-3
+
+
+def test_the_update_is_that_of_the_padded_batch(data, monkeypatch):
     """Loss and every gradient against the published way: one batch padded to 24 frames, masked."""
-    settings = config(dropout=0.0, n_valid=0, batch_size=24, layers=2)
-    ours, gradients = update(data, home, settings, monkeypatch, 100)
-    run, batch = training.Run(settings, data, home / "plain"), batch_of(data, settings)
+    settings = config({"dropout": 0.0, "layers": 2}, n_valid=0, batch_size=24)
+    ours, gradients = update(data, settings, monkeypatch, 100)
+    run, batch = training.Run(settings, data, "t"), batch_of(data, settings)
     crop = batch.crop
     padded, mask = naive.pad([data.clip(s, c)[start : start + length] for s, c, start, length in zip(
         batch.song, batch.clip, crop.start, crop.length)], 24)
-    expected = naive.published_loss(naive.published_forward(run.encoder, padded, mask), run.centres,
-                                    torch.from_numpy(batch.song), torch.from_numpy(batch.crop.margin),
+    margin = torch.from_numpy(0.2 * crop.overlap / 24 + 0.2).float()
+    expected = naive.published_loss(run.encoder(padded, mask), run.loss.centres,
+                                    torch.from_numpy(batch.song), margin,
                                     torch.from_numpy(batch.clip == 0))
     expected.backward()
     assert ours == pytest.approx(expected.item(), rel=1e-5)
-    assert_alike(gradients, [p.grad for p in (*run.encoder.parameters(), run.centres)])
+    assert_alike(gradients, [p.grad for p in (*run.encoder.parameters(), *run.loss.parameters())])
+
+
+def test_triplets_are_the_published_ones(data, monkeypatch):
+    """Anchor a degraded crop, positive its song's original centre, negative another song's."""
+    settings = config({"dropout": 0.0, "triplet_margin": 2.0}, loss="triplet", n_valid=0)
+    ours, _ = update(data, settings, monkeypatch, 100)
+    run, batch = training.Run(settings, data, "t"), batch_of(data, settings)
+
+    def vector(clip):
+        return encoders.embed(run.encoder, [clip])[0]
+
+    total, n = 0.0, len(batch) // 3
+    for i in range(n):
+        song, other, version = batch.song[i], batch.song[2 * n + i], batch.clip[i]
+        start, length = batch.crop.start[i], batch.crop.length[i]
+        anchor = vector(data.clip(song, version)[start : start + length])
+        positive, negative = (vector(data.clip(s, 0)[17:41]) for s in (song, other))  # 24 of 59
+        assert version and song != other
+        total += max(0.0, float(anchor @ negative - anchor @ positive) + 2.0)
+    assert ours == pytest.approx(total / n, rel=1e-4)
+
+
+def test_triplets_without_loss_are_left_out_of_the_mean():
+    axes = torch.eye(3, 128)
+    loss = Triplet()(torch.cat([axes[[0, 0]], axes[[0, 1]], axes[[1, 0]]]), None)
+    assert loss.item() == pytest.approx(1.2)  # the first triplet has none; the second 1 - 0 + 0.2
+    assert Triplet()(torch.cat([axes[:1], axes[:1], axes[1:2]]), None).item() == 0
 
 
 class Stop(Exception):
@@ -89,11 +161,10 @@ class Stop(Exception):
 @pytest.mark.parametrize("encoder, loss", [("mt", "amg"), ("mlstm", "arcface"), ("mcnn", "infonce"),
                                            ("mt", "triplet")])
 @pytest.mark.parametrize("stop_at", [1, 3, 4])  # 3 batches an epoch: 3 stops between two of them
-def test_resuming_ends_with_the_same_weights(data, home, monkeypatch, encoder, loss, stop_at):
+def test_resuming_ends_with_the_same_weights(data, monkeypatch, encoder, loss, stop_at):
     """Interrupted at a step, in the middle of an epoch or after one, and started again."""
-    settings = config(encoder=encoder, loss=loss, layers=2, epochs=2 if encoder == "mcnn" else 4)
-    whole = training.Run(settings, data, home / "whole")
-    history = whole.fit()
+    settings = config({"layers": 2}, encoder=encoder, loss=loss, epochs=2 if encoder == "mcnn" else 3)
+    whole, history = train(settings, data, "whole")
     monkeypatch.setattr(training, "SAVE_S", 0.0)  # a checkpoint after every step
     update = training.Run._update
 
@@ -104,28 +175,44 @@ def test_resuming_ends_with_the_same_weights(data, home, monkeypatch, encoder, l
 
     monkeypatch.setattr(training.Run, "_update", interrupted)
     with pytest.raises(Stop):
-        training.Run(settings, data, home / "parts").fit()
+        train(settings, data, "parts")
+    with pytest.raises(InputError, match="is not finished; run notebook 03_train again"):
+        runs.find("parts", encoder, loss, 10)
     monkeypatch.setattr(training.Run, "_update", update)
-    parts = training.Run(settings, data, home / "parts")
-    assert parts.progress["step"] == stop_at
-    seen = []
+    parts, seen = training.Run(settings, data, "parts", "cpu"), []
     resumed = parts.fit(lambda history: seen.append(len(history)))
     assert seen[-1] == settings.epochs
     for a, b in zip(history, resumed, strict=True):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
-    for file in ("last", "best"):
-        assert (files.sha256(home / f"whole/{file}.safetensors")
-                == files.sha256(home / f"parts/{file}.safetensors"))
+    for file in ("last.safetensors", "best.safetensors"):
+        assert files.sha256(whole.folder / file) == files.sha256(parts.folder / file)
 
 
-def test_a_loss_that_is_not_finite_ends_in_one_sentence(data, home, monkeypatch):
-    monkeypatch.setattr(training.Run, "_loss", lambda run, vectors, batch: vectors.sum() * np.nan)
+def test_an_unfinished_run_can_be_asked_for(data, monkeypatch):
+    save = training.Run._save
+
+    def interrupted(run):
+        save(run)
+        raise Stop
+
+    monkeypatch.setattr(training.Run, "_save", interrupted)
+    with pytest.raises(Stop):
+        train(config(), data)
+    found = runs.find("t", unfinished=True)
+    assert not found.finished and len(found.history) == 1
+    monkeypatch.setattr(training.Run, "_save", save)
+    train(config(), data)
+    assert runs.find("t").finished
+
+
+def test_a_loss_that_is_not_finite_ends_in_one_sentence(data, monkeypatch):
+    monkeypatch.setattr(arcface.ArcFace, "forward", lambda loss, vectors, rows: vectors.sum() * np.nan)
     with pytest.raises(InputError, match="no longer finite; train with a lower lr"):
-        training.Run(config(), data, home / "run").fit()
+        train(config(loss="arcface"), data)
 
 
-def test_an_encoder_that_tells_nothing_apart_scores_nothing(data, home):
-    run = training.Run(config(), data, home / "run")
+def test_an_encoder_that_tells_nothing_apart_scores_nothing(data):
+    run = training.Run(config(), data, "t", "cpu")
     with torch.no_grad():
         for parameter in run.encoder.linear2.parameters():
             parameter.copy_(torch.ones_like(parameter) * (parameter.ndim == 1))
@@ -136,35 +223,71 @@ def test_densenet_has_the_published_number_of_parameters():
     assert sum(p.numel() for p in densenet.DenseNet121().parameters()) == 7_978_856
 
 
-def test_training_learns(data, home):
-    run = training.Run(config(epochs=12), data, home / "run")
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("encoder", ["mt", "mlstm"])
+def test_training_learns(data, device, encoder):
+    run = training.Run(config(epochs=12, encoder=encoder), data, "t", device)
     history = run.fit()
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
     assert history[-1]["lr"] < history[0]["lr"] <= 1e-3
     assert history[-1]["lr"] == pytest.approx(1e-4, rel=0.2)
 
 
-def test_another_configuration_is_put_aside(data, home, capsys):
-    folder = home / "run"
-    training.Run(config(epochs=1), data, folder).fit()
-    kept = (folder / "last.safetensors").read_bytes()
-    training.Run(config(epochs=1, lr=5e-4), data, folder).fit()
-    assert (home / "run.old-1" / "last.safetensors").read_bytes() == kept
-    assert "run.old-1" in capsys.readouterr().out
+def test_a_finished_run_is_shown_and_not_trained_again(data, monkeypatch, capsys):
+    run, history = train(config(epochs=2), data)
+    monkeypatch.setattr(training.Run, "_update", lambda *_: pytest.fail("trained again"))
+    again, shown = train(config(epochs=2), data)
+    assert shown == history and again.folder == run.folder
+    assert "2 of 2 epochs were trained earlier" in capsys.readouterr().out
+    for a, b in zip(run.encoder.parameters(), again.encoder.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_another_configuration_lies_elsewhere_and_is_found_again(data, monkeypatch):
+    first, _ = train(config(epochs=1), data)
+    kept = (first.folder / "best.safetensors").read_bytes()
+    other, _ = train(config(epochs=1, lr=5e-4), data)
+    assert other.folder.name.startswith("mt-amg-10s-epochs1-batch_size8-lr0.0005-n_valid2-layers1-")
+    assert runs.find("t").name == other.folder.name and runs.find("t").config.lr == 5e-4
+    monkeypatch.setattr(training.Run, "_update", lambda *_: pytest.fail("trained again"))
+    train(config(epochs=1), data)
+    assert runs.find("t").name == first.folder.name
+    assert (first.folder / "best.safetensors").read_bytes() == kept
 
 
 def test_changed_data_start_a_new_run(data, home):
-    training.Run(config(epochs=1), data, home / "run").fit()
+    first, _ = train(config(epochs=1), data)
     other = features.pack(write_training_set(home / "data/train/u", n_songs=8, n_frames=59, seed=1))
-    assert not training.Run(config(epochs=1), other, home / "run").history
-    assert (home / "run.old-1" / "last.safetensors").exists()
+    second, _ = train(config(epochs=1), other)
+    assert first.folder != second.folder and (first.folder / "last.safetensors").exists()
 
 
-def test_best_is_the_first_of_the_best_epochs(data, home):
-    run = training.Run(config(epochs=6), data, home / "run")
-    scores = [row["top1"] for row in run.fit()]
-    _, _, history = runs.load(home / "run" / "best.safetensors")
-    assert len(history) == 1 + int(np.argmax(scores))
+def _train_slowly(home, started):
+    import os
+    os.environ["AMG_HOME"] = str(home)
+    training.Run._save = lambda run: (started.set(), time.sleep(60))
+    train(config(), features.pack(home / "data/train/t"))
+
+
+def test_a_second_process_in_one_run_is_told(data, home):
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    process = context.Process(target=_train_slowly, args=(home, started), daemon=True)
+    process.start()
+    try:
+        assert started.wait(60)
+        with pytest.raises(InputError, match="another process is working on data/models/t/mt-amg-10s"):
+            train(config(), data)
+    finally:
+        process.kill()
+        process.join()
+    train(config(), data)  # a killed one keeps nobody out
+
+
+def test_best_is_the_first_of_the_best_epochs(data):
+    run, history = train(config(epochs=6), data)
+    scores = [row["top1"] for row in history]
+    assert len(runs.find("t").history) == 1 + int(np.argmax(scores))
 
 
 def test_short_versions_and_lone_originals_can_be_held_out(home):
@@ -173,28 +296,65 @@ def test_short_versions_and_lone_originals_can_be_held_out(home):
         features.save(features.song_file(home / "data/train/short", song, 0), unit_rows(rng, 59, 128))
         features.save(features.song_file(home / "data/train/short", song, 1), unit_rows(rng, 7, 128))
         features.save(features.song_file(home / "data/train/lone", song, 0), unit_rows(rng, 59, 128))
-    history = training.Run(config(epochs=1), features.pack(home / "data/train/short"), home / "a").fit()
+    _, history = train(config(epochs=1), features.pack(home / "data/train/short"), "short")
     assert 0 <= history[0]["top1"] <= 100
     lone = features.pack(home / "data/train/lone")
-    assert "top1" not in training.Run(config(epochs=1), lone, home / "b").fit()[0]
+    run, history = train(config(epochs=1), lone, "lone")
+    assert "top1" not in history[0]
+    assert validation.overlaps(run.encoder, lone, run.held_out, 10).empty
     with pytest.raises(InputError, match="has none"):
-        training.Run(config(loss="triplet"), lone, home / "c")
+        training.Run(config(loss="triplet"), lone, "lone")
 
 
-def test_stored_encoder_answers_alike(data, home):
-    run = training.Run(config(epochs=1), data, home / "run")
-    run.fit()
-    stored, settings, history = runs.load(home / "run" / "best.safetensors")
+def test_held_out_songs_are_those_that_the_training_set_names(data, home):
+    files.write_json(made.record_of(home / "data/train/t"), {"parameters": {"n_valid": 3}})
+    with pytest.raises(InputError, match="n_valid is 2, but the last 3 songs of t .*; set n_valid to 3"):
+        training.Run(config(), data, "t")
+    assert training.Run(config(n_valid=3), data, "t").held_out.tolist() == [5, 6, 7]
+    with pytest.raises(InputError, match="only 8 songs"):
+        training.Run(config(n_valid=8), data, "foreign")
+
+
+def test_cosines_by_overlap_are_those_of_the_crops(data):
+    """Mean pooling of songs whose versions are nearly their originals, against a naive reading."""
+    found = validation.overlaps(encoders.Mean(), data, np.array([5, 7]), 10)
+    assert found.song.tolist() == [5, 5, 7, 7] and found["clip"].tolist() == [1, 2, 1, 2]
+    assert found.overlap.between(0, 1).all()
+    whole = found[found.overlap > 0.9]
+    assert (whole.cosine > 0.95).all()
+    assert found.others.abs().max() < 0.7 and (found.cosine > found.others).all()
+    again = validation.overlaps(encoders.Mean(), data, np.array([5, 7]), 10)
+    assert found.equals(again)
+    assert not found.equals(validation.overlaps(encoders.Mean(), data, np.array([5, 7]), 10, seed=1))
+
+
+def test_ranks_count_the_originals_that_score_as_high(data):
+    found = validation.ranks(encoders.Mean(), data, np.arange(8), 10)
+    assert len(found) == 16 and (found["rank"] == 0).mean() > 0.8  # a mean of half the centre's rows
+    rng = np.random.default_rng([0, validation.RANKS])
+    for row in found.itertuples():
+        start = 17 + rng.integers(24 - 9 + 1)
+        half = data.clip(row.song, row.clip)[start : start + 9].mean(0)
+        scores = []
+        for song in range(8):
+            centre = data.clip(song, 0)[17:41].mean(0)
+            scores.append(half @ centre / np.linalg.norm(centre))
+        assert row.rank == sum(score >= scores[row.song] for score in scores) - 1
+
+
+def test_stored_encoder_answers_alike(data):
+    run, _ = train(config(epochs=1), data)
+    found = runs.find("t")
     clips = [np.array(data.clip(s, 0)[:19]) for s in range(3)]
-    assert np.array_equal(encoders.embed(stored, clips), encoders.embed(run.encoder, clips))
-    assert settings == run.config and len(history) == 1
+    assert np.array_equal(encoders.embed(found.encoder, clips), encoders.embed(run.encoder, clips))
+    assert found.config == run.config and len(found.history) == 1 and found.finished
+    assert found.name == run.folder.name
 
 
 def test_embedding_ignores_padding_and_company():
     rng = np.random.default_rng(0)
     clips = [unit_rows(rng, n, 128) for n in (3, 19, 7, 12)]
-    for model in (encoders.Transformer(layers=1), encoders.LSTM(layers=2, hidden=16),
-                  encoders.CNN(24), encoders.Mean()):
+    for model in (Transformer(layers=1), LSTM(layers=2, hidden=16), CNN(24), encoders.Mean()):
         together = encoders.embed(model, clips)
         alone = np.concatenate([encoders.embed(model, [clip]) for clip in clips])
         np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -203,40 +363,81 @@ def test_embedding_ignores_padding_and_company():
 
 @pytest.mark.parametrize("changes, message", [
     ({"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
-    ({"encoder": "foo"}, "encoder is 'foo', but must be one of: mt, mlstm, mcnn"),
-    ({"loss": "l2"}, "one of: amg, arcface, infonce, triplet, pam, tam"),
-    ({"loss": "infonce", "batch_size": 2}, "batch_size is 2"), ({"temperature": 0}, "temperature is 0"),
+    ({"encoder": "foo"}, "encoder is 'foo', but must be one of: mcnn, mlstm, mt"),
+    ({"loss": "l2"}, "one of: arcface, amg, infonce, triplet, pam, tam"),
+    ({"loss": "infonce", "batch_size": 2}, "batch_size is 2"),
+    ({"loss": "infonce", "settings": {"temperature": 0}}, "temperature is 0"),
+    ({"settings": {"scales": 0}}, "a setting is 'scales', but must be one of: dropout, "),
+    ({"settings": {"dropout": 1.0}}, "dropout is 1.0"), ({"settings": {"layers": 0}}, "layers is 0"),
     ({"epochs": 0}, "epochs is 0"), ({"lr": "fast"}, "lr is 'fast'"), ({"seed": -1}, "seed is -1")])
 def test_bad_configurations_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         config(**changes)
 
 
-def test_aliases_of_the_loss():
+def test_equal_configurations_are_written_alike():
     assert config(loss="pam") == config(loss="tam") == config(loss="amg")
+    assert config({"scale": 32, "temperature": 0.3}) == config() and config(lr=1, loss="amg").lr == 1.0
+    assert runs.Config().differs == "" and runs.Config(settings={"layers": 2}).differs == "layers2"
 
 
-def test_holding_out_everything_is_refused(data, home):
-    with pytest.raises(InputError, match="only 8 songs"):
-        training.Run(config(n_valid=8), data, home / "run")
+def test_settings_that_cannot_be_built_are_refused(data):
+    with pytest.raises(InputError, match="the encoder mt cannot be built with .*divisible"):
+        training.Run(config({"heads": 7}), data, "t")
 
 
-def test_missing_encoder_names_the_notebook(home):
-    with pytest.raises(InputError, match="03_train"):
-        runs.load(home / "best.safetensors")
+def test_missing_runs_name_the_notebook(home):
+    with pytest.raises(InputError, match="mt-amg-10s is missing; run notebook 03_train"):
+        runs.find("t")
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda t, r: ({}, {}), "is no checkpoint of this kit"),
+    (lambda t, r: (t, {**r, "config": {**r["config"], "duration_max": 5}}), "is mt-amg-5s checkpoint"),
+    (lambda t, r: ({n: w * np.nan for n, w in t.items()}, r), "weights that are not finite"),
+    (lambda t, r: (t, {**r, "config": {**r["config"], "settings": {"layers": 2}}}), "do not fit")])
+def test_other_files_than_its_checkpoint_are_refused(data, home, spoil, message):
+    """In a folder that came from elsewhere: it has no record."""
+    run, _ = train(config(epochs=1), data)
+    away = home / "data/models/away/mt-amg-10s"
+    shutil.copytree(run.folder, away)
+    assert runs.find("away").finished
+    tensors, record = checkpoint.load(away / "best.safetensors")
+    checkpoint.save(away / "best.safetensors", *spoil(tensors, record))
+    with pytest.raises(InputError, match=message):
+        runs.find("away")
+    (away / "best.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        runs.find("away")
+    with pytest.raises(InputError, match="was not made by this kit"):
+        train(config(epochs=1), data, "away")
+
+
+def test_published_checkpoints_of_several_gpus_are_read(golden, tmp_path):
+    stored = torch.load(golden / "published_style.pth", weights_only=True)
+    spread = {"model": {f"module.{name}": weight for name, weight in stored["model"].items()}}
+    torch.save(spread, tmp_path / "spread.pth")
+    one, other = (runs.load_published(path) for path in
+                  (golden / "published_style.pth", tmp_path / "spread.pth"))
+    assert_alike(one.parameters(), other.parameters())
+    torch.save({"model": {n: w * np.nan for n, w in stored["model"].items()}}, tmp_path / "nan.pth")
+    with pytest.raises(InputError, match="not finite"):
+        runs.load_published(tmp_path / "nan.pth")
 
 
 def test_variants_have_settings_of_their_own():
     plain = config()
-    found = runs.variants(plain, ["arcface"], {"mlstm": {"layers": 8}, "mcnn": {}})
-    assert [v.name for v in found] == ["mt-arcface-10s", "mlstm-amg-10s", "mcnn-amg-10s"]
-    assert [v.layers for v in found] == [1, 8, 1]
+    found = runs.variants(plain, {"arcface": {}, "infonce": {"temperature": 0.2}},
+                          {"mlstm": {"layers": 8}, "mcnn": {"epochs": 1}})
+    assert [v.name for v in found] == ["mt-arcface-10s", "mt-infonce-10s", "mlstm-amg-10s", "mcnn-amg-10s"]
+    assert [v.settings.get("layers") for v in found] == [1, 1, 8, None]
+    assert found[1].settings["temperature"] == 0.2 and found[3].epochs == 1
     for losses_, encoders_, message in (
-            (["arcface"], ["mcnn"], "encoders is"), (["arcface"], {"mcnn": 64}, "encoders is"),
-            (["arcface"], {"mt": {}}, "one of: mlstm, mcnn"), (["arcface"], {}, "encoders is {}"),
-            (["arcface"], {"mcnn": {"loss": "amg"}}, "a setting of mcnn is 'loss'"),
-            (["arcface"], {"mcnn": {"batch_size": 0}}, "batch_size is 0"),
-            (["amg"], {"mcnn": {}}, "one of: arcface, infonce, triplet")):
+            ({}, ["mcnn"], "must be names with settings"), ({"arcface": 3}, {}, "must be names with"),
+            ({}, {"mt": {}}, "one of: mcnn, mlstm"), ({"amg": {}}, {}, "one of: arcface, infonce"),
+            ({}, {"mcnn": {"loss": "amg"}}, "a setting of mcnn is 'loss'"),
+            ({}, {"mcnn": {"layers": 2}}, "a setting of mcnn is 'layers'"),
+            ({}, {"mcnn": {"batch_size": 0}}, "batch_size is 0")):
         with pytest.raises(InputError, match=message):
             runs.variants(plain, losses_, encoders_)
 
@@ -244,8 +445,8 @@ def test_variants_have_settings_of_their_own():
 def test_losses_against_naive_loops():
     rng = np.random.default_rng(0)
     x, centres = unit_rows(rng, 6, 16).astype(float), unit_rows(rng, 4, 16).astype(float)
-    label, margin = np.array([0, 1, 2, 3, 0, 1]), np.linspace(0.2, 0.4, 6)
-    total = 0.0
+    label, overlap = np.array([0, 1, 2, 3, 0, 1]), np.linspace(0, 1, 6)
+    margin, total = 0.2 + 0.2 * overlap, 0.0
     for i in range(6):
         logits = []
         for c in range(4):
@@ -257,10 +458,11 @@ def test_losses_against_naive_loops():
                           else cosine - margin[i] * np.sin(np.pi - margin[i]))
             logits.append(32 * cosine)
         total += np.log(np.exp(logits).sum()) - logits[label[i]]
-    tensors = [torch.from_numpy(a) for a in (x, centres, label, margin)]
-    assert losses.arcface(*tensors).mean().item() == pytest.approx(total / 6, rel=1e-6)
-    originals = torch.tensor([True, False, False, True, False, False])
     pull = np.mean([1 - x[i] @ centres[label[i]] for i in (0, 3)])
-    assert losses.amg(*tensors, originals).item() == pytest.approx(total / 6 + 10 * pull, rel=1e-6)
-    none = torch.zeros(6, dtype=torch.bool)
-    assert losses.amg(*tensors, none).item() == pytest.approx(total / 6, rel=1e-6)
+    vectors, first, song, overlap = (torch.from_numpy(a) for a in (x, centres, label, overlap))
+    for name, originals, expected in (("arcface", [0, 3], total / 6), ("amg", [], total / 6),
+                                      ("amg", [0, 3], total / 6 + 10 * pull)):
+        loss = losses.registry.build(name, {}, centres=first.clone)
+        is_original = torch.isin(torch.arange(6), torch.tensor(originals))
+        assert loss(vectors, batches.Rows(song, overlap, is_original)).item() == pytest.approx(
+            expected, rel=1e-6)

@@ -1,4 +1,4 @@
-"""Training crops (AMG paper, data augmentation): where they lie and what margin they get.
+"""Training crops (AMG paper, data augmentation): where they lie and what margin they earn.
 
 An original shows its centre; a degraded version shows a random crop, mostly short. The more
 a crop shares with the original's centre, the larger its margin in the loss.
@@ -18,15 +18,15 @@ SHORTEST = 3  # frames
 
 @dataclass(frozen=True)
 class Crops:
-    """One crop per row; all int64 or float32 (B,), in frames and radians."""
+    """One crop per row; int64 (B,) in frames, but for the last."""
 
     start: np.ndarray
     length: np.ndarray
     overlap: np.ndarray
-    margin: np.ndarray
+    share: np.ndarray  # overlap as a share of the centre's frames, float32 0 to 1
 
 
-def segment_frames(duration_max):
+def segment_frames(duration_max) -> int:
     """Frames of a database segment of `duration_max` seconds (5, 10, 15 or 30): 9 to 59."""
     return 2 * one_of("duration_max", duration_max, DURATIONS, " (seconds)") - 1
 
@@ -36,27 +36,33 @@ def centre(n_frames, padded):
     return np.maximum((n_frames - padded) // 2, 0), np.minimum(n_frames, padded)
 
 
-def draw(rng, n_frames, is_original, duration_max, mu=MARGIN_MAX, ml=MARGIN_MIN):
-    """Draw one crop per clip: n_frames int (B,), is_original bool (B,) -> Crops.
+def draw(rng, n_frames, is_original, duration_max, power=3) -> Crops:
+    """Draw one crop per clip: n_frames int (B,), is_original bool (B,).
 
-    With u ~ U(0, 1), a degraded crop has max(int(u^3 C), 3) frames (or all, if there are
+    With u ~ U(0, 1), a degraded crop has max(int(u^power C), 3) frames (or all, if there are
     fewer); its start is uniform over those that let it stick out of the centre by up to half
-    its length. An original gives exactly its centre. The margin is
-    `(mu - ml) * overlap / C + ml`.
+    its length. An original gives exactly its centre.
     """
     n_frames = np.asarray(n_frames)
     mid, most = centre(n_frames, PADDED_FRAMES[duration_max])
-    length = np.maximum((rng.random(len(n_frames)) ** 3 * most).astype(np.int64), SHORTEST)
+    length = np.maximum((rng.random(len(n_frames)) ** power * most).astype(np.int64), SHORTEST)
     length = np.where(is_original, most, np.minimum(length, most))
     low = np.maximum(0, mid - length // 2)
     high = mid + most - length + (mid - low)
     start = np.where(is_original, mid, rng.integers(low, high + 1))
     overlap = np.minimum(start + length, mid + most) - np.maximum(start, mid)
-    margin = ((mu - ml) * overlap / most + ml).astype(np.float32)
-    return Crops(start, length, overlap, margin)
+    return Crops(start, length, overlap, (overlap / most).astype(np.float32))
 
 
-def rows_of(first, length):
+def margin(share, high=MARGIN_MAX, low=MARGIN_MIN):
+    """Margin (radians) that the loss demands of crops: from `low` at no overlap to `high` at full.
+
+    share: overlap as a share of the centre, 0 to 1; an array or a tensor.
+    """
+    return (high - low) * share + low
+
+
+def rows_of(first, length) -> np.ndarray:
     """Row numbers of many runs, one after the other: int64 (length.sum(),).
 
     Run i is first[i], first[i] + 1, ... of length[i] rows.
@@ -65,7 +71,7 @@ def rows_of(first, length):
     return np.repeat(first, length) + within
 
 
-def micro_batches(length, max_frames):
+def micro_batches(length, max_frames) -> list:
     """Cut a batch, longest crops first, in groups of about `max_frames` frames.
 
     Returns a list of index arrays that cover the batch once; crops of equal length are

@@ -1,128 +1,197 @@
-"""Encoders as files: what a training run is called, where it lies, how it is read again."""
+"""Training runs as files: what decides one, where it lies, how it is read again.
 
-from dataclasses import asdict, dataclass, replace
+`data/models/<train_set>/<encoder>-<loss>-<duration_max>s` points to the run that was last asked for
+under that name (see `amg.made`). Inside lie `best.safetensors`, the weights of the best epoch, and
+`last.safetensors`, all that is needed to continue.
+"""
+
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import torch
+from torch import nn
 
-from amg import check, checkpoint, paths
-from amg.embedding import crops, encoders, losses
+from amg import check, checkpoint, made, paths
+from amg.check import InputError
+from amg.embedding import batches, crops, encoders, losses
+from amg.embedding.encoders.lstm import LSTM
+from amg.embedding.encoders.transformer import Transformer
+
+MADE_BY = "03_train"
 
 
 @dataclass(frozen=True)
 class Config:
-    """What decides the weights, given the training set. Defaults are the published Transformer's;
-    held-out songs (`n_valid`) are ours."""
+    """What decides the weights, given the training set. Defaults are the published ones; held-out
+    songs (`n_valid`) are ours.
 
-    duration_max: int = 10
+    settings: those of the encoder's and the loss's class, by name. Each takes its own, what is not
+    given keeps the class's default, and what only others know is dropped.
+    """
+
+    duration_max: int = 10  # seconds that one vector stands for
     encoder: str = "mt"
     loss: str = "amg"
-    layers: int = 10  # mt and mlstm; published: 10 and 8
-    dropout: float = 0.1  # mt and mlstm
     epochs: int = 50
-    batch_size: int = 640
-    lr: float = 1e-3
+    batch_size: int = 640  # rows
+    lr: float = 1e-3  # falls to final_lr along a cosine
     final_lr: float = 1e-4
     weight_decay: float = 1e-5
-    scale: float = losses.SCALE  # amg and arcface
-    margin_max: float = crops.MARGIN_MAX
-    margin_min: float = crops.MARGIN_MIN
-    temperature: float = losses.TEMPERATURE  # infonce
-    triplet_margin: float = losses.TRIPLET_MARGIN
-    n_valid: int = 50
-    seed: int = 0
+    n_valid: int = 50  # the last songs
+    seed: int = 0  # of weights, batches, crops and dropout
+    settings: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        object.__setattr__(self, "loss", losses.canonical(self.loss))
         crops.segment_frames(self.duration_max)
-        check.one_of("encoder", self.encoder, encoders.TRAINABLE)
-        check.integers(1, layers=self.layers, epochs=self.epochs)
+        encoder, loss = encoders.registry.canonical(self.encoder), losses.registry.canonical(self.loss)
+        known = {name for registry in (encoders.registry, losses.registry) for cls in registry
+                 for name in registry.accepts(cls)}
+        for name in self.settings:
+            check.one_of("a setting", name, tuple(sorted(known)))
+        settings = (encoders.registry.settings(encoder, self.settings)
+                    | losses.registry.settings(loss, self.settings))
+        rates = {name: float(check.number(name, getattr(self, name), 0, 1))
+                 for name in ("lr", "final_lr", "weight_decay")}
+        self.__dict__.update(encoder=encoder, loss=loss, settings=settings, **rates)
+        check.integers(1, epochs=self.epochs)
         check.integers(0, n_valid=self.n_valid, seed=self.seed)
-        check.integer("batch_size", self.batch_size, 4 if self.paired else 1)
-        for name, low, high in (
-                ("lr", 0, 1), ("final_lr", 0, 1), ("weight_decay", 0, 1), ("dropout", 0, 0.9),
-                ("scale", 0, 1000), ("margin_max", 0, 1.5), ("margin_min", 0, 1.5),
-                ("temperature", 1e-3, 10), ("triplet_margin", 0, 2)):
-            check.number(name, getattr(self, name), low, high)
+        n_parts = batches.PARTS[self.batches]
+        check.integer("batch_size", self.batch_size, 2 * n_parts if n_parts > 1 else 1)
 
     @property
-    def name(self):
+    def batches(self) -> str:
+        """What the loss's batches hold, a key of `batches.PARTS`."""
+        held = getattr(losses.registry[self.loss], "batches", None)
+        return check.one_of(f"the attribute batches of {self.loss}", held, tuple(batches.PARTS))
+
+    @property
+    def name(self) -> str:
         """Name of the run: encoder, loss and duration, as `mt-amg-10s`."""
         return f"{self.encoder}-{self.loss}-{self.duration_max}s"
 
     @property
-    def paired(self):
-        """Whether the loss compares originals with degraded versions, and knows no classes."""
-        return self.loss in losses.CONTRASTING
+    def differs(self) -> str:
+        """What is not as published, for people: `epochs12-layers2`."""
+        usual = asdict(Config(self.duration_max, self.encoder, self.loss))
+        own = {name: value for of, at in ((asdict(self), usual), (self.settings, usual["settings"]))
+               for name, value in of.items() if name != "settings" and value != at[name]}
+        return re.sub(r"[^\w.+-]", "", "-".join(f"{name}{value}" for name, value in own.items()))
 
-    def build(self):
-        """A fresh encoder of this configuration."""
-        return encoders.build(self.encoder, self.duration_max, self.layers, self.dropout)
+
+def variants(config, losses_, encoders_) -> list:
+    """`config` with each of the other losses, and with each of the other encoders.
+
+    Both: name -> what is that variant's own, fields of Config and settings, a dict. The rest is as
+    in `config`. Raises InputError for what is not known.
+    """
+    fields = tuple(asdict(config).keys() - {"duration_max", "encoder", "loss", "settings"})
+    found = []
+    for registry, asked in ((losses.registry, losses_), (encoders.registry, encoders_)):
+        if not isinstance(asked, dict) or not all(isinstance(own, dict) for own in asked.values()):
+            raise InputError(f"the variants {asked!r} must be names with settings of their own, or {{}}, "
+                             "as {mlstm: {}, mcnn: {batch_size: 64}}.")
+        others = tuple(name for name in registry if name != getattr(config, registry.kind))
+        for name, own in asked.items():
+            check.one_of(f"another {registry.kind}", name, others)
+            for setting in own:
+                check.one_of(f"a setting of {name}", setting,
+                             (*sorted(fields), *registry.accepts(name)))
+            settings = config.settings | {s: own[s] for s in own if s not in fields}
+            found.append(replace(config, **{registry.kind: name, "settings": settings,
+                                            **{f: own[f] for f in own if f in fields}}))
+    return found
 
 
-def best(train_set, encoder, loss, duration_max):
-    """Path of the best checkpoint of a run; InputError if one of the names is not allowed."""
+def recipe(config, content, device, precision) -> made.Recipe:
+    """All that decides a run. content: digest of the training set."""
+    inputs = {"training set": content, **encoders.registry.source(config.encoder),
+              **losses.registry.source(config.loss)}
+    return made.Recipe("run", asdict(config), inputs, {"device": device, "precision": precision})
+
+
+def path(train_set, encoder, loss, duration_max) -> Path:
+    """The name under which such runs lie; InputError if a part of it is not allowed."""
+    check.texts(train_set=train_set)
     name = Config(duration_max=duration_max, encoder=encoder, loss=loss).name
-    return paths.resolve(f"data/models/{train_set}/{name}/best.safetensors")
+    return paths.resolve(f"data/models/{train_set}/{name}")
 
 
-def load(path):
-    """Load an encoder that notebook 03 trained: returns (encoder, Config, history).
+@dataclass(frozen=True)
+class Trained:
+    """A trained encoder and the run that it comes from."""
 
-    Raises InputError if it is missing or damaged.
+    encoder: nn.Module  # in eval mode, with the weights of the best epoch
+    config: Config
+    history: list  # a dict per epoch, up to that one
+    name: str  # of the run's folder
+    finished: bool
+
+
+def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False) -> Trained:
+    """The run that was last asked for under these names.
+
+    Raises InputError if there is none, if its checkpoint is damaged or of something else, or if it
+    is unfinished (unless that is asked for).
     """
-    if not path.is_file():
-        raise check.InputError(f"{paths.relative(path)} is missing; run notebook 03_train with "
-                               "its duration_max, encoder and loss first.")
-    tensors, record = checkpoint.load(path)
+    name = path(train_set, encoder, loss, duration_max)
+    run = made.find(name, MADE_BY, unfinished)
+    file = run.folder / "best.safetensors"
+    if not file.is_file():
+        raise InputError(f"{paths.relative(file)} is missing; run notebook {MADE_BY} first.")
+    weights, record = read(file, name.name)
     config = Config(**record["config"])
-    encoder = config.build()
-    encoder.load_state_dict(checkpoint.part("model", tensors))
-    return encoder.eval(), config, record["history"]
+    inputs = recipe(config, "", "", "").inputs
+    if run.record and run.record["inputs"] != inputs | {"training set": run.record["inputs"]["training set"]}:
+        raise InputError(f"{run.folder.name} was trained with another class of the name {encoder} or "
+                         f"{loss} than the one registered now; train it again.")
+    model = load_weights(encoders.build(config), checkpoint.part("model", weights), file)
+    return Trained(model.eval(), config, record["history"], run.folder.name, run.finished)
 
 
-def variants(config, losses_, encoders_):
-    """`config` with each of the other losses, and with each of the other encoders, a list.
-
-    losses_: names; encoders_: name -> settings that are that encoder's own, a dict. Raises
-    InputError for what is not known.
-    """
-    others = tuple(name for name in losses.TRAINABLE if name != config.loss)
-    check.each("losses", losses_, check.one_of, others)
-    named = isinstance(encoders_, dict) and encoders_
-    if not named or not all(isinstance(own, dict) for own in encoders_.values()):
-        raise check.InputError(f"encoders is {encoders_!r}, but must name at least one encoder with "
-                               "settings of its own, or {}, as {mlstm: {}, mcnn: {batch_size: 64}}.")
-    others = tuple(name for name in encoders.TRAINABLE if name != config.encoder)
-    check.each("encoders", list(encoders_), check.one_of, others)
-    settings = tuple(name for name in asdict(config) if name not in ("duration_max", "encoder", "loss"))
-    for encoder, own in encoders_.items():
-        for name in own:
-            check.one_of(f"a setting of {encoder}", name, settings)
-    return [*(replace(config, loss=loss) for loss in losses_),
-            *(replace(config, encoder=encoder, **own) for encoder, own in encoders_.items())]
+def read(file, name):
+    """A checkpoint of a run called `name`: (tensors, record). InputError if it is something else."""
+    tensors, record = checkpoint.load(file)
+    config = record.get("config")
+    found = config and f"{config['encoder']}-{config['loss']}-{config['duration_max']}s"
+    if found != name:
+        raise InputError(f"{paths.relative(file)} is {found or 'no'} checkpoint of this kit, but should "
+                         f"be one of {name}; move it away and run notebook {MADE_BY}.")
+    return tensors, record
 
 
-def load_published(path, encoder="mt"):
+def load_weights(module, weights, file):
+    """Put `weights` (name -> tensor) into a module; InputError if they do not fit or are not finite."""
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+        raise InputError(f"{paths.relative(file)} holds weights that are not finite; train it again.")
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"the weights of {paths.relative(file)} do not fit "
+                         f"({' '.join(str(error).split())[:200]}); train it again.") from None
+    return module
+
+
+def load_published(file, encoder="mt") -> nn.Module:
     """Load a checkpoint of the published code, a `.pth` of an encoder `mt` or `mlstm`.
 
-    Layers and widths follow from the shapes of its weights. The published Transformer carries an
-    `encoder_layer` that it never uses; it is left out. Reads numbers only, executes nothing.
-    Raises InputError if it is missing, or something else.
+    Layers and widths follow from the shapes of its weights. Training on several GPUs leaves names
+    that begin with `module.`; the published Transformer carries an `encoder_layer` that it never
+    uses. Reads numbers only, executes nothing. Raises InputError if it is missing, or something else.
     """
     check.one_of("encoder", encoder, ("mt", "mlstm"), ", if a published checkpoint is given")
-    if not path.is_file():
-        raise check.InputError(f"{path} is missing; give the path of a published checkpoint, from "
-                               "the workspace's root or absolute.")
+    if not file.is_file():
+        raise InputError(f"{file} is missing; give the path of a published checkpoint, from the "
+                         "workspace's root or absolute.")
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
-        weights = {name: w for name, w in weights.items() if not name.startswith("encoder_layer.")}
-        model = _of_shape(weights, encoder)
-        model.load_state_dict(weights)
+        weights = torch.load(file, map_location="cpu", weights_only=True)["model"]
+        weights = {name.removeprefix("module."): w for name, w in weights.items()
+                   if not name.removeprefix("module.").startswith("encoder_layer.")}
+        return load_weights(_of_shape(weights, encoder), weights, file).eval()
     except Exception as error:  # whatever a foreign file makes of torch.load
         reason = " ".join(str(error).split())[:200]
-        raise check.InputError(f"{paths.relative(path)} is no published checkpoint of {encoder}, a "
-                               f"dict with its weights under 'model' ({reason}).") from None
-    return model.eval()
+        raise InputError(f"{paths.relative(file)} is no published checkpoint of {encoder}, a "
+                         f"dict with its weights under 'model' ({reason}).") from None
 
 
 def _of_shape(weights, encoder):
@@ -131,6 +200,6 @@ def _of_shape(weights, encoder):
         return len({name.split(prefix)[1].split(".")[0] for name in weights if prefix in name})
 
     if encoder == "mlstm":
-        return encoders.LSTM(layers("lstm.weight_hh_l") // 2, weights["lstm.weight_hh_l0"].shape[1])
-    return encoders.Transformer(layers("encoder.layers."), len(weights["linear1.weight"]),
-                                feedforward=len(weights["encoder.layers.0.linear1.weight"]))
+        return LSTM(layers("lstm.weight_hh_l") // 2, weights["lstm.weight_hh_l0"].shape[1])
+    return Transformer(layers("encoder.layers."), len(weights["linear1.weight"]),
+                       feedforward=len(weights["encoder.layers.0.linear1.weight"]))

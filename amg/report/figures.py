@@ -21,12 +21,10 @@ from amg.embedding.crops import MARGIN_MAX, MARGIN_MIN
 
 COLOURS = ["#20639b", "#d1495b", "#2e933c", "#8f5db7", "#e09f3e", "#5c6b73"]
 STYLE = {
-    "figure.figsize": (7.0, 4.0), "figure.dpi": 110, "figure.constrained_layout.use": True,
-    "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": "#e4e4e4", "axes.axisbelow": True, "legend.frameon": False,
-    "axes.prop_cycle": cycler(color=COLOURS), "svg.hashsalt": "amg",
-}
+    "figure.dpi": 110, "figure.constrained_layout.use": True, "font.size": 10, "axes.titlesize": 11,
+    "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#e4e4e4", "axes.axisbelow": True, "legend.frameon": False,
+    "axes.prop_cycle": cycler(color=COLOURS)}
 DPI = 130
 PACKAGES = ("amg", "torch", "numpy", "faiss-cpu", "papermill")
 
@@ -36,6 +34,13 @@ def begin():
     plt.rcParams.update(STYLE)
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return f"Python {platform.python_version()}, {versions}"
+
+
+def _axes(n_rows=1, n_columns=1, **options):
+    """A figure and its axes (n_rows, n_columns), closed: whoever asks for it shows it, once."""
+    figure, axes = plt.subplots(n_rows, n_columns, squeeze=False, **options)
+    plt.close(figure)
+    return figure, axes
 
 
 def image(figure):
@@ -77,7 +82,7 @@ class LiveCurves:
 
 def learning_curves(history, x, curves):
     """One panel per (keys, axis label): the figures of a training history against `x`."""
-    figure, axes = plt.subplots(1, len(curves), figsize=(4.6 * len(curves), 3.2), squeeze=False)
+    figure, axes = _axes(1, len(curves), figsize=(4.6 * len(curves), 3.2))
     at = [row[x] for row in history]
     for axis, (keys, label) in zip(axes[0], curves):
         for key in keys:
@@ -86,123 +91,120 @@ def learning_curves(history, x, curves):
         axis.xaxis.get_major_locator().set_params(integer=True)
         if len(keys) > 1:
             axis.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves
-    plt.close(figure)  # shown by whoever asked for it, not a second time by the notebook
     return figure
 
 
 def spectrograms(clips, titles):
     """Spectrograms of clips (float32, 8 kHz) above each other, 0 to 4 kHz, in dB below the peak."""
-    figure, axes = plt.subplots(len(clips), 1, figsize=(7.5, 2.3 * len(clips)), sharex=True,
-                                squeeze=False)
-    for axis, clip, title in zip(axes[:, 0], clips, titles):
-        figure.colorbar(_spectrogram(axis, clip, 0), ax=axis, label="dB below the peak")
-        axis.set(title=title, ylabel="frequency (Hz)")
-    axes[-1, 0].set_xlabel("time (s)")
-    plt.close(figure)
-    return figure
-
-
-def _spectrogram(axis, clip, overlap):
-    power, _, _, image = axis.specgram(clip + 1e-9, N_FFT, SAMPLE_RATE, noverlap=overlap,
-                                       cmap="magma", interpolation="nearest")
-    image.set_data(image.get_array() - 10 * np.log10(power.max()))
-    image.set_clim(-80, 0)
-    axis.grid(False)
-    return image
+    return misses([("", [clip], [title]) for clip, title in zip(clips, titles)])
 
 
 def misses(examples):
-    """Missed queries, a row each: what was asked, what should have come back, what did.
+    """Spectrograms of missed queries, a row each: what was asked, what was right, what came back.
 
-    examples: list of (title of the row, three clips (float32, 8 kHz), three titles).
+    examples: list of (title of the row, its clips (float32, 8 kHz), their titles).
     """
-    figure, axes = plt.subplots(len(examples), 3, figsize=(11, 2.6 * len(examples)), sharex=True,
-                                sharey=True, squeeze=False)
+    n_rows, n = len(examples), len(examples[0][1])
+    figure, axes = _axes(n_rows, n, figsize=(5.5 + 1.8 * n, 2.6 * n_rows), sharex=True, sharey=True)
     for row, (reason, clips, titles) in zip(axes, examples):
         for axis, clip, title in zip(row, clips, titles):
-            image = _spectrogram(axis, clip, N_FFT * 3 // 4)
-            axis.set_title(title, fontsize=8)
-        row[0].set_ylabel(f"{reason}\nfrequency (Hz)")
-        figure.colorbar(image, ax=row[2], label="dB below the peak")
-    figure.supxlabel("time (s)")
-    plt.close(figure)
+            power, _, _, image = axis.specgram(clip + 1e-9, N_FFT, SAMPLE_RATE, cmap="magma",
+                                               noverlap=N_FFT * 3 // 4, interpolation="nearest")
+            image.set_data(image.get_array() - 10 * np.log10(power.max()))
+            image.set_clim(-80, 0)
+            axis.set_title(title, fontsize=8 if n > 1 else 10)
+            axis.grid(False)
+        row[0].set_ylabel(f"{reason}\nfrequency (Hz)".strip())
+        figure.colorbar(image, ax=row[-1], label="dB below the peak")
+    figure.supxlabel("time (s)", fontsize=10)
     return figure
 
 
 def fingerprint_maps(fingerprints, titles):
     """Fingerprints as heat maps, a column per frame, and the frames' similarity to the first."""
-    figure, axes = plt.subplots(len(fingerprints) + 1, 1, sharex=True,
-                                figsize=(7.5, 2.0 * len(fingerprints) + 1.8))
-    extent = (0, len(fingerprints[0]) / 2, 128, 0)
-    for axis, array, title in zip(axes, fingerprints, titles):
+    n = len(fingerprints)
+    figure, axes = _axes(n + 1, 1, sharex=True, figsize=(7.5, 2.0 * n + 1.8))
+    for axis, array, title in zip(axes.flat, fingerprints, titles):
         image = axis.imshow(array.T, aspect="auto", cmap="RdBu_r", vmin=-0.3, vmax=0.3,
-                            extent=extent, interpolation="nearest")
+                            extent=(0, len(array) / 2, array.shape[1], 0), interpolation="nearest")
         axis.set(title=title, ylabel="dimension")
         axis.grid(False)
-    figure.colorbar(image, ax=list(axes), label="value (unit vectors)")
+    figure.colorbar(image, ax=axes, label="value (unit vectors)")
     for array, title, colour in zip(fingerprints[1:], titles[1:], COLOURS):
         similarity = np.sum(fingerprints[0] * array, axis=1)
-        axes[-1].plot(np.arange(len(similarity)) / 2 + 0.25, similarity, ".-", color=colour)
-    axes[-1].set(title="inner product with the original, frame by frame", ylim=(-0.1, 1.05),
+        axes[n, 0].plot(np.arange(len(similarity)) / 2 + 0.25, similarity, ".-", color=colour)
+    axes[n, 0].set(title="inner product with the original, frame by frame", ylim=(-0.1, 1.05),
                  xlabel="time (s)", ylabel="inner product")
-    plt.close(figure)
     return figure
 
 
 def crop_map(duration_max, n_frames, starts, lengths, margins):
     """Training crops of one song as bars over its frames, coloured by their margin."""
-    figure, axis = plt.subplots(figsize=(7.5, 3.4))
+    figure, ((axis,),) = _axes(figsize=(7.5, 3.4))
     scale = plt.cm.ScalarMappable(plt.Normalize(MARGIN_MIN, MARGIN_MAX), "viridis")
     colours = scale.to_rgba(margins)
     axis.barh(np.arange(len(starts)), lengths / 2, left=starts / 2, color=colours, height=0.8)
     axis.set(xlim=(0, n_frames / 2), xlabel="time in the clip (s)", ylabel="crop",
              yticks=range(0, len(starts), 5),
-             title=f"The original's centre (crop 0) and random crops, duration_max {duration_max} s")
+             title=f"Centre of the original (0) and random crops, duration_max {duration_max} s")
     figure.colorbar(scale, ax=axis, label="margin (rad)")
-    plt.close(figure)
+    return figure
+
+
+def cosine_against_overlap(found):
+    """How near crops lie to their original by how much they share: medians, quartiles shaded.
+
+    found: {name of an encoder: DataFrame of `overlap` (0 to 1), `cosine`, and `others`, the mean
+    cosine with other songs, which is dotted}.
+    """
+    figure, ((axis,),) = _axes(figsize=(7.0, 3.8))
+    for (name, table), colour in zip(found.items(), COLOURS):
+        tenths = table.groupby(np.ceil(10 * table.overlap) / 10 - 0.05)
+        low, middle, high = (tenths.cosine.quantile(q) for q in (0.25, 0.5, 0.75))
+        axis.plot(middle.index, middle, "o-", ms=4, color=colour, label=name)
+        axis.fill_between(middle.index, low, high, color=colour, alpha=0.15, lw=0)
+        axis.plot(middle.index, tenths.others.median(), ":", color=colour)
+    axis.set(xlim=(0, 1), xlabel="overlap with the original's centre (share of it)",
+             ylabel="cosine with the original's centre")
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
 def recall_vs_duration(retrieval):
     """The paper's plot: Top-1 against query length, a line per method, 95 % intervals shaded.
 
-    One panel per tolerance that any method reports, so that hits of different kinds never
-    share an axis.
+    One panel per tolerance (but `near`, which hardly differs from `exact`), so that hits of
+    different kinds never share an axis. A method has one colour, a stage one kind of line.
     """
-    titles = {"exact": "The exact frame",
-              "near": "Within 1 frame (0.5 s)",
-              "segment": "Single stage: the segment, or the next"}
-    shown = [t for t in titles if t in set(retrieval.tolerance)]
-    figure, axes = plt.subplots(1, len(shown), figsize=(4.0 * len(shown), 4.6), sharey=True,
-                                squeeze=False)
-    colours = {}
-    for axis, tolerance in zip(axes[0], shown):
-        part = retrieval[retrieval.tolerance == tolerance]
-        for _, line in part.groupby(["method", "encoder", "loss", "duration_max", "stage"],
-                                    dropna=False, sort=False):
-            label = tables.curve_label(line.iloc[0])
-            base = label.startswith("NAFP")
-            key = label.split(",")[0]
-            colour = colours.setdefault(key, "#222222" if base else COLOURS[len(colours) % 6])
-            axis.plot(line.query_s, line.top1, "o-" if base else "s--", color=colour, ms=4,
-                      label=key)
-            axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour, alpha=0.12)
-        axis.set(title=titles[tolerance], xlabel="query length (s)", ylim=(0, 101),
-                 xticks=sorted(part.query_s.unique()))
+    shown = [t for t in ("exact", "segment", "same_audio", "song") if t in set(retrieval.tolerance)]
+    n_rows = -(-len(shown) // 2)
+    figure, grid = _axes(n_rows, 2, sharex=True, sharey=True, figsize=(8.6, 1.4 + 3.1 * n_rows))
+    of = retrieval.assign(label=[tables.curve_label(row) for _, row in retrieval.iterrows()])
+    names = dict.fromkeys(label.rsplit(", ", 1)[0] for label in of.label if "-stage" in label)
+    colours = {"NAFP, every frame indexed": "#222222", "NAFP, IVF-PQ": "#999999",
+               **dict(zip(names, (*COLOURS, *plt.cm.tab10.colors)))}
+    for axis, tolerance in zip(grid.flat, shown):
+        for label, line in of[of.tolerance == tolerance].groupby("label", sort=False):
+            colour = colours.get(label) or colours[label.rsplit(", ", 1)[0]]
+            axis.plot(line.query_s, line.top1, "s--" if "single-stage" in label else "o-", ms=4,
+                      color=colour, label=label)
+            axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour, alpha=0.1)
+        axis.set(title=tolerance.replace("_", " "), ylim=(0, 101), ylabel="Top-1 hit rate (%)",
+                 xlabel="query length (s)", xticks=sorted(of.query_s.unique()))
         axis.xaxis.set_major_formatter("{x:g}")
-    axes[0, 0].set_ylabel("Top-1 hit rate (%)")
-    handles = {text: handle for axis in axes[0]
-               for handle, text in zip(*axis.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
-    plt.close(figure)
+        axis.tick_params(labelbottom=True, labelleft=True)
+    for axis in grid.flat[len(shown):]:
+        axis.remove()
+    lines = {line.get_label(): line for axis in figure.axes for line in axis.lines}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
 def robustness(rates):
     """Exact Top-1 against query length, a panel per group of conditions, a line per condition."""
     groups = rates[rates.tolerance == "exact"].groupby("group", sort=False)
-    figure, axes = plt.subplots(-(-groups.ngroups // 2), 2, figsize=(9.5, 3.4 * -(-groups.ngroups // 2)),
-                                sharex=True, sharey=True, squeeze=False)
+    n_rows = -(-groups.ngroups // 2)
+    figure, axes = _axes(n_rows, 2, figsize=(9.5, 3.4 * n_rows), sharex=True, sharey=True)
     for axis, (group, table) in zip(axes.flat, groups):
         for number, (condition, line) in enumerate(table.groupby("condition", sort=False)):
             axis.plot(line.query_s, line.top1, "o-" if number < len(COLOURS) else "s--", ms=4,
@@ -214,38 +216,35 @@ def robustness(rates):
         axis.remove()
     figure.supylabel("exact Top-1 (%)")
     figure.supxlabel("query length (s)")
-    plt.close(figure)
     return figure
 
 
 def bars(table, label, value, low, high, axis_label):
     """Horizontal bars with intervals; `table` columns are named by the arguments."""
-    figure, axis = plt.subplots(figsize=(7.0, 0.5 * len(table) + 1.2))
+    figure, ((axis,),) = _axes(figsize=(7.0, 0.5 * len(table) + 1.2))
     error = [table[value] - table[low], table[high] - table[value]]
     axis.barh(table[label], table[value], xerr=error, color=COLOURS[0], ecolor="#444444",
               capsize=3, height=0.6)
     axis.set(xlabel=axis_label, xlim=(0, 100))
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
-    plt.close(figure)
     return figure
 
 
 def cost_bars(cost):
-    """Storage and time per query of each method, two panels."""
-    labels = [row.method + ("" if np.isnan(row.duration_max) else f", {row.duration_max:.0f} s")
-              for row in cost.itertuples()]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 0.36 * len(cost) + 1.5), sharey=True)
-    left.barh(labels, cost.index_bytes / 1e6, color=COLOURS[0], label="index")
-    left.barh(labels, cost.refine_bytes / 1e6, left=cost.index_bytes / 1e6, color=COLOURS[4],
-              label="fingerprints for the second stage")
-    left.set(xlabel="storage (MB)")
-    right.barh(labels, cost.embed_ms, color=COLOURS[2], label="embed")
-    right.barh(labels, cost.search_ms, left=cost.embed_ms, color=COLOURS[0], label="search")
-    right.set(xlabel="median time per query (ms)")
-    left.invert_yaxis()
-    for axis in (left, right):
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2)
+    """Storage and time per query of each method, two panels; whiskers reach to the quartiles."""
+    labels = cost.method + [f", {d:.0f} s" * (d > 0) for d in cost.duration_max.fillna(0)]
+    figure, ((left, right),) = _axes(1, 2, figsize=(9.5, 0.36 * len(cost) + 1.5), sharey=True)
+    quartiles = cost.search_ms - cost.search_ms_q1, cost.search_ms_q3 - cost.search_ms
+    for axis, text, (first, before), (last, after), whiskers in (
+            (left, "storage (MB)", ("index", cost.index_bytes / 1e6),
+             ("second stage", cost.refine_bytes / 1e6), None),
+            (right, "median time per query (ms)", ("embed", cost.embed_ms),
+             ("search", cost.search_ms), quartiles)):
+        axis.barh(labels, before, label=first)
+        axis.barh(labels, after, left=before, label=last, xerr=whiskers, capsize=2)
+        axis.set(xlabel=text)
         axis.grid(axis="y", visible=False)
-    plt.close(figure)
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    left.invert_yaxis()
     return figure

@@ -1,6 +1,6 @@
 """The HTML pages of a report: one per executed notebook, and the index that links all."""
 
-import json
+import shutil
 from pathlib import Path
 
 import jinja2
@@ -9,16 +9,17 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 
-from amg import files, paths
-from amg.report import tables
+from amg import files, machine, paths
 from amg.check import InputError
+from amg.report import compare, tables
+
+SHOWN = {  # name in the page -> which table, and how
+    "summary": ("retrieval", tables.summary), "retrieval": ("retrieval", tables.hits),
+    "cost": ("cost", tables.costs), "ablations": ("ablations", tables.ablations),
+    "robustness": ("robustness", tables.robustness), "reasons": ("miss_reasons", tables.reasons)}
 
 
-SHOWN = {"retrieval": tables.hits, "cost": tables.costs, "ablations": tables.ablations,
-         "robustness": tables.robustness, "miss_reasons": tables.reasons}
-
-
-def write_notebook(executed, profile, label, audible):
+def write_notebook(executed, profile, label, audible) -> Path:
     """Export an executed notebook to `reports/<profile>/notebooks/<label>.html`.
 
     audible: whether its sounds go with it; a report that is passed on holds no recordings.
@@ -35,57 +36,76 @@ def write_notebook(executed, profile, label, audible):
                   highlight=HtmlFormatter().get_style_defs(".highlight"))
 
 
-def write_index(profile, manifest, written):
-    """Write `manifest.json` and `index.html`; `written` lists what the steps wrote."""
-    base = paths.resolve(f"reports/{profile}")
-    with files.atomic(base / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1) + "\n")
-    names = {Path(name).stem for name in written if name.endswith(".csv")}
-    found = {name: table for name, table in read_tables(profile).items() if name in names}
-    rendered = {name: draw(found[name]).to_html(border=0, classes="numbers")
-                for name, draw in SHOWN.items() if name in found}
-    return _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
-                  manifest=manifest, tables=rendered, files=sorted(found),
-                  figures=[Path(name).name for name in written
-                           if name.endswith(".png") and paths.resolve(name).exists()],
-                  headline=tables.headline(found), size=tables.size(found))
+def write_index(profile, manifest, written, compared) -> Path:
+    """Write `manifest.json` and `index.html`.
 
-
-def read_tables(profile):
-    """Every table of a report, by name. InputError if there are none."""
-    folder = paths.resolve(f"reports/{profile}/tables")
-    found = {path.stem: tables.read(profile, path.stem) for path in sorted(folder.glob("*.csv"))}
-    if not found:
-        raise InputError(f"{paths.relative(folder)} holds no tables; "
-                         f"run `make reproduce PROFILE={profile}` first.")
-    return found
-
-
-def results(profile):
-    """The results of a report as Markdown, for the README.
-
-    Hit rates and how they were made; between them the cost of AMG embeddings or, in a report of
-    the base system alone, what it stands and why it misses.
+    written: names of what the steps wrote, relative to the workspace; compared: what
+    `compare.with_reference` said.
     """
-    found, manifest = read_tables(profile), paths.resolve(f"reports/{profile}/manifest.json")
-    if not manifest.exists() or not {"retrieval", "cost"} <= set(found):
-        raise InputError(f"reports/{profile} is not complete; "
-                         f"run `make reproduce PROFILE={profile}` to its end.")
-    made = json.loads(manifest.read_text())
-    where = made["machine"]
-    seeds = ", ".join(sorted({str(step["parameters"]["seed"]) for step in made["steps"]
+    base = paths.resolve(f"reports/{profile}")
+    files.write_json(base / "manifest.json", manifest)
+    here = _inside(base, written)
+    found = {path.stem: tables.read_file(base / path) for path in here if path.suffix == ".csv"}
+    shown = {name: draw(found[table]).to_html(border=0, classes="numbers")
+             for name, (table, draw) in SHOWN.items() if table in found}
+    return _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
+                  manifest=manifest, compared=compared, tables=shown, tolerances=tables.TOLERANCES,
+                  headline=tables.headline(found), left_out=tables.left_out(found),
+                  ablated=tables.compared_at(found, "ablation_differences"),
+                  size=tables.size(found), files=[path for path in here if "tables" in path.parts],
+                  figures=[path.name for path in here if path.suffix == ".png"])
+
+
+def results(profile) -> str:
+    """The committed reference run of a profile as Markdown, for the README."""
+    base = compare.reference(profile)
+    run, found = files.read_json(base / "manifest.json"), compare.read(base)
+    if run is None or not {"retrieval", "cost"} <= set(found):
+        raise InputError(f"reports/reference/{profile} holds no whole report; run `make reproduce "
+                         f"PROFILE={profile}` and `python -m amg reference --profile {profile}`.")
+    rates, steps, where = found["retrieval"], run["steps"], run["machine"]
+    alone = rates.method.str.startswith("nafp").all()
+    seeds = ", ".join(sorted({str(step["parameters"]["seed"]) for step in steps
                               if "seed" in step["parameters"]}))
-    more = ("cost",) if "ablations" in found else ("robustness", "miss_reasons")
-    n_queries = found["retrieval"].n_queries
-    n_queries = sorted({n_queries.min(), n_queries.max()})
     return "\n\n".join([
         *tables.headline(found),
-        tables.markdown(tables.hits(found["retrieval"])),
-        f"{' to '.join(map(str, n_queries))} trials per query length. {tables.size(found)}",
-        *(tables.markdown(SHOWN[name](found[name])) for name in more if name in found),
-        f"`{made['command']}`, seed {seeds}, commit {made['commit']}; {where['processor']}, "
-        f"{where['cores']} cores; {sum(step['wall_s'] for step in made['steps']) / 60:.1f} minutes, at most "
-        f"{max(step['peak_memory_mb'] for step in made['steps']):,} MB of memory."])
+        tables.markdown(tables.hits(rates) if alone else tables.summary(rates)),
+        tables.size(found),
+        f"`{run['command']}`, seed {seeds}, commit {run['commit']}; {where['processor']}, "
+        f"{where['cores']} cores; {sum(step['wall_s'] for step in steps) / 60:.1f} minutes, "
+        f"at most {max(step['peak_memory_mb'] for step in steps):,} MB of memory."])
+
+
+def make_reference(profile) -> Path:
+    """Copy a report, without its executed notebooks and states, to the committed references.
+
+    Raises InputError if there is none, or if the code of one of its steps is not the checkout's.
+    """
+    base, target = paths.resolve(f"reports/{profile}"), compare.reference(profile)
+    run = files.read_json(base / "manifest.json")
+    if run is None:
+        raise InputError(f"reports/{profile} holds no report; run `make reproduce "
+                         f"PROFILE={profile}`.")
+    for commit in run["commit"].split(", "):
+        if not machine.at_commit(commit):
+            raise InputError(f"reports/{profile} has steps of commit {commit}, whose amg/ and "
+                             "notebooks/ are not what they are now; commit them, delete the "
+                             f"report, and run `make reproduce PROFILE={profile}` again.")
+    labels = [step["label"] for step in run["steps"]]
+    states = [files.read_json(base / "state" / f"{label}.json") for label in labels]
+    shutil.rmtree(target, ignore_errors=True)
+    for name in ("index.html", "manifest.json", *(f"notebooks/{label}.html" for label in labels),
+                 *_inside(base, [name for state in states for name in state["outputs"]])):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(base / name, target / name)
+    return target
+
+
+def _inside(base, names):
+    """Those of the files `names`, relative to the workspace, that lie in `base`; relative to it."""
+    found = [paths.resolve(name) for name in names]
+    return [path.relative_to(base) for path in found
+            if path.is_file() and path.is_relative_to(base)]
 
 
 def _write(target, template, **values):

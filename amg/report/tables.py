@@ -1,22 +1,34 @@
 """Tables as people read them, and the sentences made from them.
 
-`retrieval.csv`, `ablations.csv` and `cost.csv` hold the figures; everything here is drawn from
-them.
+`retrieval.csv`, `ablations.csv`, `cost.csv` and `differences.csv` hold the figures; everything here
+is drawn from them. Hit rates are percentages, intervals are at 95 % and by recording.
 """
 
 import numpy as np
 import pandas as pd
 
 from amg import files, paths
-from amg.sound.audio import seconds
 from amg.check import InputError
+from amg.sound.audio import seconds
+
+TOLERANCES = {  # what counts as a hit, in the order of every table
+    "exact": "at most 0.25 s from where the query begins",
+    "near": "at most 0.5 s from it",
+    "same_audio": "exact (single stage: segment), or a place whose undegraded sound is the same, a "
+                  "loop or a reprise (correlation of 0.9 or more)",
+    "segment": "the segment in which the query begins, or the next one of the same song",
+    "song": "the right recording, anywhere in it"}
+SHARED = "same sound as"  # begins the reason of such a clip (amg.retrieval.duplicates)
+ENCODERS = {"mt": "Transformer", "mlstm": "LSTM", "mcnn": "CNN"}
 
 
-def write(table, report, name):
-    """Write a DataFrame to `reports/<report>/tables/<name>.csv`; returns the path."""
-    path = paths.resolve(f"reports/{report}/tables/{name}.csv")
+def write(table, report, name, compressed=False):
+    """Write a DataFrame to `reports/<report>/tables/<name>.csv`, or `.csv.gz`; returns the path."""
+    path = paths.resolve(f"reports/{report}/tables/{name}.csv{'.gz' if compressed else ''}")
     with files.atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
+        # the same table gives the same bytes, whenever it is written
+        table.to_csv(temporary, index=False,
+                     compression={"method": "gzip", "mtime": 0} if compressed else None)
     return path
 
 
@@ -24,29 +36,44 @@ def read(report, name):
     """Read what `write` wrote; InputError if it is not there."""
     path = paths.resolve(f"reports/{report}/tables/{name}.csv")
     if not path.exists():
-        raise InputError(f"{paths.relative(path)} is missing; run the notebook that writes it first, "
-                         f"with the parameter report={report!r}.")
+        raise InputError(f"{paths.relative(path)} is missing; run the notebook that writes it "
+                         f"first, with the parameter report={report!r}.")
+    return read_file(path)
+
+
+def read_file(path):
+    """Read a table at a path; a clip that was not refused has an empty text there."""
     table = pd.read_csv(path, dtype={"refused": str})
     return table.fillna({"refused": ""}) if "refused" in table else table
 
 
-def curve_label(row):
-    """Legend entry of one row of retrieval.csv."""
+def ablation_label(row):
+    """What answered: the base system, or any encoder and loss; an unfinished training is said.
+
+    row: of `retrieval.csv` or `ablations.csv`, a Series or a named tuple.
+    """
+    row = row._asdict() if isinstance(row, tuple) else row
     if row["method"].startswith("nafp"):
-        return "NAFP, every frame indexed"
-    name = {"mt": "AMG", "mlstm": "AMG (LSTM)", "mcnn": "AMG (CNN)"}[row["encoder"]]
-    protocol = ", published protocol" if row["protocol"] == "published" else ""
-    return f"{name} {row['duration_max']:.0f} s, {row['stage']}-stage{protocol}"
+        return "NAFP, IVF-PQ" if "pq" in row["method"].lower() else "NAFP, every frame indexed"
+    if row["encoder"] == "mean":
+        return "mean pooling, no training"
+    unfinished = ", training not finished" if str(row.get("finished", True)) == "False" else ""
+    loss = "AMG" if row["loss"] == "amg" else row["loss"]
+    return f"{ENCODERS.get(row['encoder'], row['encoder'])}, {loss} loss{unfinished}"
+
+
+def curve_label(row):
+    """Legend entry of a row of retrieval.csv: what answered, seconds of a vector, stage."""
+    who = ablation_label(row).replace("Transformer, AMG loss", "AMG")  # the method itself
+    if row["method"].startswith("nafp"):
+        return who
+    protocol = " (published protocol)" if row["protocol"] == "published" else ""
+    return f"{who}, {row['duration_max']:.0f} s, {row['stage']}-stage{protocol}"
 
 
 def recall_figure(protocol):
     """Name of the recall-vs-duration figure of a protocol; protocols never share one."""
     return "recall_vs_duration" + ("" if protocol == "contiguous" else f"_{protocol}")
-
-
-def ablation_label(row):
-    """Name of one ablated method: what was trained, with which loss."""
-    return "mean pooling, no training" if row.encoder == "mean" else f"{row.encoder}, {row.loss} loss"
 
 
 def hits(retrieval):
@@ -56,43 +83,85 @@ def hits(retrieval):
 
 def ablations(rates):
     """The same for the rows of `ablations.csv`."""
-    return _by_query_length(rates, [f"{ablation_label(row)}, {row.stage}-stage"
-                                    for row in rates.itertuples()])
+    return _by_query_length(rates, [f"{ablation_label(row)}, {row['stage']}-stage"
+                                    for _, row in rates.iterrows()])
 
 
-def _by_query_length(retrieval, labels):
-    cells = retrieval.assign(
-        hit=[f"{row.top1:.1f} / {row.top10:.1f}" for row in retrieval.itertuples()],
-        who=labels,
-        query=[f"{s:g} s" for s in retrieval.query_s])
-    order = list(dict.fromkeys(cells["query"]))
+def _by_query_length(rates, labels):
+    cells = rates.assign(hit=[f"{row.top1:.1f} / {row.top10:.1f}" for row in rates.itertuples()],
+                         who=labels, query=[f"{s:g} s" for s in rates.query_s])
+    cells = cells.sort_values("tolerance", kind="stable",
+                              key=lambda column: column.map(list(TOLERANCES).index))
+    lengths = [f"{s:g} s" for s in sorted(rates.query_s.unique())]
     table = cells.pivot_table(index=["who", "tolerance"], columns="query", values="hit",
                               aggfunc="first", sort=False)
-    return table[order].rename_axis(index=["Top-1 / Top-10 (%)", "hit"], columns=None)
+    table = table.loc[list(dict.fromkeys(labels)), lengths].fillna("")
+    table.index = table.index.map(lambda row: (row[0], row[1].replace("_", " ")))
+    return table.rename_axis(index=["Top-1 / Top-10 (%)", "hit"], columns=None)
+
+
+def summary(retrieval, query_s=10.0):
+    """Top-1 with its interval at one query length: a row per method, a column per tolerance."""
+    rows = _at(retrieval, query_s)
+    rows = rows.assign(who=[curve_label(row) for _, row in rows.iterrows()],
+                       rate=[f"{row.top1:.1f} [{row.top1_low:.1f}, {row.top1_high:.1f}]"
+                             for row in rows.itertuples()])
+    table = rows.pivot_table(index="who", columns="tolerance", values="rate", aggfunc="first",
+                             sort=False)
+    table = table[[name for name in TOLERANCES if name in table]].fillna("")
+    table.columns = [name.replace("_", " ") for name in table.columns]
+    return table.rename_axis(f"Top-1 (%) at {rows.query_s.iloc[0]:g} s")
+
+
+def _at(rates, query_s):
+    """The rows of the query length nearest to `query_s`."""
+    return rates[rates.query_s == min(rates.query_s, key=lambda s: abs(s - query_s))]
 
 
 def costs(cost):
-    """cost.csv with readable units."""
+    """cost.csv with readable units: medians [quartiles], and shares of the first row's."""
+    def time(part):
+        return [f"{middle:.2f} [{low:.2f}, {high:.2f}]" for middle, low, high in
+                zip(cost[f"{part}_ms"], cost[f"{part}_ms_q1"], cost[f"{part}_ms_q3"])]
+
+    size, whole = cost.index_bytes + cost.refine_bytes, cost.embed_ms + cost.search_ms
     return pd.DataFrame({
         "method": cost.method,
         "duration_max (s)": ["" if np.isnan(d) else f"{d:.0f}" for d in cost.duration_max],
         "vectors": [f"{n:,}" for n in cost.n_vectors],
         "index (kB)": [f"{b / 1e3:,.0f}" for b in cost.index_bytes],
         "second stage (kB)": [f"{b / 1e3:,.0f}" for b in cost.refine_bytes],
-        "embed (ms)": [f"{ms:.2f}" for ms in cost.embed_ms],
-        "search (ms)": [f"{ms:.2f}" for ms in cost.search_ms],
+        "bytes (%)": [f"{100 * b / size[0]:.1f}" for b in size],
+        "embed (ms)": time("embed"), "search (ms)": time("search"),
+        "time (%)": [f"{100 * t / whole[0]:.1f}" for t in whole],
+        "exact Top-1 (%)": ["" if np.isnan(top1) else f"{top1:.1f}" for top1 in cost.top1],
     }).set_index("method")
 
 
+def differences(table):
+    """`differences.csv` as sentences, in points: one for each pair of methods, stage and length."""
+    said = []
+    for (method, against, stage, tolerance, query_s), rows in table.groupby(
+            ["method", "against", "stage", "tolerance", "query_s"], sort=False):
+        points = [f"{'' if np.isnan(row.duration_max) else f'{row.duration_max:.0f} s '}"
+                  f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
+                  + " (no difference shown)" * (row.low <= 0 <= row.high)
+                  for row in rows.itertuples()]
+        said.append(f"{method} minus {against}, {stage}-stage, {tolerance.replace('_', ' ')} Top-1 "
+                    f"at {query_s:g} s, points: {', '.join(points)}.")
+    return said
+
+
 def robustness(rates):
-    """Top-1 in %, exact and near: a row per condition, a column per query length."""
-    exact, near = (rates[rates.tolerance == tolerance].pivot_table(
-        index=["group", "condition"], columns="query_s", values="top1", sort=False)
-        for tolerance in ("exact", "near"))
-    table = exact.map("{:.1f}".format) + " / " + near.map("{:.1f}".format)
-    table.columns = [f"{query_s:g} s" for query_s in table.columns]
+    """Top-1 in % at three tolerances: a row per condition, a column per query length."""
+    shown = [name for name in ("exact", "near", "song") if name in set(rates.tolerance)]
+    rates = rates.assign(length=[f"{s:g} s" for s in rates.query_s],
+                         cell=[f"{top1:.1f}" for top1 in rates.top1])
+    cells = rates[rates.tolerance.isin(shown)].groupby(["group", "condition", "length"], sort=False)
+    table = cells.cell.agg(" / ".join).unstack().fillna("")
     order = pd.MultiIndex.from_frame(rates[["group", "condition"]].drop_duplicates())
-    return table.loc[order].rename_axis(index=["exact / near (%)", "condition"])
+    table = table.loc[order, rates.sort_values("query_s").length.unique()]
+    return table.rename_axis(index=[f"{' / '.join(shown)} (%)", "condition"], columns=None)
 
 
 def reasons(why):
@@ -104,62 +173,64 @@ def reasons(why):
     return shares.assign(**{
         "exact or same audio": (why.exact + same).map("{:.1f} %".format),
         "same audio, of the misses": [f"{100 * s / (100 - exact):.0f} %" if exact < 100 else ""
-                                      for s, exact in zip(same, why.exact)]}).set_index(["queries", "length"])
+                                      for s, exact in zip(same, why.exact)],
+    }).set_index(["queries", "length"])
 
 
-def headline(tables, query_s=10.0):
-    """Sentences that state the result: retrieval, cost, ablations; [] without the first two."""
-    if "retrieval" not in tables or "cost" not in tables:
+def headline(found, query_s=10.0):
+    """Sentences around the table `summary`: trials, cost, comparisons; [] without the first two."""
+    if not {"retrieval", "cost"} <= set(found):
         return []
-    retrieval, cost = tables["retrieval"], tables["cost"]
-    rows = retrieval[(retrieval.query_s == query_s) & (retrieval.tolerance == "exact")]
-    base = rows[rows.method.str.startswith("nafp")]
-    if base.empty:
-        return []
-    found = [f"{curve_label(row)}: {row.top1:.1f} % [{row.top1_low:.1f}, {row.top1_high:.1f}]"
-             for _, row in rows.iterrows()]
-    single = cost[cost.method == "amg single-stage"]
-    saved = [f"{row.duration_max:.0f} s: {100 * row.index_bytes / cost.index_bytes[0]:.1f} % of the "
-             f"base system's index bytes, {100 * row.search_ms / cost.search_ms[0]:.1f} % of its "
-             "search time" for row in single.itertuples()]
-    sentences = [f"Queries of {query_s:g} s, {base.n_queries.iloc[0]} trials, exact-frame Top-1 "
-                 "with 95 % intervals. " + "; ".join(found) + "."]
-    if saved:
-        sentences.append("Cost of the single stage by duration_max. " + "; ".join(saved) + ".")
-    if "miss_reasons" in tables:
-        why = tables["miss_reasons"].query("condition == 'field'")
-        sentences.append("Of all queries, these miss the exact frame but return the same audio (a "
-                         "loop, a reprise): " + ", ".join(
-                             f"{share:.1f} % at {seconds(n):g} s" for n, share in
-                             zip(why.query_frames, why["same audio elsewhere"])) + ".")
-    if "ablations" in tables:
-        rates = tables["ablations"]
-        rates = rates[(rates.query_s == query_s) & (rates.tolerance == "segment")]
-        shown = [f"{ablation_label(row)}: {row.top1:.1f} % [{row.top1_low:.1f}, {row.top1_high:.1f}]"
-                 for row in rates.itertuples()]
-        sentences.append("What training adds here, single-stage Top-1 at the same length, "
-                         f"duration_max {tables['ablations'].duration_max[0]:.0f} s. "
-                         + "; ".join(shown or ["not measured"]) + ".")
-    return sentences
+    rows = _at(found["retrieval"], query_s)
+    said = [f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with "
+            f"95 % intervals by recording. {left_out(found)}", _cost_sentence(found["cost"])]
+    compared = compared_at(found, "differences", query_s)
+    if compared:
+        said.append(" ".join(["Differences by paired bootstrap over recordings.", *compared]))
+    return said
 
 
-def size(tables):
+def compared_at(found, name, query_s=10.0):
+    """Sentences of the table `name` at one query length; [] without the table."""
+    return differences(_at(found[name], query_s)) if len(found.get(name, ())) else []
+
+
+def _cost_sentence(cost):
+    """Time and bytes of the whole way of each method, as shares of the base system's, row 0."""
+    size, time = cost.index_bytes + cost.refine_bytes, cost.embed_ms + cost.search_ms
+    shares = [f"{row.method}{'' if np.isnan(row.duration_max) else f' {row.duration_max:.0f} s'} "
+              f"{100 * time[i] / time[0]:.1f} % and {100 * size[i] / size[0]:.1f} %"
+              for i, row in enumerate(cost.itertuples()) if i]
+    return (f"A query costs {cost.method[0]} {time[0]:.2f} ms (median, embedding and search) and "
+            f"{size[0] / 1e6:.1f} MB (index and second stage)"
+            + ". Shares of that time and of those bytes: " * bool(shares) + "; ".join(shares) + ".")
+
+
+def left_out(found):
+    """How many clips the hit rates do without, for they share sound with another role's."""
+    if "clips" not in found:
+        return "What was left out is not known: the songs came from elsewhere."
+    n = found["clips"].refused.str.startswith(SHARED).sum()
+    return f"{n or 'No'} clip{'' if n == 1 else 's'} left out for sharing sound with another role."
+
+
+def size(found):
     """What the size of the corpus lets one expect; '' if the clips are not listed."""
-    if "clips" not in tables:
+    if "clips" not in found:
         return ""
-    used = tables["clips"].query("refused == ''")
+    used = found["clips"].query("refused == ''")
     n, hours = used.role.value_counts(), used.groupby("role").seconds.sum() / 3600
-    sentence = f"{n['test']} test clips among {n['dummy']} distractors of {hours['dummy']:.1f} h."
+    sentence = (f"{n.get('test', 0)} test clips among {n.get('dummy', 0)} distractors of "
+                f"{hours.get('dummy', 0):.1f} h.")
     if "train" not in n:
         return sentence
     return (f"{n['train']} training songs, {sentence} The published encoder was trained on 100,000 "
             "songs and searched among 10,000: expect hit rates of the embedding to rise with "
-            "training songs and to fall with distractors, and differences within the intervals to "
-            "mean nothing.")
+            "training songs and to fall with distractors.")
 
 
 def markdown(table):
     """A table as the README shows it."""
     flat = table.reset_index()
-    rows = [list(map(str, flat.columns)), ["---"] * flat.shape[1], *flat.astype(str).values.tolist()]
+    rows = [[*map(str, flat.columns)], ["---"] * flat.shape[1], *flat.astype(str).values.tolist()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,38 +1,55 @@
-"""What a database costs: vectors, bytes, milliseconds per query.
+"""What a search costs: bytes, and milliseconds per query.
 
-Times are medians over single queries on this machine. Fingerprinting the query is left out:
-every method needs it.
+The headline of a method is embedding plus search time, and the bytes of its index plus those of the
+fingerprints that its second stage reads. Times are of single queries, one at a time, on this machine;
+fingerprinting the query is left out: every method needs it.
 """
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import faiss
 import numpy as np
 import pandas as pd
 
 from amg.embedding import crops, encoders
 from amg.retrieval import search
 
-COLUMNS = ["method", "duration_max", "n_vectors", "index_bytes", "refine_bytes", "embed_ms",
-           "search_ms"]
+COLUMNS = ["method", "duration_max", "n_vectors", "index_bytes", "refine_bytes",
+           "embed_ms", "embed_ms_q1", "embed_ms_q3", "search_ms", "search_ms_q1", "search_ms_q3", "top1"]
 
 
-def base_cost(queries, query_frames, sequences, n_queries=50):
-    """One row of `cost.csv` for NAFP sequence search: sizes, and median ms per query."""
-    index = search.flat_index(sequences.frames)
+@dataclass(frozen=True)
+class Method:
+    """A way to search, and what it keeps in store."""
+
+    method: str
+    n_vectors: int
+    index_bytes: int
+    refine_bytes: int  # of fingerprints that are read beside the index
+    search: Callable  # (query float32 (L, 128), what `embed` gave of it) -> its answers
+    embed: Callable = lambda query: None  # query float32 (L, 128) -> its vectors
+    duration_max: float = np.nan  # seconds; the base system has none
+    top1: float = np.nan  # % of exact hits of this very configuration, where it has exact answers
+
+
+def base_method(method, index, sequences, top1=np.nan) -> Method:
+    """NAFP sequence search through a faiss index of `sequences.frames`.
+
+    An index of codes finds candidates; the frames that score them are then a second stage.
+    """
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
+    coded = not isinstance(index, faiss.IndexFlat)
 
-    def find(query):
-        search.sequence_search(query[None], index.search(query, k)[1][None], sequences)
+    def find(query, _):
+        return search.sequence_search(query[None], index.search(query, k)[1][None], sequences)
 
-    asked = _excerpts(queries, query_frames, n_queries)
-    return {"method": "nafp sequence", "duration_max": None, "n_vectors": index.ntotal,
-            "index_bytes": sequences.frames.nbytes, "refine_bytes": 0,
-            "embed_ms": 0.0, "search_ms": _median_ms(find, asked)}
+    return Method(method, index.ntotal, n_bytes(index), coded * sequences.frames.nbytes, find, top1=top1)
 
 
-def embedding_cost(queries, query_frames, encoder, vectors, segments, sequences, duration_max,
-                   n_queries=50):
-    """Two rows of `cost.csv`: AMG single-stage and two-stage, one query at a time."""
+def amg_methods(encoder, vectors, segments, sequences, duration_max, top1=np.nan) -> list[Method]:
+    """AMG single-stage and two-stage; vectors: those of the segments; top1: of the two stages."""
     index = search.flat_index(vectors)
     k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
 
@@ -40,38 +57,58 @@ def embedding_cost(queries, query_frames, encoder, vectors, segments, sequences,
         return encoders.embed(encoder, [query[low:high] for low, high in search.cut_pieces(
             len(query), segments.length, crops.SHORTEST)])
 
-    def first(embedded):
+    def single(_, embedded):
         scores, neighbours = index.search(embedded, k)
-        return search.single_stage(neighbours[None], scores[None], segments.song)[0]
+        return search.single_stage(neighbours[None], scores[None], segments.song)
 
-    def both(pair):
-        search.two_stage(pair[0][None], first(pair[1]), segments, sequences)
+    def two(query, embedded):
+        return search.two_stage(query[None], single(query, embedded)[0], segments, sequences)
 
-    asked = _excerpts(queries, query_frames, n_queries)
-    embedded = [embed(query) for query in asked]
-    common = {"duration_max": duration_max, "n_vectors": index.ntotal,
-              "index_bytes": vectors.nbytes, "embed_ms": _median_ms(embed, asked)}
-    return [{"method": "amg single-stage", **common, "refine_bytes": 0,
-             "search_ms": _median_ms(first, embedded)},
-            {"method": "amg two-stage", **common, "refine_bytes": sequences.frames.nbytes,
-             "search_ms": _median_ms(both, list(zip(asked, embedded)))}]
+    size = index.ntotal, n_bytes(index)
+    return [Method("amg single-stage", *size, 0, single, embed, duration_max),
+            Method("amg two-stage", *size, sequences.frames.nbytes, two, embed, duration_max, top1)]
 
 
-def _excerpts(queries, query_frames, n_queries):
-    return [np.ascontiguousarray(query[:query_frames]) for query in queries[:n_queries]]
+def n_bytes(index) -> int:
+    """Size of a faiss index as it is written to disk."""
+    return faiss.serialize_index(index).nbytes
 
 
-def _median_ms(function, items):
-    """Median milliseconds of `function(item)`, one item at a time, after one warm-up call."""
-    function(items[0])
-    times = []
-    for item in items:
-        began = time.perf_counter()
-        function(item)
-        times.append(1000 * (time.perf_counter() - began))
-    return round(float(np.median(times)), 3)
+def excerpts(trials, queries, query_frames, n=50) -> list[np.ndarray]:
+    """Up to `n` of the trials of one length, evenly spread: list of float32 (query_frames, 128).
+
+    queries: list of float32 (T, 128), one per test song.
+    """
+    rows = np.flatnonzero(trials.query_frames == query_frames)
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))]
+    return [np.ascontiguousarray(queries[song][start : start + query_frames]) for song, start in
+            zip(trials.song.to_numpy()[rows], trials.start.to_numpy()[rows])]
 
 
-def table(rows):
-    """`cost.csv` from the rows of all methods."""
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"duration_max": float})
+def measure(methods, queries) -> pd.DataFrame:
+    """`cost.csv`: COLUMNS, a row per `Method`, with medians and quartiles over the queries.
+
+    queries: list of float32 (L, 128). Each query goes to all methods before the next one comes, so
+    that a slow moment of the machine meets them all; the first one also warms them up.
+    """
+    asked = [queries[0], *queries]
+    times = np.array([[_times_ms(method, query) for method in methods] for query in asked])[1:]
+    rows = [{**vars(method), **quartiles("embed_ms", of_method[:, 0]),
+             **quartiles("search_ms", of_method[:, 1])}
+            for method, of_method in zip(methods, times.swapaxes(0, 1))]
+    return pd.DataFrame(rows)[COLUMNS].astype({"duration_max": float})
+
+
+def quartiles(name, values) -> dict:
+    """Median and quartiles of some values as the columns `name`, `name`_q1 and `name`_q3."""
+    q1, median, q3 = np.percentile(values, [25, 50, 75]).round(3)
+    return {name: float(median), f"{name}_q1": float(q1), f"{name}_q3": float(q3)}
+
+
+def _times_ms(method, query):
+    """Milliseconds of embedding a query, and of searching for it."""
+    began = time.perf_counter()
+    embedded = method.embed(query)
+    between = time.perf_counter()
+    method.search(query, embedded)
+    return 1000 * (between - began), 1000 * (time.perf_counter() - between)

@@ -1,150 +1,183 @@
 """Databases: songs cut into segments, one vector per segment (AMG paper, "Build DB").
 
 The tree is the published one: `dummy_db/fma_part`, `db/test_30s` and `query` hold a file per
-song; `fma_part_10s`, `test_10s` and so on hold the same songs cut into segments.
+song; `fma_part_10s`, `test_10s` and so on hold the same songs cut into segments. One that notebook
+01 made also has `songs.csv`, which tells what was recorded, a row per song.
 """
 
-import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from amg import files, paths, progress
-from amg.fingerprint import features
-from amg.embedding import crops
-from amg.retrieval import search
+from amg import check, files, made, paths, progress
 from amg.check import InputError
+from amg.embedding import crops
+from amg.fingerprint import features
+from amg.retrieval import search
+from amg.sound import audio, clips
 
 DUMMY, TEST, QUERY = "dummy_db/fma_part", "db/test_30s", "query"
+MAKER = "01_data_prep"
 
 
-def split_folder(whole, duration_max):
+@dataclass(frozen=True)
+class Database:
+    """Songs to search, distractors first, then the test songs."""
+
+    sequences: search.Sequences
+    names: list  # of str, one per song: the stem of its file
+    first_test: int  # index of the first test song
+    recordings: list  # of str, one per song: what it is an excerpt of
+    clips: list | None = None  # of Clip, one per song; None: no sound is at hand
+    fingerprinter: str | None = None  # digest; None: not known
+    identity: str = ""  # digest, changes when a song or query does
+
+    @classmethod
+    def of(cls, songs, first_test=0) -> "Database":
+        """From fingerprints alone, a list of float32 (T, 128): each song is its own recording."""
+        names = [str(number) for number in range(len(songs))]
+        return cls(search.Sequences.of(songs), names, first_test, names)
+
+    def hear(self, position, n_frames) -> np.ndarray:
+        """Undegraded samples of `n_frames` frames from a position on, float32."""
+        song = int(self.sequences.song_of(position))
+        start_s = (position - self.sequences.bounds[song]) * audio.HOP / audio.SAMPLE_RATE
+        clip = self.clips[song]
+        return replace(clip, start_s=clip.start_s + start_s, seconds=audio.seconds(n_frames)).read()
+
+
+def load(root) -> tuple[Database, list[np.ndarray]]:
+    """Read a database tree: returns (Database, queries).
+
+    queries: list of float32 (T, 128); query i is a degraded version of song first_test + i. Raises
+    InputError if something is missing or unfinished, if songs and queries do not belong together, or
+    come from different fingerprinters.
+    """
+    record = made.find(root, MAKER).record
+    found = [features.find(root / part, MAKER) for part in (DUMMY, TEST, QUERY)]
+    dummies, tests, asked = found
+    if [path.name for path in tests] != [path.name for path in asked]:
+        raise InputError(f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must "
+                         "hold files of the same names, a query for each test song.")
+    names = [path.stem for path in dummies + tests]
+    table = _songs(root, names)
+    own = {of for part in (DUMMY, TEST, QUERY) if (of := _fingerprinter(root / part))}
+    own |= {record["inputs"]["fingerprinter"]} if record else set()
+    if len(own) > 1:
+        raise InputError(f"the fingerprints in {paths.relative(root)} come from different "
+                         "fingerprinters; make songs and queries with one.")
+    database = Database(
+        search.Sequences.of([features.load(path) for path in dummies + tests]), names, len(dummies),
+        names if table is None else [clip.recording for clip in table], table, next(iter(own), None),
+        files.stamp([path for part in found for path in part]))
+    return database, [features.load(path) for path in asked]
+
+
+def _songs(root, names):
+    """What was recorded, a list of Clip; None without `songs.csv`."""
+    path = root / "songs.csv"
+    if not path.exists():
+        return None
+    table = clips.read_csv(path)
+    if list(table.name) != names:
+        raise InputError(f"{paths.relative(path)} must list the songs beside it, distractors first; run "
+                         f"notebook {MAKER} again.")
+    return clips.from_table(table)
+
+
+def _fingerprinter(folder):
+    """Digest of the fingerprinter that made a folder, None if it is not known."""
+    return made.find(folder, MAKER).record.get("inputs", {}).get("fingerprinter")
+
+
+def load_queries(folder, database) -> list[np.ndarray]:
+    """Other queries of the test songs, in their order: list of float32 (T, 128).
+
+    Raises InputError if they are not those songs, or of another fingerprinter.
+    """
+    other = _fingerprinter(folder)
+    if database.fingerprinter and other != database.fingerprinter:
+        raise InputError(f"{paths.relative(folder)} comes from another fingerprinter than the database; "
+                         "run the notebook that makes it again.")
+    found = features.find(folder, MAKER)
+    if [path.stem for path in found] != database.names[database.first_test :]:
+        raise InputError(f"{paths.relative(folder)} must hold a query for each test song.")
+    return [features.load(path) for path in found]
+
+
+def split_folder(whole, duration_max) -> paths.Path:
     """Folder of the segments of `whole`: `fma_part` -> `fma_part_10s`, `test_30s` -> `test_10s`."""
     return whole.with_name(f"{whole.name.removesuffix('_30s')}_{duration_max}s")
 
 
-def split_database(source, target, max_len):
+def split_database(source, target, max_len) -> int:
     """Cut every file of `source` into consecutive pieces of `max_len` frames.
 
-    Piece i of `{stem}.npy` becomes `{stem}_{i}.npy` in `target`; a shorter tail is dropped.
-    Returns the number of pieces. What an earlier call made of other songs is put aside. Pieces
-    that came with an unpacked archive are kept. Raises InputError, before anything is written,
-    if such pieces are not those of `source`.
+    source, target: folders, taken from the workspace's root. Piece i of `{stem}.npy` becomes
+    `{stem}_{i}.npy` in `target`; a shorter tail is dropped. Returns the number of pieces. A `target`
+    that came from elsewhere is compared and never written into: InputError if it holds anything but
+    all those pieces.
     """
-    songs = features.find(source, "01_data_prep")
+    check.integer("max_len", max_len, 1)
+    source, target = paths.resolve(source), paths.resolve(target)
+    songs = features.find(source, MAKER)
     pieces = {f"{song.stem}_{i}.npy": (song, i * max_len) for song in songs
               for i in range(len(features.load(song)) // max_len)}
-    note = features.recipe_of(target)
-    present = {path.name for path in target.glob("[!.]*.npy")}
-    if present and not note.exists():
-        _verify(target, present, pieces, max_len)
-    else:
-        features.claim(target, {"source": files.stamp(songs), "frames": max_len})
-    frames = {}
-    for name, (song, begin) in progress.bar(pieces.items(), desc=f"splitting {target.name}",
-                                            unit="piece"):
-        if not (target / name).exists():
-            if song not in frames:
-                frames = {song: features.load(song)}  # pieces come song by song
-            features.save(target / name, frames[song][begin : begin + max_len])
+    if target.is_dir() and not target.is_symlink():
+        _verify(target, pieces, max_len)
+        return len(pieces)
+    recipe = made.Recipe("segments", {"frames": max_len}, {"songs": files.stamp(songs)})
+    with made.making(target, recipe) as place:
+        frames = {}
+        for name, (song, begin) in progress.bar(pieces.items(), desc=f"splitting {target.name}",
+                                                unit="piece"):
+            if not (place.folder / name).exists():
+                frames = frames if song in frames else {song: features.load(song)}  # song by song
+                features.save(place.folder / name, frames[song][begin : begin + max_len])
     return len(pieces)
 
 
-def _verify(target, present, pieces, max_len):
-    """InputError unless the unpacked pieces in `target` are exactly those of their songs."""
+def _verify(target, pieces, max_len):
+    """InputError unless `target` holds exactly the pieces of the songs."""
+    present = {path.name for path in target.glob("[!.]*.npy")}
     for name in sorted(present):
         song, begin = pieces.get(name, (None, 0))
         if song is None or not np.array_equal(
                 features.load(target / name), features.load(song)[begin : begin + max_len]):
             raise InputError(f"{paths.relative(target / name)} is no segment of {max_len} frames of "
-                             "a song beside that folder; move the folder's files elsewhere.")
+                             "a song beside that folder; move the folder elsewhere.")
+    if len(present) < len(pieces):
+        raise InputError(f"{paths.relative(target)} holds {len(present)} of {len(pieces)} segments of "
+                         f"{max_len} frames; unpack it whole, or move it elsewhere and they are cut.")
 
 
-@dataclass(frozen=True)
-class Database:
-    """Songs to search: distractors first, then the test songs."""
+def load_segments(root, database, duration_max) -> search.Segments:
+    """Segments of a split tree, in the order of the songs.
 
-    sequences: search.Sequences
-    names: list  # one per song
-    first_test: int  # index of the first test song
-
-
-def load_database(root):
-    """Read the unbroken songs of a database tree: returns (Database, queries).
-
-    queries: list of float32 (T, 128); query i is a degraded version of song first_test + i.
+    Raises InputError if the tree is not that of `database`, cut for `duration_max`, or if no test song
+    is as long as a segment.
     """
-    dummies = features.find(root / DUMMY, "01_data_prep")
-    tests = features.find(root / TEST, "01_data_prep")
-    asked = features.find(root / QUERY, "01_data_prep")
-    if [path.name for path in tests] != [path.name for path in asked]:
-        raise InputError(f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must "
-                         "hold files of the same names, a query for each test song.")
-    songs = [features.load(path) for path in dummies + tests]
-    database = Database(search.Sequences.of(songs), [p.stem for p in dummies + tests], len(dummies))
-    return database, [features.load(path) for path in asked]
-
-
-def load_songs(folder):
-    """All fingerprints of a folder in natural order: list of float32 (T, 128)."""
-    return [features.load(path) for path in features.find(folder, "01_data_prep")]
-
-
-def load_segments(root, database, duration_max, length):
-    """Segments of a split tree, in the order of the songs: a `search.Segments`.
-
-    Raises InputError if the tree is not that of `database`, cut at `length` frames.
-    """
+    length = crops.segment_frames(duration_max)
     segments = search.Segments.of(database.sequences, length)
-    per_song = np.bincount(segments.song, minlength=len(database.names))
-    names = [f"{name}_{i}" for name, count in zip(database.names, per_song) for i in range(count)]
-    tests = segments.song >= database.first_test
-    for whole, first, last in ((DUMMY, 0, np.argmax(tests)), (TEST, np.argmax(tests), len(names))):
+    first = int(np.searchsorted(segments.song, database.first_test))
+    if first == len(segments.song):
+        raise InputError(f"no test song in {paths.relative(root)} is as long as a segment of {length} "
+                         f"frames, duration_max {duration_max}; choose a shorter one.")
+    for whole, rows in ((DUMMY, slice(0, first)), (TEST, slice(first, None))):
         folder = split_folder(root / whole, duration_max)
-        if folder == root / whole:  # test songs of 30 s are their own segments
-            continue
-        pieces = features.find(folder, "02_split")
-        if [path.stem for path in pieces] != names[first:last]:
-            raise _not_split(folder, length)
-        for path, start in zip(pieces, segments.start[first:last]):
-            if not np.array_equal(features.load(path), database.sequences.frames[start : start + length]):
-                raise _not_split(folder, length)
+        if folder != root / whole:  # test songs of 30 s are their own segments
+            _compare(folder, segments.song[rows], segments.start[rows], database, length)
     return segments
 
 
-class _Plain(pickle.Unpickler):
-    """Reads dicts, lists, strings and numbers; anything that a pickle could run is refused."""
-
-    def find_class(self, module, name):
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-    def persistent_load(self, _):
-        raise pickle.UnpicklingError("it asks for an object outside of it")
-
-
-def load_test_ids(path):
-    """Read the published pickle of start positions, and nothing else that a pickle may hold.
-
-    Returns {duration_max: {query_frames: list of starts}}. Raises InputError for anything else.
-    """
-    try:
-        with open(path, "rb") as file:
-            starts = _Plain(file).load()
-    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError,
-            AttributeError, UnicodeDecodeError) as error:
-        raise InputError(f"{paths.relative(path)} is no pickle of start positions ({error}).") from None
-    try:
-        whole = all(type(n) is int for of_length in starts.values()
-                    for length, at in of_length.items() for n in (length, *at)) and all(
-                    at for of_length in starts.values() for at in of_length.values())
-    except (AttributeError, TypeError):
-        whole = False
-    if not whole or set(starts) != set(crops.DURATIONS):
-        raise InputError(f"{paths.relative(path)} must hold start positions as duration_max -> query "
-                         f"frames -> list of starts, for duration_max {crops.DURATIONS}.")
-    return starts
-
-
-def _not_split(folder, length):
-    return InputError(f"{paths.relative(folder)} does not hold the segments of {length} frames "
-                      "of the songs beside it; move its files elsewhere and run notebook 02_split.")
+def _compare(folder, song, start, database, length):
+    """InputError unless `folder` holds the segments that start there, of those songs, and no others."""
+    made.find(folder, "02_split")
+    number = (start - database.sequences.bounds[song]) // length
+    stems = [f"{database.names[s]}_{n}" for s, n in zip(song, number)]
+    same = {path.stem for path in folder.glob("[!.]*.npy")} == set(stems) and all(
+        np.array_equal(features.load(folder / f"{stem}.npy"),
+                       database.sequences.frames[at : at + length]) for stem, at in zip(stems, start))
+    if not same:
+        raise InputError(f"{paths.relative(folder)} does not hold the segments of {length} frames of "
+                         "the songs beside it; run notebook 02_split, or move the folder elsewhere.")

@@ -1,215 +1,142 @@
-"""Trials, hits and hit rates.
+"""The AMG search over all trials, by both protocols, and the hits of any method's answers.
 
-A *trial* asks for `query_frames` frames of a degraded song, from frame `start` on. Every
-method answers with its ten best guesses; the *tolerance* says what counts as a hit:
-
-    segment   the segment in which the query begins, or the next one of the same song
-    exact     at most half a frame (0.25 s) from where the query begins; if that is a frame, this frame
-    near      at most 1 frame (0.5 s) from where the query begins
-
-One row per trial goes in, percentages with 95 % intervals come out. Two protocols are known, and
-never mixed: `contiguous`, ours, scores a match against the song's unbroken sequence; `published`
-does what the published code does (`search.two_stage_published`), and has no near hits.
+Two protocols are known, and never mixed: `contiguous`, ours, scores a match against the song's
+unbroken sequence; `published` does what the published code does (`published.py`), and has its
+own hits alone.
 """
 
+from functools import partial
+
 import numpy as np
-import pandas as pd
 
-from amg.embedding import crops, encoders
-from amg.retrieval import search
-from amg.sound.audio import seconds
-from amg.check import InputError
+from amg import check, machine, paths
+from amg.embedding import crops, encoders, runs
+from amg.retrieval import hits, published, search, trials as trials_
 
-TOLERANCES = ("segment", "exact", "near")
 PROTOCOLS = ("contiguous", "published")
-RETRIEVAL_COLUMNS = ["method", "encoder", "loss", "duration_max", "stage", "protocol",
-                     "tolerance", "query_frames", "query_s", "n_queries", "top1", "top10",
-                     "top1_low", "top1_high"]
 
 
-def trial_starts(n_frames, query_frames, n_starts, segment_lengths=()):
-    """Up to `n_starts` start frames, evenly spread over a song of `n_frames`.
-
-    All lie inside a segment of every segmentation under test (`segment_lengths`, in frames),
-    so that every method gets the same trials; without segmentations, anywhere. A song shorter than
-    the query has none.
-    """
-    covered = min((n_frames // length * length for length in segment_lengths), default=n_frames)
-    last = min(n_frames - query_frames, covered - 1)
-    return np.unique(np.linspace(0, last, n_starts).astype(int)) if last >= 0 else np.array([], int)
+def check_parameters(durations, protocols=PROTOCOLS, unfinished=False, **texts) -> None:
+    """InputError unless durations (or none), protocols, a switch and names of folders are allowed."""
+    if durations != []:
+        check.each("durations", durations, check.one_of, crops.DURATIONS, " (seconds)")
+    check.each("protocols", protocols, check.one_of, PROTOCOLS)
+    check.one_of("unfinished", unfinished, (False, True))
+    check.texts(**texts)
 
 
-def trials(queries, lengths, n_starts, segment_lengths=()):
-    """All trials as a DataFrame: song, start, query_frames (one row each).
-
-    queries: list of float32 (T, 128), one per test song; lengths: query lengths in frames.
-    """
-    rows = [(song, start, length)
-            for length in lengths for song, query in enumerate(queries)
-            for start in trial_starts(len(query), length, n_starts, segment_lengths)]
-    if not rows:
-        raise InputError(f"no query of {min(lengths)} frames or more, and no whole segment, fits "
-                         "into the test songs.")
-    return pd.DataFrame(rows, columns=["song", "start", "query_frames"])
-
-
-def trials_at(queries, starts):
-    """The same from start positions that were drawn elsewhere: query length -> list of starts.
-
-    Every song is asked for at each. A start in a tail that no segment holds (the published draw may
-    give one) is in reach of the base system alone. Raises InputError if one does not lie inside every song.
-    """
-    shortest = min(map(len, queries))
-    for length, at in starts.items():
-        if min(at) < 0 or max(at) + length > shortest:
-            raise InputError(f"start positions {min(at)} to {max(at)} are asked for with queries of "
-                             f"{length} frames, but the shortest test song has {shortest}.")
-    rows = [(song, start, length) for length, at in starts.items()
-            for song in range(len(queries)) for start in at]
-    return pd.DataFrame(rows, columns=["song", "start", "query_frames"])
+def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False, device="auto") -> dict:
+    """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`."""
+    if checkpoint:
+        check.integer("the number of durations, with a checkpoint,", len(durations), 1, 1)
+        file = paths.resolve(checkpoint)
+        found = [runs.Trained(runs.load_published(file, encoder), None, [], file.name, True)]
+    else:
+        found = [runs.find(train_set, encoder, loss, duration, unfinished) for duration in durations]
+    device = machine.device(device)
+    for run in found:
+        run.encoder.to(device)
+    return dict(zip(durations, found))
 
 
-def of_length(trials):
-    """Rows of the trials of each query length: pairs (length, int array)."""
-    return trials.groupby("query_frames").indices.items()
+def labels(encoder, loss, duration_max, run=None) -> dict:
+    """What names an AMG method in every table; run: its `runs.Trained`, None if none was trained."""
+    return {"method": "amg", "encoder": encoder, "loss": loss, "duration_max": duration_max,
+            "run": run.name if run else "", "finished": run.finished if run else True}
 
 
-def first_rows(trials, sequences, first_song=0):
-    """Row of `sequences.frames` where each trial begins, int64 (n,); its song i is `first_song + i`."""
-    return sequences.bounds[first_song + trials.song.to_numpy()] + trials.start.to_numpy()
-
-
-def hits(guesses, truth, before=0, after=0):
-    """(hit at rank 1, hit in the first ten), bool (n,): truth - before <= guess <= truth + after.
-
-    guesses (n, 10), -1 for none; truth (n,); before and after numbers or (n,).
-    """
-    offset = np.asarray(guesses) - np.asarray(truth)[:, None]
-    right = (offset >= -np.reshape(before, (-1, 1))) & (offset <= np.reshape(after, (-1, 1)))
-    right &= np.asarray(guesses) > -1
-    return right[:, :1].any(1), right[:, : search.N_BEST].any(1)
-
-
-def segment_vectors(encoder, segments, sequences):
+def segment_vectors(encoder, segments, sequences) -> np.ndarray:
     """One vector per segment, float32 (n, 128), in their order."""
     length = np.full(len(segments.start), segments.length)
     return encoders.embed_runs(encoder, sequences.frames, segments.start, length)
 
 
-def embedding_search(trials, queries, encoder, vectors, segments, sequences, first_song,
-                     protocol="contiguous"):
-    """AMG search: returns (single-stage, two-stage) copies of `trials` with their hits.
+def amg(trials, queries, encoder, vectors, segments, database, alike=None, protocol="contiguous"):
+    """The trials with the answers and hits of both stages: two DataFrames, single and two.
 
-    vectors: those of `segment_vectors`.
+    queries: list of float32 (T, 128), one per test song; vectors: those of `segment_vectors`;
+    alike: a `hits.Alike`, or None where no sound is at hand.
     """
-    single = first_stage(trials, queries, encoder, vectors, segments, protocol)
-    two = second_stage(trials, queries, single, segments, sequences, protocol)
-    if protocol == "published":
-        return (_published_segment_hits(trials, single, segments, first_song),
-                frame_hits(trials, two, sequences, first_song).drop(columns=["near1", "near10"]))
-    return (segment_hits(trials, single, sequences, segments, first_song),
-            frame_hits(trials, two, sequences, first_song))
+    theirs = protocol == "published"
+    single = first_stage(trials, queries, encoder, vectors, segments,
+                         published.single_stage if theirs else search.single_stage)
+    two = second_stage(trials, queries, single, segments, database.sequences,
+                       published.two_stage if theirs else search.two_stage)
+    if theirs:
+        right = published.right(trials, single, two, segments, database)
+        found = [_scored(trials, places, database, of_stage) for places, of_stage in
+                 zip((_starts(single, segments), two), right)]
+    else:
+        found = [score_segments(trials, single, segments, database, alike),
+                 score(trials, two, database, alike)]
+    return [table.assign(stage=stage, protocol=protocol) for table, stage in
+            zip(found, ("single", "two"))]
 
 
-def first_stage(trials, queries, encoder, vectors, segments, protocol="contiguous"):
+def first_stage(trials, queries, encoder, vectors, segments, vote=search.single_stage) -> np.ndarray:
     """Segments that the pieces of each trial vote for, best first, int (n, 10)."""
-    index, asked, guesses = search.flat_index(vectors), search.Sequences.of(queries), no_guesses(trials)
-    song = segments.song if protocol == "contiguous" else None
+    index, asked = search.flat_index(vectors), search.Sequences.of(queries)
+    answers, first = no_answers(trials), trials_.first_rows(trials, asked)
     k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
-    first = first_rows(trials, asked)
-    for length, rows in of_length(trials):
+    for length, rows in trials_.of_length(trials):
         begin, end = np.array(search.cut_pieces(length, segments.length, crops.SHORTEST)).T
         pieces = (first[rows, None] + begin).ravel()  # (Q, n_pieces)
         embedded = encoders.embed_runs(encoder, asked.frames, pieces, np.tile(end - begin, len(rows)))
         scores, neighbours = (found.reshape(len(rows), -1, k) for found in index.search(embedded, k))
-        guesses[rows] = search.single_stage(neighbours, scores, song)[0]
-    return guesses
+        answers[rows] = vote(neighbours, scores, segments.song)[0]
+    return answers
 
 
-def second_stage(trials, queries, candidates, segments, sequences, protocol="contiguous"):
-    """Start positions within each trial's candidate segments, best first, int (n, 10)."""
-    function = search.two_stage if protocol == "contiguous" else search.two_stage_published
-    asked, guesses = search.Sequences.of(queries), no_guesses(trials)
-    first = first_rows(trials, asked)
-    for length, rows in of_length(trials):
+def second_stage(trials, queries, candidates, segments, sequences, refine=search.two_stage) -> np.ndarray:
+    """Positions within each trial's candidate segments, best first, int (n, 10)."""
+    asked, answers = search.Sequences.of(queries), no_answers(trials)
+    first = trials_.first_rows(trials, asked)
+    for length, rows in trials_.of_length(trials):
         excerpts = asked.frames[first[rows, None] + np.arange(length)]
-        guesses[rows] = function(excerpts, candidates[rows], segments, sequences)[0]
-    return guesses
+        answers[rows] = refine(excerpts, candidates[rows], segments, sequences)[0]
+    return answers
 
 
-def frame_hits(trials, guesses, sequences, first_song, late_frames=0.0):
-    """Score guesses of start positions, (n, 10), at tolerances exact and near.
-
-    late_frames: how much later than its frame `start` each trial begins, a number or (n,).
-    """
-    truth = first_rows(trials, sequences, first_song) + late_frames
-    exact, near = hits(guesses, truth, 0.5, 0.5), hits(guesses, truth, 1, 1)
-    return trials.assign(exact1=exact[0], exact10=exact[1], near1=near[0], near10=near[1])
-
-
-def segment_hits(trials, guesses, sequences, segments, first_song):
-    """Score guesses of segments, int (n, 10), at tolerance segment."""
-    truth = np.searchsorted(segments.start, first_rows(trials, sequences, first_song), "right") - 1
-    after = np.minimum(truth + 1, len(segments.song) - 1)
-    same_song = (after > truth) & (segments.song[after] == segments.song[truth])
-    return _segment_hits(trials, guesses, truth, same_song.astype(int))
-
-
-def _published_segment_hits(trials, guesses, segments, first_song):
-    """The same as the published code counts: every test song has as many segments as the first, and
-    the next segment is a hit whatever its song."""
-    first = np.searchsorted(segments.song, first_song)
-    per_song = np.count_nonzero(segments.song == first_song)
-    truth = first + trials.song.to_numpy() * per_song + trials.start.to_numpy() // segments.length
-    return _segment_hits(trials, guesses, truth, 1)
-
-
-def _segment_hits(trials, guesses, truth, after):
-    first, ten = hits(guesses, truth, after=after)
-    return trials.assign(segment1=first, segment10=ten)
-
-
-def no_guesses(trials):
-    """Ten guesses of each trial that say nothing yet, int (n, 10)."""
+def no_answers(trials) -> np.ndarray:
+    """Ten answers of each trial that say nothing yet, int (n, 10)."""
     return np.full((len(trials), search.N_BEST), -1)
 
 
-def hit_rates(scored, **labels):
-    """Rows of `retrieval.csv` from scored trials: one per tolerance and query length.
+def score(trials, answers, database, alike=None, late=0.0):
+    """The trials with their answers, positions (n, 10), and their hits: all tolerances but segment.
 
-    labels: method, encoder, loss, duration_max, stage, protocol. Percentages to two decimals.
+    Adds `<tolerance>_rank`, the rank of the first right answer (0: none of ten), and `answers`: as
+    `song:frame`, both from 0, the song in the order of the database. late: as for `hits.within`.
     """
-    rows = []
-    for tolerance in (t for t in TOLERANCES if f"{t}1" in scored):
-        for length, group in scored.groupby("query_frames"):
-            low, high = bootstrap(group[f"{tolerance}1"], group.song)
-            rows.append({**labels, "tolerance": tolerance, "query_frames": length,
-                         "query_s": seconds(length), "n_queries": len(group),
-                         "top1": 100 * group[f"{tolerance}1"].mean(),
-                         "top10": 100 * group[f"{tolerance}10"].mean(),
-                         "top1_low": low, "top1_high": high})
-    return pd.DataFrame(rows, columns=RETRIEVAL_COLUMNS).round(2)
+    begin = trials_.first_rows(trials, database.sequences, database.first_test)
+    exact, near = (hits.within(answers, begin, frames, database.sequences, late) for frames in (0.5, 1))
+    return _scored(trials, hits.frames_of(answers, database.sequences), database,
+                   {"exact": exact, "near": near}, alike)
 
 
-def bootstrap(hit, song, n_draws=2000, seed=0):
-    """95 % interval of a hit rate in percent, songs (not trials) drawn with replacement."""
-    per_song = pd.DataFrame({"hit": np.asarray(hit, float), "song": np.asarray(song)}).groupby("song")
-    total, count = per_song.hit.sum().to_numpy(), per_song.hit.size().to_numpy()
-    n_songs = len(total)
-    weight = np.random.default_rng(seed).multinomial(n_songs, np.full(n_songs, 1 / n_songs), n_draws)
-    return tuple(100 * np.percentile((weight @ total) / (weight @ count), [2.5, 97.5]))
+def score_segments(trials, answers, segments, database, alike=None):
+    """The same for answers that are segments, int (n, 10): tolerances segment, same_audio and song."""
+    begin = trials_.first_rows(trials, database.sequences, database.first_test)
+    heard = alike and partial(alike, before=0, after=segments.length)
+    return _scored(trials, _starts(answers, segments), database,
+                   {"segment": hits.segment(answers, begin, segments)}, heard)
 
 
-def amg_rates(trials, queries, model, vectors, segments, sequences, first_song,
-              protocol="contiguous", **labels):
-    """Rows of `retrieval.csv` for an encoder module, both stages; labels: method, encoder, loss,
-    duration_max."""
-    single, two = embedding_search(trials, queries, model, vectors, segments, sequences,
-                                   first_song, protocol)
-    return pd.concat([hit_rates(single, stage="single", protocol=protocol, **labels),
-                      hit_rates(two, stage="two", protocol=protocol, **labels)])
+def _starts(answers, segments):
+    return np.where(answers < 0, -1, segments.start[answers])
 
 
-def concat(rates):
-    """One table from several methods' rows, in their order."""
-    return pd.concat([table.astype({"duration_max": float}) for table in rates], ignore_index=True)
+def _scored(trials, places, database, right, alike=None):
+    """Trials with the hits at the tolerances of `right`, bool (n, 10) each, and at those that any
+    answer has; places: positions of the answers, int (n, 10), -1 for none."""
+    sequences = database.sequences
+    begin = trials_.first_rows(trials, sequences, database.first_test)
+    song = hits.song_of(places, sequences)
+    if alike:
+        right["same_audio"] = hits.same_audio(next(iter(right.values())), places, begin,
+                                              trials.query_frames.to_numpy(), alike)
+    right["song"] = hits.same_recording(song, begin, sequences, database.recordings)
+    frame = places - sequences.bounds[np.maximum(song, 0)]
+    text = [" ".join(f"{s}:{f}" for s, f in zip(*row) if s >= 0) for row in
+            zip(song.tolist(), frame.tolist())]
+    return trials.assign(answers=text, **{f"{name}_rank": hits.rank(of) for name, of in right.items()})

@@ -7,10 +7,10 @@ share what their conditions have in common. A miss is explained by what came bac
 import numpy as np
 import pandas as pd
 
-from amg import check
+from amg import check, paths
+from amg.retrieval import databases, hits, rates as rates_, trials as trials_
+from amg.retrieval.duplicates import SAME
 from amg.sound import degrade
-from amg.sound.audio import SAME, likeness
-from amg.retrieval import evaluate
 
 CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
     "clean": {"as recorded": ((), {})},
@@ -28,7 +28,7 @@ REASONS = ("within 1 frame", "same audio elsewhere", "same clip elsewhere",
 WEAKEST_S = 3.0  # query length at which the weakest conditions are named
 
 
-def check_parameters(n_grids, ship, corpus, fingerprinter):
+def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
     """InputError if `n_grids` is none of GRIDS, or if `ship` asks for results in the model card that
     are not of its weights."""
     check.one_of("n_grids", n_grids, GRIDS)
@@ -37,65 +37,71 @@ def check_parameters(n_grids, ship, corpus, fingerprinter):
                  "; the model card tells what the shipped weights do on open_music")
 
 
-def beside(n_grids):
+def load(root, query_frames):
+    """A database with its queries, and its trials of some lengths: (Database, queries, DataFrame).
+
+    Raises InputError if its sound is not at hand, or if notebook 02 drew no trials of a length.
+    """
+    check.each("query_frames", query_frames, check.integer, 1)
+    database, queries = databases.load(root)
+    if not database.clips:
+        raise check.InputError(f"{paths.relative(root)} has no songs.csv, and so nothing to listen to; "
+                               "make it with notebook 01_data_prep.")
+    asked = trials_.read(root, database)
+    drawn = tuple(asked.query_frames.unique().tolist())
+    check.each("query_frames", query_frames, check.one_of, drawn, ", as notebook 02 drew them")
+    return database, queries, asked[asked.query_frames.isin(query_frames)].reset_index(drop=True)
+
+
+def beside(n_grids) -> str:
     """Name of the condition of queries at any offset."""
     return f"any offset, {n_grids} grid{'s' * (n_grids > 1)}"
 
 
-def rates(scored, group, condition):
+def rates(scored, group, condition) -> pd.DataFrame:
     """Rows of `robustness.csv`, one per tolerance and query length, from scored trials."""
-    table = evaluate.hit_rates(scored)
-    return table.assign(group=group, condition=condition)[COLUMNS]
+    return rates_.table([scored]).assign(group=group, condition=condition)[COLUMNS]
 
 
-def rates_by(scored, group, condition_of_song):
+def rates_by(scored, group, condition_of_song) -> pd.DataFrame:
     """The same for each value of `condition_of_song`, one value per test song."""
     conditions = np.asarray(condition_of_song)[scored.song.to_numpy()]
     return pd.concat([rates(part, group, condition)
                       for condition, part in scored.groupby(conditions)])
 
 
-def explain(trials, guesses, sequences, first_song, hear, late_frames=0.0):
-    """Why trials missed the exact frame: the missed trials with truth, guess, likeness, reason.
+def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
+    """Why trials missed the exact frame: the missed trials with truth, guess, away, likeness, reason.
 
-    guesses: positions, best first, (n, 10), -1 for none. hear: function (position, n_frames) ->
-    the undegraded samples of those frames. late_frames: as for `evaluate.frame_hits`; truth and
-    guess are frames near where the query begins and where it was found, in its song, away the
-    distance of the two places in frames. likeness: `likeness` of what came back and what was asked for. The
-    reasons are REASONS; "same audio elsewhere" is a likeness of SAME or more.
+    answers: positions, best first, (n, 10), -1 for none. alike: a `hits.Alike`. late: as for
+    `hits.within`. truth and guess are the frames where the query begins and where it was found, away
+    is their distance in frames, likeness that of the undegraded sound at the two. The reasons
+    are REASONS; "same audio elsewhere" is a likeness of SAME or more.
     """
-    truth = evaluate.first_rows(trials, sequences, first_song)
-    guess = np.asarray(guesses, float)[:, 0]
-    away = np.abs(guess - truth - late_frames)
-    frame = np.ceil(guess).astype(int)  # a guess before the first frame of a song is of that song
-    frame = np.where(guess > -1, np.maximum(np.rint(guess).astype(int),
-                                            sequences.bounds[sequences.song_of(frame)]), -1)
-    missed = trials.assign(truth=truth, guess=frame, away=away)[(away > 0.5) | (frame < 0)]
-    alike = [_likeness(miss, sequences, hear) for miss in missed.itertuples()]
-    missed = missed.assign(likeness=np.array(alike, float))
-    return missed.assign(reason=[_reason(miss, sequences) for miss in missed.itertuples()])
+    sequences, first = database.sequences, np.asarray(answers, float)[:, :1]
+    truth = trials_.first_rows(trials, sequences, database.first_test)
+    same_song = sequences.song_of(truth) == hits.song_of(first, sequences)[:, 0]
+    table = trials.assign(truth=truth, guess=hits.frames_of(first, sequences)[:, 0],
+                          away=np.abs(first[:, 0] - truth - late), same_song=same_song)
+    missed = table[~hits.within(first, truth, 0.5, sequences, late)[:, 0]]
+    heard = [alike.likeness(miss.truth, miss.guess, miss.query_frames) if miss.guess >= 0 else np.nan
+             for miss in missed.itertuples()]
+    missed = missed.assign(likeness=np.array(heard, float))
+    return missed.assign(reason=[_reason(miss) for miss in missed.itertuples()]).drop(
+        columns="same_song")
 
 
-def _likeness(miss, sequences, hear):
-    """That of the guess, up to one frame to either side; NaN if nothing came back."""
-    if miss.guess < 0:
-        return np.nan
-    low, high = sequences.bounds[sequences.song_of(miss.guess) + np.arange(2)]
-    begin, end = max(miss.guess - 1, low), min(miss.guess + miss.query_frames + 1, high)
-    return likeness(hear(miss.truth, min(miss.query_frames, end - begin)), hear(begin, end - begin))
-
-
-def _reason(miss, sequences):
+def _reason(miss):
     if miss.guess < 0:
         return REASONS[4]
-    if miss.away <= 1:
+    if miss.same_song and miss.away <= 1:
         return REASONS[0]
     if miss.likeness >= SAME:
         return REASONS[1]
-    return REASONS[2 if sequences.song_of(miss.guess) == sequences.song_of(miss.truth) else 3]
+    return REASONS[2 if miss.same_song else 3]
 
 
-def reasons(missed, trials, condition):
+def reasons(missed, trials, condition) -> pd.DataFrame:
     """Share of all trials that missed for each reason, in %: a row per query length; `condition`
     names what the queries went through."""
     counts = missed.groupby(["query_frames", "reason"]).size().unstack(fill_value=0)
@@ -108,7 +114,7 @@ def reasons(missed, trials, condition):
     return table.rename_axis(columns=None).reset_index()
 
 
-def weaknesses(rates):
+def weaknesses(rates) -> list[str]:
     """The weakest condition of each group, exact Top-1 at WEAKEST_S: a list of phrases."""
     at = rates[(rates.tolerance == "exact") & (rates.query_s == WEAKEST_S)
                & (rates.group != "clean")]

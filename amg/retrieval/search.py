@@ -8,7 +8,6 @@ Each returns the ten best (ids, scores), int64 and float32 (Q, 10); -1 where the
     sequence_search   the base system: every frame indexed (NAFP, arXiv 2010.11910, sec. 4)
     single_stage      one vector per segment, pieces of a query vote (AMG, "DB & search")
     two_stage         the ten best segments' own fingerprints decide the exact frame
-    two_stage_published   the same as the published code does it, a defect at borders included
 """
 
 from dataclasses import dataclass
@@ -31,17 +30,17 @@ class Sequences:
     bounds: np.ndarray  # int64 (n_songs + 1,)
 
     @classmethod
-    def of(cls, songs):
+    def of(cls, songs) -> "Sequences":
         """From a list of float32 (T_i, 128)."""
         lengths = [len(song) for song in songs]
         return cls(np.concatenate(songs), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
-    def songs(self, first=0):
+    def songs(self, first=0) -> list[np.ndarray]:
         """The songs from number `first` on, as a list of views (T_i, 128)."""
         bounds = self.bounds[first:]
         return [self.frames[low:high] for low, high in zip(bounds, bounds[1:])]
 
-    def song_of(self, position):
+    def song_of(self, position) -> np.ndarray:
         """Index of the song that holds each position (int array of any shape)."""
         return np.searchsorted(self.bounds, position, side="right") - 1
 
@@ -55,21 +54,21 @@ class Segments:
     length: int
 
     @classmethod
-    def of(cls, sequences, length):
+    def of(cls, sequences, length) -> "Segments":
         starts = [np.arange(low, high - length + 1, length)
                   for low, high in zip(sequences.bounds, sequences.bounds[1:])]
         song = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
         return cls(np.concatenate(starts).astype(np.int64), song, length)
 
 
-def flat_index(vectors):
+def flat_index(vectors) -> faiss.Index:
     """Exhaustive inner-product index over float32 (n, 128)."""
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors, dtype=np.float32))
     return index
 
 
-def best(query, ids, scores, n_queries, n=N_BEST):
+def best(query, ids, scores, n_queries, n=N_BEST) -> tuple[np.ndarray, np.ndarray]:
     """Rank candidates: the `n` highest-scoring ids of each query, ties to the lower id.
 
     query, ids and scores are (C,), one entry per candidate; ids are unique within a query.
@@ -84,16 +83,16 @@ def best(query, ids, scores, n_queries, n=N_BEST):
     return table
 
 
-def diagonal_scores(queries, frames, query, start):
+def diagonal_scores(queries, frames, query, start) -> np.ndarray:
     """Mean inner product of queries[q] (L, 128) with frames[s : s + L], for pairs (q, s), (C,)."""
     length, scores = queries.shape[1], np.empty(len(start), np.float32)
-    for part in _blocks(len(start), length * queries.shape[2]):
+    for part in blocks(len(start), length * queries.shape[2]):
         found = frames[start[part, None] + np.arange(length)]  # (block, L, 128)
         scores[part] = np.einsum("cld,cld->c", queries[query[part]], found) / length
     return scores
 
 
-def sequence_search(queries, neighbours, sequences):
+def sequence_search(queries, neighbours, sequences) -> tuple[np.ndarray, np.ndarray]:
     """Base system: where in the songs do the whole queries lie?
 
     queries float32 (Q, L, 128); neighbours int64 (Q, L, k), the nearest frames of each query
@@ -109,7 +108,7 @@ def sequence_search(queries, neighbours, sequences):
     return best(query, start, diagonal_scores(queries, sequences.frames, query, start), n_queries)
 
 
-def cut_pieces(n_frames, length, shortest):
+def cut_pieces(n_frames, length, shortest) -> list[tuple[int, int]]:
     """Bounds of the pieces of a query, as segments are cut: a list of (begin, end).
 
     Pieces have `length` frames; a last one of fewer than `shortest` is dropped, unless it is the
@@ -119,25 +118,23 @@ def cut_pieces(n_frames, length, shortest):
     return [(low, high) for low, high in pieces if high - low >= shortest] or pieces[:1]
 
 
-def single_stage(neighbours, scores, song=None):
+def single_stage(neighbours, scores, song) -> tuple[np.ndarray, np.ndarray]:
     """Voting: pieces of a query agree on the segment where the query begins.
 
     neighbours int64 and scores float32 (Q, n_pieces, k): nearest segments of each piece. Neighbour
-    n of piece j votes for segment n - j with its inner product. song int64 (n_segments,): n - j
-    must belong to the song of n; None does without that, as the published code, so that a rank may go
-    to a negative number, which is no segment. Returns segments and votes.
+    n of piece j votes for segment n - j with its inner product, if both belong to one song.
+    song int64 (n_segments,). Returns segments and votes.
     """
     candidate = neighbours - np.arange(neighbours.shape[1])[:, None]
-    valid = neighbours >= 0
-    if song is not None:
-        valid &= (candidate >= 0) & (song[np.maximum(candidate, 0)] == song[neighbours])
+    valid = (neighbours >= 0) & (candidate >= 0)
+    valid &= song[np.maximum(candidate, 0)] == song[neighbours]
     query, ids, inverse = _unique(np.nonzero(valid)[0], candidate[valid])
     votes = np.bincount(inverse, scores[valid], minlength=len(ids))
     return best(query, ids, votes, len(neighbours))
 
 
-def two_stage(queries, candidates, segments, sequences):
-    """Second stage, `protocol="contiguous"`: the exact start among candidate segments.
+def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.ndarray]:
+    """Second stage: the exact start among candidate segments.
 
     queries float32 (Q, L, 128); candidates int64 (Q, c): the first stage's segments, or -1. Every
     start that lies in a candidate segment or in the one before it (a query may begin in one
@@ -151,7 +148,7 @@ def two_stage(queries, candidates, segments, sequences):
     start = np.full((*candidates.shape, 2 * length), -1)
     start[query, column] = segments.start[segment, None] + np.arange(-length, length)
     scores = np.full(start.shape, -np.inf, np.float32)
-    scores[query, column] = _slide(queries, sequences.frames, query, start[query, column, 0],
+    scores[query, column] = slide(queries, sequences.frames, query, start[query, column, 0],
                                    2 * length)
     # what lies before a candidate is not looked at if it is a candidate itself, or no segment of the song
     of_query = query * len(segments.song)
@@ -163,40 +160,6 @@ def two_stage(queries, candidates, segments, sequences):
     return _best_of_rows(start.reshape(len(queries), -1), scores.reshape(len(queries), -1))
 
 
-def two_stage_published(queries, candidates, segments, sequences):
-    """Second stage, `protocol="published"`: candidates laid end to end, in rank order.
-
-    The ten nearest frames of each of a query's first `segments.length` frames propose starts. A
-    match that runs over its segment's end is scored against whatever segment comes next in rank:
-    the published protocol's known defect. Arguments and results as in `two_stage`.
-    """
-    queries = queries[:, : segments.length]
-    candidates = np.take_along_axis(  # real ones first, in their order
-        candidates, np.argsort(candidates < 0, axis=1, kind="stable"), 1)
-    n_queries, length, dim = queries.shape
-    n_frames = candidates.shape[1] * segments.length
-    found = []
-    for part in _blocks(n_queries, n_frames * dim):
-        at = segments.start[candidates[part], None] + np.arange(segments.length)
-        laid = sequences.frames[at].reshape(-1, n_frames, dim)
-        end = (candidates[part] >= 0).sum(1)[:, None] * segments.length
-        missing = np.arange(n_frames) >= end  # (block, n_frames)
-        products = np.where(missing[:, None], -2, queries[part] @ laid.mT)  # (block, L, n_frames)
-        nearest = np.argpartition(-products, min(N_BEST, n_frames) - 1)[..., :N_BEST]
-        proposed = np.zeros((len(laid), n_frames + length), bool)  # its end catches negative starts
-        starts = (nearest - np.arange(length)[:, None]).reshape(len(laid), -1)
-        np.put_along_axis(proposed, starts, True, 1)
-        query, place = np.nonzero(proposed[:, :n_frames] & ~missing)
-        products[missing[:, None].repeat(length, 1)] = 0
-        products = np.pad(products, ((0, 0), (0, 0), (0, length - 1)))  # a last match is cut short
-        within = np.clip(end - np.arange(n_frames), 1, length)
-        scores = _diagonals(torch.from_numpy(products), n_frames).sum(1).numpy() / within
-        found.append((query + part.start, place, scores[query, place]))
-    place, scores = best(*map(np.concatenate, zip(*found)), n_queries)
-    segment = np.take_along_axis(candidates, np.maximum(place, 0) // segments.length, 1)
-    return np.where(place < 0, -1, segments.start[segment] + place % segments.length), scores
-
-
 def _best_of_rows(ids, scores, n=N_BEST):
     """`best` of a full table (Q, C) whose columns are in order of rising id; -inf: no candidate."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
@@ -204,17 +167,17 @@ def _best_of_rows(ids, scores, n=N_BEST):
     return np.where(np.isfinite(scores), ids, -1), np.where(np.isfinite(scores), scores, 0)
 
 
-def _slide(queries, frames, query, first, n_starts):
+def slide(queries, frames, query, first, n_starts) -> np.ndarray:
     """Mean inner products of queries[query[c]] with `n_starts` runs of frames, from first[c] on:
     (C, n_starts). Before the first frame and beyond the last, that frame again."""
     length, dim = queries.shape[1:]
     queries, frames = torch.from_numpy(queries), torch.from_numpy(frames)
     means, reach = np.empty((len(query), n_starts), np.float32), np.arange(n_starts + length - 1)
-    for part in _blocks(len(query), len(reach) * dim):
+    for part in blocks(len(query), len(reach) * dim):
         at = np.clip(first[part, None] + reach, 0, len(frames) - 1)
         seen = frames.index_select(0, torch.from_numpy(at.ravel())).view(-1, len(reach), dim)
         asked = queries.index_select(0, torch.from_numpy(query[part]))
-        means[part] = _diagonals(asked @ seen.mT, n_starts).mean(1)
+        means[part] = diagonals(asked @ seen.mT, n_starts).mean(1)
     return means
 
 
@@ -226,13 +189,13 @@ def _unique(query, ids):
     return keys // span, keys % span + low, inverse
 
 
-def _diagonals(products, n_starts):
+def diagonals(products, n_starts) -> torch.Tensor:
     """View (B, L, n_starts) of a contiguous tensor (B, L, R): entry i, s is products[:, i, s + i]."""
     n, length, reach = products.shape
     return products.as_strided((n, length, n_starts), (length * reach, reach + 1, 1))
 
 
-def _blocks(n, size):
+def blocks(n, size) -> list[slice]:
     """Slices that cover range(n), of at most BLOCK values if each item has `size`."""
     step = max(1, BLOCK // size)
     return [slice(at, min(at + step, n)) for at in range(0, n, step)]

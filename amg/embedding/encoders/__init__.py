@@ -1,0 +1,81 @@
+"""The AMG encoders: a sequence of fingerprints -> one unit vector.
+
+An encoder is a torch module with a name, a class in a file of this folder or in a notebook's cell:
+
+    @encoders.register("toy")
+    class Toy(nn.Module):
+        def __init__(self, width=64):      # arguments with a default are its settings
+        def forward(self, x, padding):     # (B, L, 128), bool (B, L) -> (B, 128), unit rows
+
+`padding` is True at what fills a sequence up to L frames, the longest of the batch. An argument
+`padded_frames` without default is given the longest training input, M.
+"""
+
+import importlib
+import pkgutil
+
+import numpy as np
+import torch
+from torch import nn
+
+from amg.embedding import crops
+from amg.embedding.registry import Registry
+from amg.fingerprint.nafp import DIM
+
+registry = Registry("encoder")
+register = registry.register
+
+
+def build(config) -> nn.Module:
+    """A fresh encoder of a `runs.Config`."""
+    return registry.build(config.encoder, config.settings,
+                          padded_frames=lambda: crops.PADDED_FRAMES[config.duration_max])
+
+
+def embed(encoder, clips) -> np.ndarray:
+    """Embed fingerprint arrays, list of (L_i, 128) -> float32 (n, 128), unit rows."""
+    length = np.array([len(clip) for clip in clips])
+    return embed_runs(encoder, np.concatenate(clips), np.cumsum(length) - length, length)
+
+
+@torch.inference_mode()
+def embed_runs(encoder, frames, first, length, max_frames=8192) -> np.ndarray:
+    """Embed many runs of rows: run i is frames[first[i] : first[i] + length[i]].
+
+    frames float32 (N, 128); first and length int (n,); returns float32 (n, 128), unit rows.
+    Batches hold about `max_frames` frames, of runs of like length.
+    """
+    encoder.eval()
+    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+    vectors = np.empty((len(length), DIM), dtype=np.float32)
+    for group in crops.micro_batches(length, max_frames):
+        batch = torch.from_numpy(frames[crops.rows_of(first[group], length[group])])
+        vectors[group] = forward(encoder, batch.to(device), length[group]).cpu().numpy()
+    return vectors
+
+
+def forward(encoder, frames, length) -> torch.Tensor:
+    """Vectors (B, 128) of sequences that lie one after the other: frames (N, 128), length (B,).
+
+    By the encoder's `packed` equal, if its very class has one: a subclass may compute otherwise.
+    """
+    if "packed" in vars(type(encoder)):
+        return encoder.packed(frames, length)
+    return encoder(*pad(frames, length))
+
+
+def pad(frames, length):
+    """Side by side: frames (N, 128), length int (B,) -> x (B, L, 128) and padding bool (B, L)."""
+    padding = torch.from_numpy(np.arange(length.max()) >= length[:, None]).to(frames.device)
+    x = frames.new_zeros(*padding.shape, frames.shape[1])
+    return x.masked_scatter_(~padding[..., None], frames), padding
+
+
+def whole_batch(encoder) -> bool:
+    """Whether a row's vector depends on its batch, which then cannot be computed in parts."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules())
+
+
+for _file in pkgutil.iter_modules(__path__):  # each registers its class
+    importlib.import_module(f"{__name__}.{_file.name}")
+from amg.embedding.encoders.mean import Mean

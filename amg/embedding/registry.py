@@ -1,0 +1,75 @@
+"""Classes by the name that a parameter gives them, and the settings that they take.
+
+A class's settings are the arguments of its constructor that have a default. Their types follow from
+the defaults; its attribute `limits`, {setting: (low, high)}, may narrow their range. Arguments
+without a default are the kit's to give.
+"""
+
+import inspect
+
+from amg import check, files
+from amg.check import InputError
+
+
+class Registry(dict):
+    """Name -> class, of encoders or of losses."""
+
+    def __init__(self, kind):
+        self.kind, self.aliases = kind, {}
+
+    def register(self, name, *aliases):
+        """Class decorator: from now on parameters may say `name`, or an alias of it."""
+        def keep(cls):
+            self[name] = cls
+            self.aliases |= dict.fromkeys(aliases, name)
+            return cls
+        check.texts(name=name)
+        return keep
+
+    def canonical(self, name) -> str:
+        """The registered name, aliases resolved; InputError for any other."""
+        check.one_of(self.kind, name, (*self, *self.aliases),
+                     f" (or the name of your own {self.kind}, once it is registered)")
+        return self.aliases.get(name, name)
+
+    def accepts(self, name) -> dict:
+        """Settings of a class and their defaults."""
+        return {a.name: a.default for a in _arguments(self[name]) if a.default is not a.empty}
+
+    def settings(self, name, known) -> dict:
+        """All settings of a class: those that stand in `known`, a dict, and else the defaults.
+
+        Raises InputError for a value of the wrong type or out of range.
+        """
+        limits = getattr(self[name], "limits", {})
+        return {setting: _checked(setting, known[setting], default, limits.get(setting))
+                if setting in known else default for setting, default in self.accepts(name).items()}
+
+    def build(self, name, known, **given):
+        """An instance with its `settings`. given: argument -> function, called if the class asks."""
+        try:
+            asked = {a.name: given[a.name]() for a in _arguments(self[name]) if a.default is a.empty}
+            return self[name](**asked, **self.settings(name, known))
+        except (AssertionError, KeyError, TypeError) as error:
+            raise InputError(f"the {self.kind} {name} cannot be built with {known}: {error}") from None
+
+    def source(self, name) -> dict:
+        """{kind: digest of the class's methods} if it is somebody's own, whose changes no format
+        version tells; {} if it is the kit's."""
+        methods = [method for cls in self[name].__mro__
+                   if cls.__module__.split(".")[0] not in ("amg", "torch", "builtins")
+                   for method in vars(cls).values() if inspect.isfunction(method)]
+        return {self.kind: files.digest([inspect.getsource(m) for m in methods])} if methods else {}
+
+
+def _arguments(cls):
+    return inspect.signature(cls).parameters.values()
+
+
+def _checked(name, value, default, limits):
+    """`value` if it is of the kind of `default`, and within (low, high) if they are given."""
+    if type(default) is int:
+        return check.integer(name, value, *(limits or (1,)))
+    if type(default) is float:
+        return float(check.number(name, value, *(limits or (0, 1e9))))
+    return value

@@ -1,0 +1,204 @@
+"""A step: one run of one notebook, what it reads and writes, and whether it is done.
+
+Each has a record as of all made things (`amg.made`): parameters, the notebook's code without
+comments, what it reads, and the state of what it wrote. One that is finished and equal is skipped.
+"""
+
+import ast
+import json
+import time
+
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from amg import files, machine, made, paths
+from amg.check import InputError
+from amg.embedding import losses
+from amg.fingerprint import nafp
+from amg.report import tables
+from amg.retrieval import databases
+
+NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_evaluate",
+             "05_ablations", "06_robustness")
+
+
+def _run(p, **change):
+    p = {"loss": "amg", **p, **change}
+    name = f"{p['encoder']}-{losses.registry.canonical(p['loss'])}-{p['duration_max']}s"
+    return f"data/models/{p['train_set']}/{name}"
+
+
+def _weights(p):
+    return p["fingerprinter"] or str(nafp.shipped())  # absolute, wherever the workspace is
+
+
+def _folder(p):
+    return [p["folder"]] if p["corpus"] == "folder" else []
+
+
+def _songs(p):
+    """A database of notebook 01 is one thing. Of one from elsewhere the songs count, since notebook
+    02 writes beside them."""
+    root = paths.resolve(p["database"])
+    if root.is_symlink() or not root.exists():
+        return [p["database"]]
+    parts = databases.DUMMY, databases.TEST, databases.QUERY
+    return [f"{p['database']}/{part}" for part in parts]
+
+
+def _split(p, durations):
+    """What notebook 02 makes: segments and trials."""
+    return [*(str(databases.split_folder(paths.Path(p["database"]) / part, duration))
+              for duration in durations for part in (databases.DUMMY, databases.TEST)),
+            f"{p['database']}/trials.csv"]
+
+
+def _report(p, *names):
+    """Files of the report: figures by their name alone, tables with `.csv`."""
+    return [f"reports/{p['report']}/" + (f"tables/{name}" if ".csv" in name else
+                                         f"figures/{name}.png") for name in names]
+
+
+# notebook -> (what it reads, what it writes), as functions of its parameters
+FILES = {
+    "00_fingerprinter": (
+        _folder,
+        lambda p: [f"data/models/{p['name']}-final.safetensors",
+                   *_report(p, f"training_{paths.Path(p['name']).name}.csv", "fingerprinter")]),
+    "01_data_prep": (
+        lambda p: [_weights(p), *_folder(p)],
+        lambda p: [*[f"data/train/{p['train_set']}"] * (p["n_train"] > 0), p["database"],
+                   *_report(p, "clips.csv", "degradation", "fingerprint")]),
+    "02_split": (
+        _songs,
+        lambda p: [*_split(p, p["durations"]), *_report(p, "split.csv")]),
+    "03_train": (
+        lambda p: [f"data/train/{p['train_set']}"],
+        lambda p: [_run(p), *_report(p, *(name.format(p["duration_max"]) for name in (
+            "training_{}s.csv", "overlap_{}s.csv", "crops_{}s", "training_{}s", "overlap_{}s")))]),
+    "04_evaluate": (
+        lambda p: [*_songs(p), *_split(p, p["durations"]), *filter(None, [p["test_ids"]]), *(
+            [p["checkpoint"]] if p["checkpoint"] else
+            [_run(p, duration_max=duration) for duration in p["durations"]])],
+        lambda p: _report(p, "retrieval.csv", "trials.csv.gz", "differences.csv", "cost.csv",
+                          "cost", *map(tables.recall_figure, p["protocols"]))),
+    "05_ablations": (
+        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}",
+                   _run(p)],
+        lambda p: [*(_run(p, loss=loss) for loss in p["losses"]),
+                   *(_run(p, encoder=encoder) for encoder in p["encoders"]),
+                   *_report(p, "ablations.csv", "ablation_trials.csv.gz", "ablation_training.csv",
+                            "ablation_differences.csv", "ablations", "ablation_training")]),
+    "06_robustness": (
+        lambda p: [_weights(p), *_songs(p), *_split(p, [])],
+        lambda p: _report(p, "robustness.csv", "misses.csv", "miss_reasons.csv", "robustness",
+                          "misses")),
+}
+
+
+class Step:
+    """One run of one notebook."""
+
+    def __init__(self, notebook, parameters, label, report):
+        self.notebook, self.label = notebook, label
+        self.source = paths.checkout() / "notebooks" / f"{notebook}.ipynb"
+        base = paths.resolve(f"reports/{report}")
+        self.executed = base / "executed" / f"{label}.ipynb"
+        self.state = base / "state" / f"{label}.json"
+        self.code, defaults = read_notebook(self.source)
+        for name, value in parameters.items():
+            if name not in defaults:
+                raise InputError(f"{notebook} has no parameter {name!r}; "
+                                 f"it knows: {', '.join(defaults)}.")
+            _typed(f"{name} of {notebook}", value, defaults[name])
+        self.resolved = {**defaults, **parameters}
+
+    def recipe(self) -> made.Recipe:
+        """All that decides what the step does, as things are now."""
+        reads = FILES[self.notebook][0](self.resolved)
+        device = self.resolved.get("device")
+        return made.Recipe(
+            "step", {"notebook": self.notebook, "parameters": self.resolved, "code": self.code,
+                     "formats": made.FORMATS},
+            inputs={name: _state(name) for name in reads},
+            computed={"device": machine.device(device)} if device else {})
+
+    def outputs(self) -> dict:
+        """What lies where the step writes: name -> its state."""
+        return {name: _state(name) for name in FILES[self.notebook][1](self.resolved)}
+
+    def finished(self) -> dict | None:
+        """The record of the last run if nothing has changed since, else None."""
+        record = files.read_json(self.state)
+        if record is None or not self.executed.exists():
+            return None
+        now = {**self.recipe().identity, "outputs": self.outputs()}
+        return record if {key: record.get(key) for key in now} == now else None
+
+    def run(self) -> dict:
+        """Execute the notebook and return its record; InputError tells which cell failed."""
+        self.executed.parent.mkdir(parents=True, exist_ok=True)
+        self.state.unlink(missing_ok=True)
+        began, recipe, commit = time.perf_counter(), self.recipe(), machine.commit()
+        with machine.PeakMemory() as memory:
+            self._execute()
+        record = {**recipe.identity, "outputs": self.outputs(), "label": self.label,
+                  "commit": commit, "wall_s": round(time.perf_counter() - began, 1),
+                  "peak_memory_mb": memory.peak_mb}
+        files.write_json(self.state, record)
+        return record
+
+    def _execute(self):
+        where = f"The partly executed notebook is {paths.relative(self.executed)}"
+        try:
+            papermill.execute_notebook(
+                str(self.source), str(self.executed), self.resolved, kernel_name="python3",
+                cwd=str(self.source.parent), progress_bar={"desc": self.label},
+                extra_arguments=["--log-level=ERROR"])  # kernels warn about TCP on localhost
+        except PapermillExecutionError as error:
+            raise InputError(f"{self.label} failed in cell In [{error.exec_count}]: {error.ename}: "
+                             f"{error.evalue} {where}.") from None
+        except DeadKernelError:
+            raise InputError(f"{self.label} failed: its process died, perhaps for want of memory. "
+                             f"{where}; the same command continues.") from None
+
+
+def read_notebook(source):
+    """Digest of a notebook's code, blind to comments and white space, and its parameters."""
+    cells = [cell for cell in json.loads(source.read_text())["cells"]
+             if cell["cell_type"] == "code"]
+    try:
+        trees = [ast.parse("".join(cell["source"])) for cell in cells]
+    except SyntaxError as error:
+        raise InputError(f"a cell of {source.name} is no Python ({error}); magics are not "
+                         "understood here.") from None
+    tagged = next(tree for tree, cell in zip(trees, cells)
+                  if "parameters" in cell["metadata"].get("tags", ()))
+    defaults = {(line.target if isinstance(line, ast.AnnAssign) else line.targets[0]).id:
+                ast.literal_eval(line.value) for line in tagged.body}
+    return files.digest([ast.dump(tree) for tree in trees]), defaults
+
+
+def _typed(name, value, default):
+    """InputError unless `value` has the type of `default`; whole numbers may stand for floats."""
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    if isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool):
+        return
+    hint = " (in YAML, write 1.0e-3 for 1e-3)" if isinstance(default, float) else ""
+    raise InputError(f"{name} is {value!r} in the profile, but must be of the type "
+                     f"{type(default).__name__}, as {default!r}{hint}.")
+
+
+def _state(name):
+    """Identity of the made thing at a path, digest of a file, or of the listing of a folder."""
+    path = paths.resolve(name)
+    if path.is_file():
+        return files.sha256(path)
+    if not path.is_dir():
+        return "nothing"
+    found = made.find(path, "", unfinished=True)
+    if not found.record:  # names with their folders: a file that moved is another one
+        return files.digest([found.identity, sorted(str(file.relative_to(path))
+                                                    for file in path.rglob("[!.]*"))])
+    return found.identity + ("" if found.finished else ", unfinished")

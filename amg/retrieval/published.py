@@ -1,0 +1,108 @@
+"""The published evaluation protocol, to the letter: what its code does, its defects included.
+
+Votes are not held to a song. The second stage lays the ten best segments end to end, so that a match
+that runs over a segment's end is scored against whatever comes next in rank. The truth is counted
+off in segments of equally many for each song, and the next segment is a hit whatever its song.
+"""
+
+import pickle
+
+import numpy as np
+import torch
+
+from amg import paths
+from amg.check import InputError
+from amg.embedding import crops
+from amg.retrieval import search
+
+
+def single_stage(neighbours, scores, song) -> tuple[np.ndarray, np.ndarray]:
+    """As `search.single_stage`, but pieces vote for segments of whatever song."""
+    return search.single_stage(neighbours, scores, np.zeros_like(song))
+
+
+def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.ndarray]:
+    """The second stage: candidates laid end to end, in rank order.
+
+    The ten nearest frames of each of a query's first `segments.length` frames propose starts.
+    Arguments and results as in `search.two_stage`.
+    """
+    queries = queries[:, : segments.length]
+    candidates = np.take_along_axis(  # real ones first, in their order
+        candidates, np.argsort(candidates < 0, axis=1, kind="stable"), 1)
+    n_queries, length, dim = queries.shape
+    n_frames = candidates.shape[1] * segments.length
+    found = []
+    for part in search.blocks(n_queries, n_frames * dim):
+        at = segments.start[candidates[part], None] + np.arange(segments.length)
+        laid = sequences.frames[at].reshape(-1, n_frames, dim)
+        end = (candidates[part] >= 0).sum(1)[:, None] * segments.length
+        missing = np.arange(n_frames) >= end  # (block, n_frames)
+        products = np.where(missing[:, None], -2, queries[part] @ laid.mT)  # (block, L, n_frames)
+        nearest = np.argpartition(-products, min(search.N_BEST, n_frames) - 1)[..., :search.N_BEST]
+        proposed = np.zeros((len(laid), n_frames + length), bool)  # its end catches negative starts
+        starts = (nearest - np.arange(length)[:, None]).reshape(len(laid), -1)
+        np.put_along_axis(proposed, starts, True, 1)
+        query, place = np.nonzero(proposed[:, :n_frames] & ~missing)
+        products[missing[:, None].repeat(length, 1)] = 0
+        products = np.pad(products, ((0, 0), (0, 0), (0, length - 1)))  # a last match is cut short
+        within = np.clip(end - np.arange(n_frames), 1, length)
+        scores = search.diagonals(torch.from_numpy(products), n_frames).sum(1).numpy() / within
+        found.append((query + part.start, place, scores[query, place]))
+    place, scores = search.best(*map(np.concatenate, zip(*found)), n_queries)
+    segment = np.take_along_axis(candidates, np.maximum(place, 0) // segments.length, 1)
+    return np.where(place < 0, -1, segments.start[segment] + place % segments.length), scores
+
+
+def right(trials, single, two, segments, database):
+    """Which answers the published code counts as hits: {tolerance: bool (n, 10)} of each stage.
+
+    single: segments, two: positions, int (n, 10). A query of a song without a segment has no hit;
+    one that begins behind its song's last segment has that of the next song, as in the published code.
+    """
+    song = database.first_test + trials.song.to_numpy()
+    place, within = np.divmod(trials.start.to_numpy(), segments.length)
+    truth = np.searchsorted(segments.song, song) + place
+    known = np.isin(song, segments.song) & (truth < len(segments.song))
+    position = segments.start[np.where(known, truth, 0)] + within
+    truth, position, known = (column[:, None] for column in (truth, position, known))
+    return ({"segment": known & ((single == truth) | (single == truth + 1))},
+            {"exact": known & (two == position)})
+
+
+class _Plain(pickle.Unpickler):
+    """Reads dicts, lists, strings and numbers; anything that a pickle could run is refused."""
+
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+    def persistent_load(self, _):
+        raise pickle.UnpicklingError("it asks for an object outside of it")
+
+
+def load_test_ids(path) -> dict:
+    """Read the published pickle of start positions, and nothing else that a pickle may hold.
+
+    Returns {duration_max: {query_frames: list of starts}}. Raises InputError for anything else.
+    """
+    try:
+        with open(path, "rb") as file:
+            starts = _Plain(file).load()
+    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError,
+            AttributeError, OverflowError, MemoryError) as error:
+        raise InputError(f"{paths.relative(path)} is no pickle of start positions ({error}).") from None
+    if not _are_starts(starts):
+        raise InputError(f"{paths.relative(path)} must hold start positions as duration_max -> query "
+                         f"frames -> list of starts, for duration_max {crops.DURATIONS}.")
+    return starts
+
+
+def _are_starts(starts):
+    """Whether this is duration_max -> query frames -> list of starts, nothing empty or negative."""
+    try:
+        numbers = [(length, *at) for of_length in starts.values() for length, at in of_length.items()]
+        return (set(starts) == set(crops.DURATIONS) and all(map(len, starts.values()))
+                and all(len(row) > 1 and row[0] > 0 and min(row) >= 0
+                        and all(type(n) is int for n in row) for row in numbers))
+    except (AttributeError, TypeError):
+        return False

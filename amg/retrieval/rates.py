@@ -1,0 +1,134 @@
+"""Hit rates with 95 % intervals, and differences between methods.
+
+Trials of one recording are no independent evidence: recordings are drawn anew, not trials. Where
+the rate is so near 0 or 100 % that fewer than FEW recordings hold a miss (or a hit), no resampling
+tells what is rare. There the interval is Wilson's, with as many trials as there are recordings: the
+design effect is taken at its most, trials of one recording count as one. So 100 of 100 is not
+"[100, 100]".
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from amg.check import InputError
+from amg.retrieval import hits
+from amg.sound.audio import seconds
+
+LABELS = ["method", "encoder", "loss", "duration_max", "stage", "protocol"]  # name a method
+COLUMNS = [*LABELS, "tolerance", "query_frames", "query_s", "n_queries", "top1", "top10", "top1_low",
+           "top1_high", "run", "finished"]
+DIFFERENCES = ["method", "against", "duration_max", "stage", "tolerance", "query_frames", "query_s",
+               "difference", "low", "high", "n_recordings"]
+FEW = 10
+N_DRAWS = 2000
+
+
+class Difference(NamedTuple):
+    """How much more often one method hits than another, in points (percent)."""
+
+    points: float
+    low: float
+    high: float
+    n_recordings: int
+
+    def __str__(self):
+        return (f"{self.points:+.1f} points [{self.low:+.1f}, {self.high:+.1f}], paired bootstrap over "
+                f"{self.n_recordings} recordings")
+
+
+def table(scored) -> pd.DataFrame:
+    """Rows of `retrieval.csv` from the scored trials of some methods, a list of DataFrames.
+
+    One row per method, tolerance and query length, in percent to two decimals. A scored trial has
+    `recording`, `query_frames`, `<tolerance>_rank` for each tolerance that is measured, and labels.
+    """
+    rows = [row for trials in scored for tolerance in hits.TOLERANCES
+            if f"{tolerance}_rank" in trials for row in _rows(trials, tolerance)]
+    return pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"duration_max": float}).round(2)
+
+
+def _rows(trials, tolerance):
+    """Those of one method and tolerance: a dict per query length."""
+    labels = {name: trials[name].iloc[0] for name in (*LABELS, "run", "finished") if name in trials}
+    for length, group in trials.groupby("query_frames"):
+        rank = group[f"{tolerance}_rank"]
+        low, high = interval(rank == 1, group.recording)
+        yield {**labels, "tolerance": tolerance, "query_frames": length, "query_s": seconds(length),
+               "n_queries": len(group), "top1": 100 * (rank == 1).mean(),
+               "top10": 100 * (rank > 0).mean(), "top1_low": low, "top1_high": high}
+
+
+def interval(hit, recording) -> tuple[float, float]:
+    """95 % interval of a hit rate, in percent; hit bool (n,), recording (n,).
+
+    The bootstrap's, or near 0 and 100 % Wilson's, as this module's docstring tells.
+    """
+    n_hits, n_trials = _per_recording(hit, recording)
+    if min((n_hits > 0).sum(), (n_hits < n_trials).sum()) < FEW:
+        k, n = round(len(n_hits) * n_hits.sum() / n_trials.sum()), len(n_hits)
+        found = scipy.stats.binomtest(k, n).proportion_ci(0.95, "wilson")
+        return 100 * found.low, 100 * found.high
+    return bootstrap(n_hits, n_trials)
+
+
+def paired_difference(hit_a, hit_b, recording) -> Difference:
+    """Hit rate of `hit_a` minus that of `hit_b`, bool (n,) of the same trials; recording (n,).
+
+    The 95 % interval draws recordings, with both methods' hits in all their trials.
+    """
+    gained, n_trials = _per_recording(np.asarray(hit_a, float) - np.asarray(hit_b, float), recording)
+    return Difference(100 * gained.sum() / n_trials.sum(), *bootstrap(gained, n_trials), len(gained))
+
+
+def bootstrap(total, count, seed=0) -> tuple[float, float]:
+    """95 % percentile interval of sum(total) / sum(count) in percent, both (n_recordings,).
+
+    How often each recording is drawn, of as many draws as there are recordings, is multinomial.
+    """
+    n = len(total)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), N_DRAWS)
+    low, high = np.percentile((drawn @ total) / (drawn @ count), [2.5, 97.5])
+    return 100 * float(low), 100 * float(high)
+
+
+def _per_recording(value, recording):
+    """Sum of the values, and number of trials, of each recording: two arrays (n_recordings,)."""
+    code = np.unique(np.asarray(recording, dtype=str), return_inverse=True)[1]
+    return np.bincount(code, np.asarray(value, float)), np.bincount(code)
+
+
+def choose(scored, **labels) -> list[pd.DataFrame]:
+    """Those of some methods' scored trials, a list, that have these labels."""
+    return [trials for trials in scored
+            if all(trials[name].iloc[0] == value for name, value in labels.items())]
+
+
+def comparisons(parts) -> pd.DataFrame:
+    """Rows of `differences.csv`: Top-1 of methods minus that of others, in points.
+
+    parts: list of (methods, others, tolerance), both a dict name -> scored trials, the same trials for
+    all. A row per pair of them and query length.
+    """
+    rows, keys = [], ["song", "start", "query_frames"]
+    for methods, others, tolerance in parts:
+        for (name, ours), (other, theirs) in itertools.product(methods.items(), others.items()):
+            if not np.array_equal(ours[keys], theirs[keys]):
+                raise InputError(f"{name} and {other} were not asked the same trials.")
+            for length, at in ours.groupby("query_frames").indices.items() if name != other else ():
+                hit = [trials[f"{tolerance}_rank"].to_numpy()[at] == 1 for trials in (ours, theirs)]
+                found = paired_difference(*hit, ours.recording.to_numpy()[at])
+                rows.append((name, other, ours.duration_max.iloc[0], ours.stage.iloc[0], tolerance,
+                             length, seconds(length), *found))
+    return pd.DataFrame(rows, columns=DIFFERENCES).round(2)
+
+
+def by_trial(scored) -> pd.DataFrame:
+    """`trials.csv`: every trial of every method, its ten answers and the ranks of the first hits."""
+    table = pd.concat(scored, ignore_index=True)
+    ranks = [f"{name}_rank" for name in hits.TOLERANCES if f"{name}_rank" in table]
+    return table.reindex(columns=[*LABELS, "run", "song", "start", "query_frames", "answers", *ranks]
+                         ).astype(dict.fromkeys(ranks, "Int8"))

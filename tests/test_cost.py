@@ -1,0 +1,115 @@
+"""Cost of a search, and the base system's coded index: sizes are those on disk, times medians of calls
+in turn, and codes find what the exhaustive index finds."""
+
+import faiss
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import unit_rows
+from amg.embedding import encoders
+from amg.retrieval import base, cost, databases, evaluate, ivfpq, search
+from amg.retrieval import trials as trials_
+
+
+@pytest.fixture(scope="module")
+def task():
+    """30 distractors and 10 test songs of 59 frames, noisy queries, and their trials of 9 frames."""
+    rng = np.random.default_rng(0)
+    database = databases.Database.of(list(unit_rows(rng, 40, 59, 128)), first_test=30)
+    queries = [song + 0.05 * unit_rows(rng, 59, 128) for song in database.sequences.songs(30)]
+    drawn = trials_.recorded(trials_.draw([59] * 10, [9, 19], 4, seed=0), database)
+    return database, queries, drawn
+
+
+def coded(database, copies=1):
+    distractors = database.sequences.frames[: database.sequences.bounds[database.first_test]]
+    return ivfpq.build(np.tile(database.sequences.frames, (copies, 1)), distractors)
+
+
+def test_codes_find_what_the_exhaustive_index_finds(task):
+    database, queries, trials = task
+    flat = base.find(trials, queries, database.sequences)
+    found = base.find(trials, queries, database.sequences, coded(database))
+    assert (found[:, 0] == flat[:, 0]).mean() > 0.95
+    begin = trials_.first_rows(trials, database.sequences, database.first_test)
+    assert (found[:, 0] == begin).mean() > 0.95
+
+
+def test_codes_take_64_bytes_a_frame(task):
+    index, more = coded(task[0]), coded(task[0], copies=2)
+    assert index.code_size == 64 and index.nlist == 30 * 59 // 39 == 45 and index.nprobe == 40
+    per_frame = (cost.n_bytes(more) - cost.n_bytes(index)) / index.ntotal
+    assert per_frame == pytest.approx(64 + 8, abs=0.1)  # a code, and the number of the frame
+    assert "2,360 frames in 45 lists (its authors have 256" in ivfpq.describe(index)
+
+
+def test_sizes_are_those_of_the_files(task, tmp_path):
+    database = task[0]
+    for index in (search.flat_index(database.sequences.frames), coded(database)):
+        faiss.write_index(index, str(tmp_path / "index"))
+        assert cost.n_bytes(index) == (tmp_path / "index").stat().st_size
+
+
+@pytest.mark.parametrize("n_frames", [1, 59, 300])
+def test_a_coded_index_of_few_frames(n_frames):
+    frames = unit_rows(np.random.default_rng(1), n_frames, 128)
+    index = ivfpq.build(frames, frames[: n_frames // 2 + 1])
+    assert index.search(frames, 1)[1][:, 0].tolist() == list(range(n_frames))
+
+
+def test_as_many_lists_as_its_authors_have():
+    frames = unit_rows(np.random.default_rng(2), 39 * 256, 128)
+    index = ivfpq.build(frames, frames)
+    assert index.nlist == 256 and "authors" not in ivfpq.describe(index)
+
+
+def test_medians_and_quartiles():
+    values = [5.0, 1.0, 2.0, 100.0, 3.0]
+    assert cost.quartiles("ms", values) == {"ms": 3.0, "ms_q1": 2.0, "ms_q3": 5.0}
+
+
+def test_methods_are_called_in_turn():
+    calls = []
+    methods = [cost.Method(name, 1, 2, 3, search=lambda query, embedded, name=name: calls.append(
+        (name, int(query[0, 0]), embedded)), embed=lambda query: len(query)) for name in "ab"]
+    table = cost.measure(methods, [np.full((2, 1), i) for i in range(3)])
+    assert calls == [(name, i, 2) for i in (0, 0, 1, 2) for name in "ab"]  # the first warms up
+    assert list(table.columns) == cost.COLUMNS and table.method.tolist() == ["a", "b"]
+
+
+def test_a_slow_moment_changes_no_median(monkeypatch):
+    ticks = iter(np.cumsum([0, 1, 1] * 2 + [0, 500, 900] + [0, 1, 1] * 4))
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: float(next(ticks)))
+    table = cost.measure([cost.Method("a", 1, 1, 0, lambda *_: None)], [np.zeros((1, 1))] * 6)
+    assert table.embed_ms[0] == table.search_ms[0] == 1000
+
+
+def test_the_cost_of_every_method(task):
+    database, queries, trials = task
+    segments = search.Segments.of(database.sequences, 9)
+    encoder = encoders.Mean()
+    vectors = evaluate.segment_vectors(encoder, segments, database.sequences)
+    methods = [cost.base_method("nafp", search.flat_index(database.sequences.frames),
+                                database.sequences, top1=90.0),
+               cost.base_method("nafp ivf-pq", coded(database), database.sequences, top1=80.0),
+               *cost.amg_methods(encoder, vectors, segments, database.sequences, 5, top1=70.0)]
+    asked = cost.excerpts(trials, queries, 19, n=5)
+    table = cost.measure(methods, asked).set_index("method")
+    frames = database.sequences.frames.nbytes
+    assert len(asked) == 5 and all(query.shape == (19, 128) for query in asked)
+    assert frames < table.index_bytes["nafp"] < frames + 100 and table.refine_bytes["nafp"] == 0
+    assert table.refine_bytes["nafp ivf-pq"] == table.refine_bytes["amg two-stage"] == frames
+    assert table.index_bytes["amg single-stage"] < frames / 8 and table.refine_bytes["amg single-stage"] == 0
+    assert table.n_vectors["amg two-stage"] == len(segments.start) == 40 * 6
+    assert table.top1.fillna(0).tolist() == [90, 80, 0, 70]
+    for part in ("embed_ms", "search_ms"):
+        assert (table[f"{part}_q1"] <= table[part]).all() and (table[part] <= table[f"{part}_q3"]).all()
+
+
+def test_timed_queries_are_trials_spread_over_the_songs():
+    queries = [np.full((30, 1), song, np.float32) + np.arange(30)[:, None] / 100 for song in range(8)]
+    trials = pd.DataFrame({"song": range(8), "start": range(8), "query_frames": [3, 5] * 4})
+    asked = cost.excerpts(trials, queries, 5, n=3)
+    assert [query[0, 0] for query in asked] == pytest.approx([1.01, 3.03, 7.07])
+    assert len(cost.excerpts(trials, queries, 3)) == 4

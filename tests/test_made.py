@@ -1,0 +1,141 @@
+"""Files and made things: whole or not there, found again, never displaced, never mixed."""
+
+import multiprocessing
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from amg import files, machine, made
+from amg.check import InputError
+
+
+def recipe(**parameters):
+    return made.Recipe("run", parameters, {"data": "abc"})
+
+
+def make(name, text, **parameters):
+    """Write one file into what `parameters` make; returns the folder."""
+    with made.making(name, recipe(**parameters)) as place:
+        if not place.finished:
+            (place.folder / "a.txt").write_text(text)
+    return place.folder
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    files.write_json(tmp_path / "a.json", {"a": 1})
+    with pytest.raises(KeyError), files.atomic(tmp_path / "a.json") as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert files.read_json(tmp_path / "a.json") == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\0"])
+def test_a_broken_json_counts_as_absent_and_is_said(tmp_path, capsys, text):
+    assert files.read_json(tmp_path / "none.json") is None and not capsys.readouterr().out
+    (tmp_path / "a.json").write_text(text)
+    assert files.read_json(tmp_path / "a.json") is None
+    assert "a.json is empty or damaged; it counts as absent." in capsys.readouterr().out
+
+
+@given(st.dictionaries(st.text(max_size=3), st.one_of(st.integers(), st.text(max_size=3)), max_size=4))
+@settings(max_examples=30)
+def test_equal_recipes_have_equal_digests(parameters):
+    backwards = dict(reversed(parameters.items()))
+    assert recipe(**{"x": parameters}).digest == recipe(**{"x": backwards}).digest
+    assert recipe(**{"x": parameters}).digest != recipe(**{"x": [parameters]}).digest
+
+
+def test_going_back_to_earlier_parameters_finds_what_they_made(tmp_path):
+    name = tmp_path / "runs" / "mt"
+    first = make(name, "first", lr=1)
+    second = make(name, "second", lr=2)
+    assert first != second and name.resolve() == second
+    assert make(name, "never written", lr=1) == first == name.resolve()
+    assert (name / "a.txt").read_text() == "first" and (second / "a.txt").read_text() == "second"
+
+
+def test_what_was_interrupted_is_not_finished_and_continues(tmp_path):
+    name = tmp_path / "mt"
+    with pytest.raises(KeyError), made.making(name, recipe()) as place:
+        (place.folder / "half").touch()
+        raise KeyError
+    with pytest.raises(InputError, match="mt-.* is not finished; run notebook 03_train again"):
+        made.find(name, "03_train")
+    assert not made.find(name, "03_train", unfinished=True).finished
+    with made.making(name, recipe()) as place:
+        assert not place.finished and (place.folder / "half").exists()
+    assert made.find(name, "03_train").finished
+
+
+@pytest.mark.parametrize("text", ["", "{", None])
+def test_a_lost_record_costs_no_data(tmp_path, text):
+    folder = make(tmp_path / "mt", "kept")
+    record = made.record_of(folder)
+    record.unlink() if text is None else record.write_text(text)
+    with pytest.raises(InputError, match="not finished"):
+        made.find(tmp_path / "mt", "03_train")
+    with made.making(tmp_path / "mt", recipe()) as place:
+        assert not place.finished and (place.folder / "a.txt").read_text() == "kept"
+    assert made.find(tmp_path / "mt", "03_train").finished
+
+
+def test_a_folder_from_elsewhere_is_read_and_left_alone(tmp_path):
+    (tmp_path / "data-1k").mkdir()
+    np.save(tmp_path / "data-1k/1-00.npy", np.zeros(3))
+    before = files.stamp([tmp_path / "data-1k/1-00.npy"])
+    with pytest.raises(InputError, match="was not made by this kit and is left alone"):
+        make(tmp_path / "data-1k", "x")
+    assert [path.name for path in (tmp_path / "data-1k").iterdir()] == ["1-00.npy"]
+    found = made.find(tmp_path / "data-1k", "01_data_prep")
+    assert found.finished and found.record == {}
+    identity = found.identity
+    np.save(tmp_path / "data-1k/1-01.npy", np.zeros(3))
+    assert made.find(tmp_path / "data-1k", "01_data_prep").identity != identity
+    assert files.stamp([tmp_path / "data-1k/1-00.npy"]) == before
+
+
+def test_what_is_missing_names_the_notebook(tmp_path):
+    with pytest.raises(InputError, match="none is missing; run notebook 01_data_prep first"):
+        made.find(tmp_path / "none", "01_data_prep")
+
+
+def test_a_new_format_version_makes_another_thing(tmp_path, monkeypatch):
+    first = make(tmp_path / "mt", "old")
+    monkeypatch.setitem(made.FORMATS, "run", made.FORMATS["run"] + 1)
+    assert make(tmp_path / "mt", "new") != first and (first / "a.txt").read_text() == "old"
+
+
+def test_the_kit_s_version_makes_no_other_thing(tmp_path, monkeypatch):
+    first = make(tmp_path / "mt", "old")
+    identity = made.find(tmp_path / "mt", "x").identity
+    monkeypatch.setattr(made.amg, "__version__", "9")
+    assert make(tmp_path / "mt", "new") == first and (first / "a.txt").read_text() == "old"
+    assert made.find(tmp_path / "mt", "x").identity == identity
+
+
+def _hold(name, ready):
+    with made.making(name, recipe()):
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_second_process_is_told_and_a_killed_one_leaves_no_lock(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    other = context.Process(target=_hold, args=(tmp_path / "mt", ready))
+    other.start()
+    assert ready.wait(60)
+    with pytest.raises(InputError, match="another process is working on .*mt-"):
+        make(tmp_path / "mt", "x")
+    other.kill()
+    other.join()
+    assert (make(tmp_path / "mt", "mine") / "a.txt").read_text() == "mine"
+
+
+def test_devices():
+    assert machine.device("cpu") == "cpu" and machine.device("auto") in ("cpu", "cuda")
+    with pytest.raises(InputError, match="device is 'tpu', but must be one of: auto, cpu, cuda"):
+        machine.device("tpu")

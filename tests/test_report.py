@@ -1,0 +1,324 @@
+"""Reports: comparison with a reference, labels and sentences, profiles, what steps notice."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from amg import files, machine, made
+from amg.check import InputError
+from amg.report import compare, figures, pages, pipeline, steps, tables
+from conftest import CHECKOUT
+
+RATES = pd.DataFrame([
+    {"method": method, "encoder": encoder, "loss": loss, "duration_max": duration, "stage": stage,
+     "protocol": "contiguous", "tolerance": tolerance, "query_frames": 2 * query_s - 1,
+     "query_s": float(query_s), "n_queries": 600, "top1": 40.0 + query_s, "top10": 60.0 + query_s,
+     "top1_low": 36.0 + query_s, "top1_high": 44.0 + query_s, "run": "", "finished": True}
+    for method, encoder, loss, duration, stage, tolerances in (
+        ("nafp", None, None, None, "sequence", ("exact", "near", "same_audio", "song")),
+        ("amg", "mt", "amg", 10, "single", ("same_audio", "segment", "song")),
+        ("amg", "mt", "amg", 10, "two", ("exact", "near", "same_audio", "song")),
+        ("amg", "toy", "hinge", 30, "two", ("exact", "near", "same_audio", "song")),
+        ("amg", "mean", "none", 10, "two", ("exact", "near", "same_audio", "song")))
+    for tolerance in tolerances for query_s in (2, 10)])
+COST = pd.DataFrame({
+    "method": ["nafp sequence", "amg two-stage"], "duration_max": [None, 10.0], "n_vectors": [20000, 1000],
+    "index_bytes": [10_000_000, 500_000], "refine_bytes": [0, 10_000_000],
+    "embed_ms": [0.0, 1.0], "embed_ms_q1": [0.0, 0.9], "embed_ms_q3": [0.0, 1.1],
+    "search_ms": [4.0, 1.0], "search_ms_q1": [3.0, 0.9], "search_ms_q3": [5.0, 1.1], "top1": [90.0, None]})
+
+
+def changed(column, value, rows=slice(None)):
+    table = RATES.copy()
+    table.loc[table.index[rows], column] = value
+    return table
+
+
+@pytest.mark.parametrize("ours, word, why", [
+    (RATES, "identical", ""),
+    (RATES.iloc[::-1], "identical", ""),
+    (RATES.assign(more=1), "differs", "columns of one alone: more"),
+    (changed("run", "another"), "identical", ""),
+    (changed("top1", 41.9, slice(0, 1)), "within the intervals", ""),
+    (changed(["top1", "top1_low", "top1_high"], [51, 47.0, 55], slice(0, 1)), "differs",
+     "top1 differs in 1 of 38 rows, most at nafp, sequence, contiguous, exact, 3, 2: 51.0, reference 42"),
+    (changed("top10", 68.9, slice(0, 1)), "within the intervals", ""),  # a tenth of the largest, 70
+    (changed("top10", 69.1, slice(0, 1)), "differs", "top10 differs in 1 of 38 rows"),
+    (changed("n_queries", 599, slice(0, 2)), "differs", "n_queries differs in 2 of 38 rows"),
+    (changed("finished", False, slice(3, 4)), "differs", "finished differs in 1"),
+    (changed("top10", float("nan"), slice(0, 1)), "differs", "top10 differs in 1"),
+    (RATES.iloc[3:], "differs", "3 rows fewer"),
+    (pd.concat([RATES, RATES.iloc[:2]]), "differs", "2 rows more"),
+    (None, "differs", "only the reference has it")])
+def test_comparison(ours, word, why):
+    verdict = compare.compare(ours, RATES)
+    assert verdict.word == word and why in verdict.why and bool(verdict.why) == bool(why)
+    if ours is None:
+        assert compare.compare(RATES, None).why == "only this run has it"
+
+
+def test_times_are_not_compared_but_lengths_are():
+    log = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 2.0], "seconds": [1.0, 1.0]})
+    assert compare.compare(log.assign(seconds=9.0), log).word == "identical"
+    clips = pd.DataFrame({"piece": ["a", "b"], "seconds": [30.0, 30.0], "refused": ["", "short"]})
+    assert compare.compare(clips.assign(seconds=3.0), clips).word == "differs"
+    assert compare.compare(clips.assign(refused=""), clips).word == "differs"
+    assert compare.compare(COST.assign(search_ms=9.0, embed_ms_q3=7.0), COST).word == "identical"
+
+
+def test_differences_are_compared_by_their_intervals():
+    table = pd.DataFrame({"method": ["amg"], "against": ["nafp"], "difference": [-2.0], "low": [-4.0],
+                          "high": [0.0], "n_recordings": [90]})
+    assert compare.compare(table.assign(difference=1.0, low=-0.5, high=2.0), table).word == (
+        "within the intervals")
+    assert compare.compare(table.assign(difference=3.0, low=1.0, high=5.0), table).word == "differs"
+
+
+@pytest.fixture
+def references(home, monkeypatch):
+    """An empty workspace and an empty folder of reference runs."""
+    folder = home / "kept"
+    monkeypatch.setattr(compare, "reference", lambda profile: folder / profile)
+    return folder
+
+
+def report(home, table=RATES, commit="abc1234"):
+    """A report of the profile smoke with two tables and a state, as the pipeline leaves it."""
+    written = [str(tables.write(one, "smoke", name).relative_to(home))
+               for name, one in (("retrieval", table), ("cost", COST))]
+    step = {"label": "04_evaluate", "parameters": {"seed": 0}, "wall_s": 60, "peak_memory_mb": 100}
+    base = home / "reports/smoke"
+    manifest = {"profile": "smoke", "command": "make reproduce PROFILE=smoke", **machine.describe(),
+                "commit": commit, "steps": [step]}
+    files.write_json(base / "state/04_evaluate.json", {"outputs": dict.fromkeys(written, "")})
+    (base / "notebooks").mkdir(exist_ok=True)
+    (base / "notebooks/04_evaluate.html").write_text("page")
+    pages.write_index("smoke", manifest, written, compare.with_reference("smoke", written))
+    return base
+
+
+def test_a_report_is_compared_with_its_reference(home, references, monkeypatch):
+    monkeypatch.setattr(machine, "at_commit", lambda commit: True)
+    base = report(home)
+    assert "no reference run of the profile smoke" in (base / "index.html").read_text()
+    pages.make_reference("smoke")
+    assert not (references / "smoke/state").exists()
+    assert (references / "smoke/notebooks/04_evaluate.html").exists()
+    text = (report(home) / "index.html").read_text()
+    assert "reference run of commit abc1234" in text and "2 tables: 2 identical" in text
+    text = (report(home, changed("n_queries", 1)) / "index.html").read_text()
+    assert "2 tables: 1 differ, 1 identical" in text and "retrieval: differs (n_queries" in text
+    shown = pages.results("smoke")
+    assert "| 50.0 [46.0, 54.0] |" in shown and "commit abc1234" in shown
+
+
+def test_only_a_run_of_committed_code_becomes_a_reference(home, references):
+    with pytest.raises(InputError, match="holds no report"):
+        pages.make_reference("smoke")
+    for commit in ("abc1234+", "unknown"):
+        report(home, commit=commit)
+        with pytest.raises(InputError, match=rf"steps of commit {commit[:4]}.*commit them"):
+            pages.make_reference("smoke")
+    assert not references.exists()
+
+
+def test_results_of_a_report_that_is_not_there(home, references):
+    with pytest.raises(InputError, match="make reproduce PROFILE=demo"):
+        pages.results("demo")
+
+
+def test_labels_of_any_method():
+    labels = {tables.curve_label(row) for _, row in RATES.iterrows()}
+    assert labels == {"NAFP, every frame indexed", "AMG, 10 s, single-stage", "AMG, 10 s, two-stage",
+                      "toy, hinge loss, 30 s, two-stage", "mean pooling, no training, 10 s, two-stage"}
+    row = RATES.iloc[-9].copy()
+    row["finished"] = False
+    assert "training not finished" in tables.curve_label(row) and "not finished" in tables.ablation_label(row)
+    assert tables.hits(RATES.assign(finished=False)).index.get_level_values(0).str.contains(
+        "not finished").any()
+
+
+def test_figures_hold_all_methods_and_a_panel_per_tolerance():
+    figures.begin()
+    figure = figures.recall_vs_duration(RATES)
+    assert [axis.get_title("left") for axis in figure.axes] == ["exact", "segment", "same audio", "song"]
+    colours = {line.get_label(): line.get_color() for axis in figure.axes for line in axis.lines}
+    assert len(colours) == 5 and len(set(colours.values())) == 4  # the stages of a method share one
+    assert len(figures.cost_bars(COST).axes) == 2
+
+
+def test_cosine_against_overlap_shows_medians_of_tenths():
+    found = pd.DataFrame({"overlap": [0.05, 0.06, 0.07, 1.0], "cosine": [0.1, 0.3, 0.4, 0.9],
+                          "others": 0.0})
+    axis, = figures.cosine_against_overlap({"after training": found, "mean pooling": found}).axes
+    assert [line.get_ydata().tolist() for line in axis.lines[::2]] == [[0.3, 0.9]] * 2
+    assert axis.lines[0].get_xdata().tolist() == pytest.approx([0.05, 0.95])
+
+
+def test_headline_states_what_was_left_out_and_the_whole_cost():
+    clips = pd.DataFrame({"role": ["test", "dummy", "test"], "seconds": 30.0,
+                          "refused": ["", "", "same sound as x (train)"]})
+    said = " ".join(tables.headline({"retrieval": RATES, "cost": COST, "clips": clips}))
+    assert "1 clip left out for sharing sound" in said
+    # (1 + 1) of 4 ms; (0.5 + 10) of 10 MB
+    assert "of that time and of those bytes: amg two-stage 10 s 50.0 % and 105.0 %." in said
+    assert tables.costs(COST)["search (ms)"].tolist() == ["4.00 [3.00, 5.00]", "1.00 [0.90, 1.10]"]
+
+
+def test_conditions_are_shown_in_their_order_at_three_tolerances():
+    rates = pd.DataFrame([{"group": group, "condition": condition, "tolerance": tolerance,
+                           "query_s": query_s, "top1": top1 + query_s}
+                          for group, condition in (("SNR", "5 dB"), ("clean", "as recorded"))
+                          for tolerance, top1 in (("exact", 1.0), ("near", 2.0), ("song", 3.0))
+                          for query_s in (2.0, 10.0)])
+    table = tables.robustness(rates)
+    assert table.index.tolist() == [("SNR", "5 dB"), ("clean", "as recorded")]
+    assert table["2 s"].tolist() == ["3.0 / 4.0 / 5.0"] * 2 and list(table) == ["2 s", "10 s"]
+
+
+def test_differences_say_where_none_is_shown():
+    table = pd.DataFrame({"method": "AMG", "against": "mean pooling", "duration_max": [5.0, 10.0],
+                          "stage": "single", "tolerance": "segment", "query_s": 10.0,
+                          "difference": [1.0, 4.0], "low": [-2.0, 1.0], "high": [4.0, 7.0]})
+    assert tables.differences(table) == [
+        "AMG minus mean pooling, single-stage, segment Top-1 at 10 s, points: 5 s +1.0 [-2.0, +4.0] "
+        "(no difference shown), 10 s +4.0 [+1.0, +7.0]."]
+    said = tables.headline({"retrieval": RATES, "cost": COST, "differences": table})
+    assert said[-1].startswith("Differences by paired bootstrap over recordings. AMG minus mean")
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "profile mine is None, but must hold a section for each notebook"),
+    ("- 02_split", "profile mine is ['02_split'], but must hold a section"),
+    ("02_split: [1]", "section 02_split of profile mine is [1], but must hold parameters"),
+    ("02_split: {a: b: c}", "profile mine is not valid YAML"),
+    ("09_dance: {}", "a section of profile mine is '09_dance', but must be one of"),
+    ("3: {}", "a section of profile mine is 3, but must be one of"),
+    ("02_split: {speed: 3}", "02_split has no parameter 'speed'"),
+    ("02_split: {durations: 5}", "durations of 02_split is 5 in the profile, but must be of the type list"),
+    ("03_train: {lr: 1e-3}", "write 1.0e-3 for 1e-3"),
+    ("03_train: {epochs: true}", "epochs of 03_train is True in the profile"),
+    ("03_train: {for_each: {duration_max: [5], seed: [1, 2]}}", "must hold one parameter"),
+    ("03_train: {for_each: [5, 10]}", "for_each in section 03_train of profile mine is [5, 10]"),
+    ("03_train: {for_each: {duration_max: 5}}", "is 5, but must be a list")])
+def test_a_profile_is_refused_in_one_sentence(home, text, message):
+    with pytest.raises(InputError) as error:
+        pipeline.parse_profile("mine", text)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_all_profiles_are_sound(home):
+    assert {"smoke", "demo", "open_music", "published"} <= set(pipeline.profiles())
+    assert all(pipeline.load_profile(name) for name in pipeline.profiles())
+
+
+def notebook(tmp_path, *cells):
+    """A notebook file of code cells, the first one its parameters."""
+    path = tmp_path / "02_split.ipynb"
+    path.write_text(json.dumps({"cells": [
+        {"cell_type": "code", "source": cell, "metadata": {"tags": ["parameters"]} if i == 0 else {}}
+        for i, cell in enumerate(cells)]}))
+    return path
+
+
+def test_a_notebook_s_digest_is_blind_to_comments_alone(tmp_path):
+    digest, defaults = steps.read_notebook(notebook(tmp_path, "a: int = 1  # one\nb = [1,\n 2]", "x = 1"))
+    assert defaults == {"a": 1, "b": [1, 2]}
+    same = steps.read_notebook(notebook(tmp_path, "a: int = 1\nb = [1, 2]", "x  =  1  # more\n\n"))
+    other = steps.read_notebook(notebook(tmp_path, "a: int = 1\nb = [1, 2]", "x = 2"))
+    assert digest == same[0] != other[0]
+    with pytest.raises(InputError, match="is no Python"):
+        steps.read_notebook(notebook(tmp_path, "a = 1", "%matplotlib inline"))
+
+
+@pytest.fixture
+def step(home, monkeypatch):
+    """A step that is done: it reads a made database and writes a made folder and a table."""
+    monkeypatch.setitem(steps.FILES, "02_split", (lambda p: ["database/mine", "music"],
+                                                  lambda p: ["segments", "table.csv"]))
+    make(home / "database/mine", {"n": 1})
+    (home / "music/a").mkdir(parents=True)
+    (home / "music/a/1.wav").write_text("sound")
+    one = steps.Step("02_split", {}, "02_split", "mine")
+
+    def execute(step):
+        make(home / "segments", {"n": 1})
+        (home / "table.csv").write_text("x\n")
+        step.executed.write_text("{}")
+
+    monkeypatch.setattr(steps.Step, "_execute", execute)
+    one.run()
+    return one
+
+
+def make(path, parameters, interrupted=False):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with made.making(path, made.Recipe("segments", parameters)):
+            if interrupted:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+
+
+def test_a_step_is_done_until_something_changes(step, home):
+    assert step.finished()["wall_s"] >= 0
+    changes = {
+        "its input is another thing": lambda: make(home / "database/mine", {"n": 2}),
+        "its output is another thing": lambda: make(home / "segments", {"n": 2}),
+        "its output is not finished": lambda: make(home / "segments", {"n": 3}, interrupted=True),
+        "its output is gone": lambda: (home / "segments").unlink(),
+        "its table was changed": lambda: (home / "table.csv").write_text("y\n"),
+        "music was added": lambda: (home / "music/a/2.wav").write_text("more"),
+        "music was moved": lambda: (home / "music/a/2.wav").rename(home / "music/2.wav"),
+        "its page is gone": lambda: step.executed.unlink(),
+        "its state is broken": lambda: step.state.write_text("{")}
+    for what, change in changes.items():
+        change()
+        assert step.finished() is None, what
+        step.run()
+        assert step.finished(), what
+
+
+def test_going_back_and_forth_is_noticed_by_digests_not_dates(step, home):
+    make(home / "database/mine", {"n": 2})
+    assert step.finished() is None
+    make(home / "database/mine", {"n": 1})
+    assert step.finished()  # the link points to the first one again
+    (home / "table.csv").write_text("x\n")
+    assert step.finished()  # written again, the same
+
+
+def test_formats_code_and_parameters_are_part_of_a_step(step, monkeypatch):
+    for change in ({"resolved": {**step.resolved, "durations": [5]}}, {"code": "0"}):
+        with monkeypatch.context() as patch:
+            for name, value in change.items():
+                patch.setattr(step, name, value)
+            assert step.finished() is None
+    with monkeypatch.context() as patch:
+        patch.setitem(made.FORMATS, "trials", 99)
+        assert step.finished() is None
+    assert step.finished()
+
+
+def test_a_second_reproduce_is_told(home):
+    (home / "reports").mkdir()
+    command = [sys.executable, "-m", "amg", "reproduce", "--profile", "smoke"]
+    with made.lock(home / "reports/smoke"):
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "amg: another process is working on reports/smoke; wait for it" in done.stderr
+
+
+def test_git_ignores_a_user_s_reports_and_keeps_the_reference_runs():
+    def ignored(name):
+        return not subprocess.run(["git", "check-ignore", "-q", name], cwd=CHECKOUT).returncode
+
+    if not (CHECKOUT / ".git").exists():
+        pytest.skip("no git here")
+    assert ignored("reports/demo/index.html") and ignored("reports/.demo.lock")
+    assert ignored("data/train/demo") and ignored("database/demo-0a1b2c3d.json")
+    assert not ignored("reports/reference/demo/index.html")
