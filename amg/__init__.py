@@ -4,7 +4,7 @@ Read the rooms in this order, from samples to reports:
 
     (shared)     check, paths, files, made, progress, machine, checkpoint
     sound        audio, clips, pools, degrade, sheet_music, recordings, open_music, corpora
-    fingerprint  nafp, features, pairs, nafp_train, extraction
+    fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, attention, packed, registry
     embedding.encoders  mean, transformer, lstm, densenet, cnn
     embedding.losses    arcface, amg, infonce, triplet

@@ -18,7 +18,6 @@ from amg.fingerprint import features, nafp
 from amg.check import InputError
 
 TRAIN, TEST = 1, 2  # first word of every degradation's seed: the two never coincide
-GROUP = 16  # files whose windows share batches
 
 
 def recipe(rows, weights, seed, **more):
@@ -110,40 +109,3 @@ def _one(clip, versions, weights, hop):
              for change in missing.values())
     for target, fingerprints in zip(missing, nafp.extract_all(encoder(weights), heard, hop)):
         features.save(target, fingerprints)
-
-
-def folder(source, target, weights, workers=2):
-    """Fingerprint every audio file below `source`: `deep/b.flac` becomes `target/deep__b.flac.npy`.
-
-    Fingerprints that are there and no older than their file are kept. Returns (number written or
-    kept, list of sentences about files that gave none). Raises InputError if there is no audio.
-    """
-    check.integers(1, workers=workers)
-    source = recordings.root(source)
-    found = recordings.find(source)
-    features.claim(target, {"fingerprinter": files.sha256(weights)[:12],
-                            "code": paths.code("audio", "nafp")})
-    pairs = [(file, target / f"{'__'.join(file.relative_to(source).parts)}.npy") for file in found]
-    groups = [pairs[i : i + GROUP] for i in range(0, len(pairs), GROUP)]
-    results = joblib.Parallel(workers, return_as="generator")(
-        joblib.delayed(_group)(group, weights) for group in groups)
-    refused = [sentence for part in progress.bar(results, desc="fingerprinting", total=len(groups),
-                                                 unit=f"{GROUP} files") for sentence in part]
-    return len(pairs) - len(refused), refused
-
-
-def _group(pairs, weights):
-    """Fingerprint some files together; returns sentences about those that could not be."""
-    missing = [(file, target) for file, target in pairs
-               if not target.exists() or target.stat().st_mtime < file.stat().st_mtime]
-    found = nafp.extract_all(encoder(weights), (audio.blocks(file) for file, _ in missing))
-    try:
-        for _, target in missing:
-            features.save(target, next(found))
-    except InputError as reason:
-        if len(missing) == 1:
-            name = str(missing[0][0])
-            missing[0][1].unlink(missing_ok=True)  # what an earlier version of the file gave
-            return [str(reason) if str(reason).startswith(name) else f"{name}: {reason}"]
-        return [sentence for pair in missing for sentence in _group([pair], weights)]
-    return []
