@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from amg import files
 from amg.check import InputError
 from amg.embedding import runs
 from amg.retrieval import published
