@@ -74,14 +74,6 @@ def noises(side, workers=2) -> dict[str, list[np.ndarray]]:
     return sounds
 
 
-def versions(side) -> dict[str, list[str]]:
-    """Packages and versions that the noise of a side is made of: kind -> list of "name version"."""
-    found = {kind: pd.concat([_read(name) for name in packages if _manifest(name).exists()])
-             for kind, packages in NOISES[side].items()}
-    return {kind: list(dict.fromkeys(table.package + " " + table.version))
-            for kind, table in found.items()}
-
-
 def _read(package):
     return pd.read_csv(_manifest(package), keep_default_na=False, dtype={"version": str})
 
