@@ -42,6 +42,11 @@ def all_test(monkeypatch):
     monkeypatch.setattr(sheet_music, "role_by_hash", lambda name: "test")
 
 
+def chosen(corpus, role, tracks, **more):
+    """All usable clips of one role."""
+    return corpora.choose(corpus, {role: None}, 0, 1, tracks, **more)[0][role]
+
+
 def manifest(folder):
     return {clip.piece: clip for clip in corpora.manifest("folder", 1, str(folder))}
 
@@ -81,19 +86,20 @@ def test_a_replaced_file_is_decoded_again(home, folder, moved_s):
 
 def test_clips_of_a_recording(home, folder, all_test):
     tracks = corpora.manifest("folder", 1, str(folder))
-    cut = corpora.build("folder", "test", 10, 0, 1, tracks=tracks)
+    cut = chosen("folder", "test", tracks)
     assert len({clip.piece for clip in cut}) == 10 and len({clip.recording for clip in cut}) == 5
     for clip in cut:  # two of 30 s in 65.08 s, whole ones, with something before and after
         assert clip.start_s in (0.3, 34.7) and len(clip.read()) == 30 * RATE
         assert len(clip.read(clips.MARGIN_S)) == 30.6 * RATE
         assert -14 < clip.level_db < -13 and clip.refused == ""
-    whole, = corpora.build("folder", "test", 1, 0, 1, whole=True, tracks=tracks)
+    whole = chosen("folder", "test", tracks, whole=("test",))[0]
     assert abs(len(whole.read()) - 65.08 * RATE) < 100 and whole.seconds < 65.2
     assert len(list(whole.blocks())) == 3
-    assert len(corpora.build("folder", "test", None, 0, 1, tracks=tracks)) == 10
-    for role, n_clips in (("test", 11), ("valid", None)):
-        with pytest.raises(InputError, match="has only"):
-            corpora.build("folder", role, n_clips, 0, 1, tracks=tracks)
+    for role, n_clips in (("test", 11), ("valid", 1)):
+        with pytest.raises(InputError, match=f"n_{role} is {n_clips}, but corpus 'folder' has on"):
+            corpora.choose("folder", {role: n_clips}, 0, 1, tracks)
+    other, _ = corpora.choose("folder", {"test": 3}, 1, 1, tracks)  # spare ones after them
+    assert set(other["test"]) == set(cut) and other["test"] != cut
 
 
 def test_a_clip_goes_through_a_table_and_back(home, folder, all_test):
@@ -107,7 +113,7 @@ def test_a_clip_goes_through_a_table_and_back(home, folder, all_test):
 
 
 def test_sound_that_is_gone_or_replaced_is_refused(home, folder, all_test):
-    clip = corpora.build("folder", "test", None, 0, 1, tracks=corpora.manifest("folder", 1, folder))[0]
+    clip = chosen("folder", "test", corpora.manifest("folder", 1, folder))[0]
     clip.check()
     with pytest.raises(InputError, match="ends within 5 s of the clip"):
         clip.read(5.0)
@@ -130,7 +136,7 @@ def test_a_clip_that_is_silent_for_long_is_listed_and_not_drawn(home, tmp_path, 
     tracks = corpora.manifest("folder", 1, str(tmp_path / "in"))
     found, refused = corpora.choose("folder", {"test": 1, "train": 0}, 0, 1, tracks)
     assert [clip.piece for clip in found["test"]] == ["pause.wav@35.7"]
-    assert found["train"] == found["fingerprinter"] == []
+    assert found["train"] == []
     assert [clip.refused for clip in refused] == ["is silent for 19.7 s"]
 
 
@@ -171,7 +177,8 @@ def test_another_speed_is_another_sound(home, tmp_path, all_test):
         spectrum = np.abs(np.fft.rfft(clip.read()[:80000]))
         assert spectrum.argmax() / 10 == pytest.approx(1000 * factor, abs=1)
         assert clip.seconds == pytest.approx(40 / factor, abs=0.01) and clip.role == "test"
-        assert clip.recording == f"a.wav x{factor}" and len(clip.read()) == round(clip.seconds * RATE)
+        assert clip.recording == f"a.wav x{factor}"
+        assert len(clip.read()) == round(clip.seconds * RATE)
     assert speed.copies([track], 1) == [slow, fast]
 
 
@@ -227,22 +234,20 @@ def test_corpus_of_packages(home, archive, tmp_path, monkeypatch):
     tracks = corpora.manifest("open_music", 1, roles=("train", "test"))
     assert [track.role for track in tracks] == ["train", "test", "test"]
     assert min(track.seconds for track in tracks) > 30
-    cut = corpora.build("open_music", "test", None, 0, 1, tracks=tracks)
+    cut = chosen("open_music", "test", tracks)
     assert sorted(clip.piece.split("/")[-1] for clip in cut) == ["0.ogg@0.3", "music.ogg@0.3"]
     assert cut[0].source == "two" and len(cut[0].sha256) == 64
     assert clips.hours(cut) == {"two 1:2.0-1": 0.02}
     noises = corpora.noises("open_music", "test", 0, 1)
     assert [round(len(sound) / RATE) for sound in noises["music"]] == [40]
     assert [round(len(sound) / RATE) for sound in noises["speech"]] == [3]
-    assert corpora.noise_sources("open_music", "test") == {
-        "music": ["one 1:2.0-1"], "speech": ["one 1:2.0-1"]}
 
 
-def test_distractors_of_packages_are_joined_by_other_speeds_and_renderings(home, archive, monkeypatch):
+def test_distractors_are_joined_by_other_speeds_and_renderings(home, archive, monkeypatch):
     monkeypatch.setattr(open_music, "PACKAGES", {"dummy": ("one",)})
     monkeypatch.setattr(corpora, "N_RENDERED", 1)
     tracks = corpora.manifest("open_music", 1, roles=("dummy",))
-    found = corpora.build("open_music", "dummy", None, 0, 1, whole=True, tracks=tracks)
+    found = chosen("open_music", "dummy", tracks)
     assert len({clip.recording for clip in found}) == len(found) == 4
     assert {clip.role for clip in found} == {"dummy"}
 
@@ -257,7 +262,8 @@ def test_a_lost_or_replaced_sound_of_a_package_is_noticed(home, archive, monkeyp
     time = os.stat(paths.resolve(track.file)).st_mtime - 9
     soundfile.write(paths.resolve(track.file), tone(40, 999), RATE)
     os.utime(paths.resolve(track.file), (time, time))
-    replaced, = corpora.clips_of(corpora.manifest("open_music", 1, roles=("test",)), "test", workers=1)
+    tracks = corpora.manifest("open_music", 1, roles=("test",))
+    replaced, = corpora.clips_of(tracks, "test", workers=1)
     assert replaced.piece == clip.piece and replaced.sha256 != clip.sha256
 
 

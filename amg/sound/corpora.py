@@ -4,8 +4,8 @@
     open_music   recordings from Debian's free games (`open_music.py`); needs apt
     folder       any directory of audio files (`recordings.py`)
 
-The roles of a corpus (`clips.ROLES`) share no recording, whatever the seed. Of open_music a role is some
-packages; of sheet_music, and of a folder, it is some names, by their hash.
+The roles of a corpus (`clips.ROLES`) share no recording, whatever the seed. Of open_music a role is
+some packages; of sheet_music, and of a folder, it is some names, by their hash.
 """
 
 from dataclasses import replace
@@ -19,6 +19,7 @@ from amg.sound import open_music, recordings, sheet_music, speed
 from amg.sound.clips import CLIP_S, MARGIN_S, ROLES, Clip
 
 NAMES = ("sheet_music", "open_music", "folder")
+WHOLE = ("fingerprinter", "dummy")  # roles whose recordings are not cut
 PER_TRACK = 10  # clips of one recording at most
 N_NOISE = 16  # clips reserved as background music, if so many are to be had
 N_RENDERED = 400  # renderings among the distractors of open_music
@@ -42,22 +43,23 @@ def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
         return []
     if corpus == "folder":
         table = recordings.decode_folder(folder, CLIP_S, workers)
-        found = [_whole(row, _role_in_folder(row["track"]), row["track"].rpartition("/")[0].split("/")[0]
-                        or ".") for row in table.to_dict("records")]
+        found = [_whole(row, _role_in_folder(row["track"]), recordings.first_folder(row["track"]))
+                 for row in table.to_dict("records")]
         return [clip for clip in found if clip.role in roles]
     found = _packages(roles, workers)
     if "dummy" not in roles:
         return found
     again = [clip for clip in found if clip.role == "dummy" and not clip.refused]
-    return found + speed.copies(again, workers) + sheet_music.build("dummy", N_RENDERED, 0, workers)
+    rendered = sheet_music.build("dummy", N_RENDERED, 0, workers)
+    return found + speed.copies(again, workers) + rendered
 
 
 def _packages(roles, workers):
-    """Recordings of 30 s and more of open_music; what was changed since they were decoded is seen."""
+    """Recordings of 30 s and more of open_music, of some roles."""
     role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}
     table = open_music.fetch(role_of, workers)
-    table = table[(table.seconds >= CLIP_S) | (table.seconds == 0)]
-    return [_whole(row, role_of[row["package"]], row["package"]) for row in table.to_dict("records")]
+    rows = table[(table.seconds >= CLIP_S) | (table.seconds == 0)].to_dict("records")
+    return [_whole(row, role_of[row["package"]], row["package"]) for row in rows]
 
 
 def _role_in_folder(track):
@@ -83,8 +85,9 @@ def clips_of(tracks, role, whole=False, workers=2) -> list[Clip]:
     """
     usable = [track for track in tracks if track.role == role and not track.refused]
     cut = [clip for track in usable for clip in ([track] if whole else _cut(track))]
-    jobs = joblib.Parallel(workers, return_as="generator")(joblib.delayed(Clip.measured)(c) for c in cut)
-    return list(progress.bar(jobs, desc=f"listening to {role}", unit="clip", total=len(cut)))
+    results = joblib.Parallel(workers, return_as="generator")(
+        joblib.delayed(Clip.measured)(clip) for clip in cut)
+    return list(progress.bar(results, desc=f"listening to {role}", unit="clip", total=len(cut)))
 
 
 def _cut(track):
@@ -97,36 +100,39 @@ def _cut(track):
 
 
 def check_sizes(corpus, sizes, tracks) -> None:
-    """InputError if a role has less than `sizes[role]` clips, as far as can be told without listening.
+    """InputError if a role has less than `sizes[role]` clips, as far as shows without listening.
 
-    tracks: as from `manifest`.
+    tracks: as from `manifest`; a size of None is what there is.
     """
     for role, size in sizes.items():
-        whole = role == "dummy"
         n_clips = len(sheet_music.pieces(role, 0)) if corpus == "sheet_music" else sum(
-            1 if whole else len(_cut(track)) for track in tracks if track.role == role and not track.refused)
-        if size > n_clips:
-            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has at most {n_clips} clips for "
-                             "that role; ask for fewer, or add music.")
+            1 if role in WHOLE else len(_cut(track))
+            for track in tracks if track.role == role and not track.refused)
+        if (size or 0) > n_clips:
+            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has at most {n_clips} "
+                             "clips for that role; ask for fewer, or add music.")
 
 
-def choose(corpus, sizes, seed, workers=2, tracks=()) -> tuple[dict[str, list[Clip]], list[Clip]]:
-    """Clips for a training set and a database, and what cannot be used.
+def choose(corpus, sizes, seed, workers=2, tracks=(), whole=WHOLE) -> tuple[dict, list[Clip]]:
+    """Clips of some roles, and what cannot be used.
 
-    sizes: role -> how many clips; tracks: the corpus's `manifest`. Returns (role -> clips in the seed's
-    order, spare ones after those that are asked for, the refused with their reason). The role
-    fingerprinter has all the music that trained the shipped one, if it is music of this kind: no two
-    renderings share a waveform, so that those are not looked for. Raises InputError for too many clips.
+    sizes: role -> how many clips, None for all recordings that there are (renderings: none);
+    tracks: the corpus's `manifest`; whole: roles whose recordings are not cut. Returns (role ->
+    clips in the seed's order, those asked for first, then spare ones; the refused with their
+    reason). Raises InputError if there are too few.
     """
-    found = {"fingerprinter": clips_of(tracks, "fingerprinter", True, workers)}
-    refused = [track for track in tracks if track.refused]
+    found, refused = {}, [track for track in tracks if track.refused]
     for role, size in sizes.items():
         if corpus == "sheet_music":
-            found[role] = sheet_music.build(role, size, seed, workers, spare=2 * bool(size))
-        else:
-            clips = clips_of(tracks, role, role == "dummy", workers) if size else []
-            refused += [clip for clip in clips if clip.refused]
-            found[role] = draw(clips, role, size, seed, spare=len(clips))
+            found[role] = sheet_music.build(role, size, seed, workers, spare=2) if size else []
+            continue
+        clips = clips_of(tracks, role, role in whole, workers) if size != 0 else []
+        refused += [clip for clip in clips if clip.refused]
+        usable = [clip for clip in clips if not clip.refused]
+        if len(usable) < (size or 0):
+            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has only {len(usable)} "
+                             "usable clips for that role; ask for fewer, or add music.")
+        found[role] = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
     return found, refused
 
 
@@ -134,30 +140,6 @@ def heard(tracks) -> list[str]:
     """Recordings that trained the shipped fingerprinter; tracks: a `manifest`."""
     return sheet_music.pieces("fingerprinter", 0) + [
         track.recording for track in tracks if track.role == "fingerprinter"]
-
-
-def build(corpus, role, n_clips, seed, workers=2, spare=0, whole=False, tracks=()) -> list[Clip]:
-    """The first `n_clips` usable clips of a role in the seed's order, and up to `spare` more.
-
-    tracks: the corpus's `manifest`, not needed for sheet_music; whole: as in `clips_of`; `n_clips`
-    None takes them all. Raises InputError if there are too few.
-    """
-    if n_clips == 0:
-        return []
-    if corpus == "sheet_music":
-        return sheet_music.build(role, n_clips, seed, workers, spare)
-    return draw(clips_of(tracks, role, whole, workers), role, n_clips, seed, spare)
-
-
-def draw(clips, role, n_clips, seed, spare=0) -> list[Clip]:
-    """The same from the clips of a role that are at hand."""
-    clips = [clip for clip in clips if not clip.refused]
-    n_clips = max(1, len(clips)) if n_clips is None else n_clips
-    if len(clips) < n_clips:
-        raise InputError(f"{n_clips} clips are asked for the role {role}, but the corpus has only "
-                         f"{len(clips)} for it; ask for fewer, or add music.")
-    order = np.random.default_rng(seed).permutation(len(clips))[: n_clips + spare]
-    return [clips[i] for i in order]
 
 
 def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
@@ -169,8 +151,3 @@ def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
         return open_music.noises(side, workers)
     clips = sheet_music.build(f"noise_{side}", N_NOISE // 2, seed, workers, spare=N_NOISE // 2)
     return {"music": [clip.read() for clip in clips]}
-
-
-def noise_sources(corpus, side) -> dict[str, list[str]]:
-    """What `noises` are made of: kind -> list of "package version"."""
-    return open_music.versions(side) if corpus == "open_music" else {"music": ["sheet_music"]}
