@@ -53,16 +53,14 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
     InputError if something is missing or unfinished, if songs and queries do not belong together, or
     come from different fingerprinters.
     """
-    record = made.find(root, MAKER).record
-    found = [features.find(root / part, MAKER) for part in (DUMMY, TEST, QUERY)]
-    dummies, tests, asked = found
+    made.find(root, MAKER)
+    found = dummies, tests, asked = [features.find(root / part, MAKER) for part in (DUMMY, TEST, QUERY)]
     if [path.name for path in tests] != [path.name for path in asked]:
         raise InputError(f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must "
                          "hold files of the same names, a query for each test song.")
     names = [path.stem for path in dummies + tests]
     table = _songs(root, names)
-    own = {of for part in (DUMMY, TEST, QUERY) if (of := _fingerprinter(root / part))}
-    own |= {record["inputs"]["fingerprinter"]} if record else set()
+    own = {_fingerprinter(place) for place in (root, *(root / p for p in (DUMMY, TEST, QUERY)))} - {None}
     if len(own) > 1:
         raise InputError(f"the fingerprints in {paths.relative(root)} come from different "
                          "fingerprinters; make songs and queries with one.")
@@ -111,44 +109,27 @@ def split_folder(whole, duration_max) -> paths.Path:
 
 
 def split_database(source, target, max_len) -> int:
-    """Cut every file of `source` into consecutive pieces of `max_len` frames.
+    """Cut every file of `source` into consecutive pieces of `max_len` frames; returns their number.
 
     source, target: folders, taken from the workspace's root. Piece i of `{stem}.npy` becomes
-    `{stem}_{i}.npy` in `target`; a shorter tail is dropped. Returns the number of pieces. A `target`
-    that came from elsewhere is compared and never written into: InputError if it holds anything but
-    all those pieces.
+    `{stem}_{i}.npy` in `target`; a shorter tail is dropped. A `target` that came from elsewhere is
+    compared and never written into: InputError if it holds anything but all those pieces.
     """
     check.integer("max_len", max_len, 1)
     source, target = paths.resolve(source), paths.resolve(target)
-    songs = features.find(source, MAKER)
-    pieces = {f"{song.stem}_{i}.npy": (song, i * max_len) for song in songs
-              for i in range(len(features.load(song)) // max_len)}
+    found = features.find(source, MAKER)
+    songs = {path.stem: features.load(path) for path in found}
+    pieces = {f"{stem}_{i}": song[i * max_len :][:max_len] for stem, song in songs.items()
+              for i in range(len(song) // max_len)}
     if target.is_dir() and not target.is_symlink():
-        _verify(target, pieces, max_len)
+        _compare(target, pieces)
         return len(pieces)
-    recipe = made.Recipe("segments", {"frames": max_len}, {"songs": files.stamp(songs)})
+    recipe = made.Recipe("segments", {"frames": max_len}, {"songs": files.stamp(found)})
     with made.making(target, recipe) as place:
-        frames = {}
-        for name, (song, begin) in progress.bar(pieces.items(), desc=f"splitting {target.name}",
-                                                unit="piece"):
-            if not (place.folder / name).exists():
-                frames = frames if song in frames else {song: features.load(song)}  # song by song
-                features.save(place.folder / name, frames[song][begin : begin + max_len])
+        for stem, piece in progress.bar(pieces.items(), desc=f"splitting {target.name}", unit="piece"):
+            if not (place.folder / f"{stem}.npy").exists():
+                features.save(place.folder / f"{stem}.npy", piece)
     return len(pieces)
-
-
-def _verify(target, pieces, max_len):
-    """InputError unless `target` holds exactly the pieces of the songs."""
-    present = {path.name for path in target.glob("[!.]*.npy")}
-    for name in sorted(present):
-        song, begin = pieces.get(name, (None, 0))
-        if song is None or not np.array_equal(
-                features.load(target / name), features.load(song)[begin : begin + max_len]):
-            raise InputError(f"{paths.relative(target / name)} is no segment of {max_len} frames of "
-                             "a song beside that folder; move the folder elsewhere.")
-    if len(present) < len(pieces):
-        raise InputError(f"{paths.relative(target)} holds {len(present)} of {len(pieces)} segments of "
-                         f"{max_len} frames; unpack it whole, or move it elsewhere and they are cut.")
 
 
 def load_segments(root, database, duration_max) -> search.Segments:
@@ -159,25 +140,28 @@ def load_segments(root, database, duration_max) -> search.Segments:
     """
     length = crops.segment_frames(duration_max)
     segments = search.Segments.of(database.sequences, length)
-    first = int(np.searchsorted(segments.song, database.first_test))
-    if first == len(segments.song):
+    is_test = segments.song >= database.first_test
+    if not is_test.any():
         raise InputError(f"no test song in {paths.relative(root)} is as long as a segment of {length} "
                          f"frames, duration_max {duration_max}; choose a shorter one.")
-    for whole, rows in ((DUMMY, slice(0, first)), (TEST, slice(first, None))):
+    number = (segments.start - database.sequences.bounds[segments.song]) // length
+    for whole, rows in ((DUMMY, np.flatnonzero(~is_test)), (TEST, np.flatnonzero(is_test))):
         folder = split_folder(root / whole, duration_max)
         if folder != root / whole:  # test songs of 30 s are their own segments
-            _compare(folder, segments.song[rows], segments.start[rows], database, length)
+            made.find(folder, "02_split")
+            _compare(folder, {
+                f"{database.names[segments.song[i]]}_{number[i]}":
+                    database.sequences.frames[segments.start[i] :][:length] for i in rows})
     return segments
 
 
-def _compare(folder, song, start, database, length):
-    """InputError unless `folder` holds the segments that start there, of those songs, and no others."""
-    made.find(folder, "02_split")
-    number = (start - database.sequences.bounds[song]) // length
-    stems = [f"{database.names[s]}_{n}" for s, n in zip(song, number)]
-    same = {path.stem for path in folder.glob("[!.]*.npy")} == set(stems) and all(
-        np.array_equal(features.load(folder / f"{stem}.npy"),
-                       database.sequences.frames[at : at + length]) for stem, at in zip(stems, start))
-    if not same:
-        raise InputError(f"{paths.relative(folder)} does not hold the segments of {length} frames of "
-                         "the songs beside it; run notebook 02_split, or move the folder elsewhere.")
+def _compare(folder, pieces):
+    """InputError unless `folder` holds exactly these: name -> float32 (length, 128)."""
+    present = {path.stem for path in folder.glob("[!.]*.npy")}
+    for stem in sorted(present):
+        if stem not in pieces or not np.array_equal(features.load(folder / f"{stem}.npy"), pieces[stem]):
+            raise InputError(f"{paths.relative(folder / stem)}.npy is no segment of the songs beside that "
+                             "folder; move the folder elsewhere, and run notebook 02_split.")
+    if len(present) < len(pieces):
+        raise InputError(f"{paths.relative(folder)} holds {len(present)} of {len(pieces)} segments of the "
+                         "songs beside it; unpack it whole, or move it elsewhere and run notebook 02_split.")
