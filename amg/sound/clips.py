@@ -63,6 +63,12 @@ class Clip:
             raise InputError(f"{self.file}, the sound of {self.piece}, is missing or damaged; run "
                              "notebook 01_data_prep again.") from None
 
+    def check(self) -> None:
+        """InputError if its sound is not what it was when the clip was measured."""
+        if measure(self.blocks())["sha256"] != self.sha256:
+            raise InputError(f"{self.file} was replaced since {self.piece} was listened to; run notebook "
+                             "01_data_prep again.")
+
     def measured(self) -> "Clip":
         """The clip with level, peak, checksum and verdict of its own sound, whatever they were."""
         found = measure(self.blocks())
