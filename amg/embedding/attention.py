@@ -16,9 +16,9 @@ def attend(qkv, runs, heads, p):
     """
     if p and not qkv.is_cuda:  # torch has no fused kernel for it on CPUs
         return DroppedAttention.apply(qkv, runs, heads, p)
-    seen = [F.scaled_dot_product_attention(*by_head(part, n, heads, 3).contiguous(), dropout_p=p)
-            for part, n in split(qkv, runs)]
-    return torch.cat([part.transpose(1, 2).flatten(0, 1).flatten(1) for part in seen])
+    seen = [F.scaled_dot_product_attention(*by_head(part, n, heads, 3), dropout_p=p)
+            .transpose(1, 2).flatten(0, 1).flatten(1) for part, n in split(qkv, runs)]
+    return seen[0] if len(seen) == 1 else torch.cat(seen)
 
 
 class DroppedAttention(torch.autograd.Function):

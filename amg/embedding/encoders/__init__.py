@@ -13,6 +13,7 @@ An encoder is a torch module with a name, a class in a file of this folder or in
 
 import importlib
 import pkgutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from torch import nn
 from amg.embedding import crops
 from amg.embedding.registry import Registry
 from amg.fingerprint.nafp import DIM
+
+BATCH_FRAMES = {"cpu": 512, "cuda": 8192}  # what a core's cache holds, and what keeps a GPU busy
 
 registry = Registry("encoder")
 register = registry.register
@@ -38,20 +41,41 @@ def embed(encoder, clips) -> np.ndarray:
     return embed_runs(encoder, np.concatenate(clips), np.cumsum(length) - length, length)
 
 
-@torch.inference_mode()
-def embed_runs(encoder, frames, first, length, max_frames=8192) -> np.ndarray:
+def embed_runs(encoder, frames, first, length) -> np.ndarray:
     """Embed many runs of rows: run i is frames[first[i] : first[i] + length[i]].
 
     frames float32 (N, 128); first and length int (n,); returns float32 (n, 128), unit rows.
-    Batches hold about `max_frames` frames, of runs of like length.
+    Batches hold runs of like length.
     """
     encoder.eval()
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     vectors = np.empty((len(length), DIM), dtype=np.float32)
-    for group in crops.micro_batches(length, max_frames):
-        batch = torch.from_numpy(frames[crops.rows_of(first[group], length[group])])
-        vectors[group] = forward(encoder, batch.to(device), length[group]).cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_batch(rows):
+        batch = torch.from_numpy(frames[crops.rows_of(first[rows], length[rows])])
+        vectors[rows] = forward(encoder, batch.to(device), length[rows]).cpu().numpy()
+
+    groups = crops.micro_batches(length, BATCH_FRAMES[device.type])
+    if device.type == "cpu" and len(groups) > 1:
+        _one_on_each_core(embed_batch, groups)
+    else:
+        for rows in groups:
+            embed_batch(rows)
     return vectors
+
+
+def _one_on_each_core(function, items):
+    """Call `function` of each item, on as many threads as torch has; each computes on one core.
+
+    So no core waits for others after every product, as when all share each of them.
+    """
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(function, items))  # raises what a call raised
+    finally:
+        torch.set_num_threads(threads)
 
 
 def forward(encoder, frames, length) -> torch.Tensor:
