@@ -40,7 +40,7 @@ def test_killed_at_ten_random_moments(smoke, tmp_path):
         assert mended.resolve().parent.name == best.resolve().parent.name, (seed, link)
         assert files.sha256(mended) == files.sha256(best), (seed, link)
     assert len(links) > 3
-    weights = "data/models/smoke/nafp-lite-final.safetensors"  # its record states how long it took
+    weights = "data/models/smoke/nafp-lite/last.safetensors"  # its record states how long it took
     assert _tensors(tmp_path / weights) == _tensors(smoke / weights), seed
     ours, theirs = (compare.read(root / "reports/smoke") for root in (tmp_path, smoke))
     for name in {*ours, *theirs}:

@@ -1,9 +1,9 @@
 """Stored fingerprints: the published `.npy` layout, and one packed array for training.
 
-A fingerprint array is float32 (T, D) with rows of unit norm, T = 2 * seconds - 1; D is the dimension
-of its fingerprinter, 128 for NAFP. A training set is a folder of `{songId}-{clipId:02d}.npy`, songId
-1..N, clipId 00 the original and 01.. its degraded versions. `pack` copies such a folder into one file,
-which is then memory-mapped: training opens no other file.
+A fingerprint array is float32 (T, D), rows of unit norm, T = 2 * seconds - 1; D is 128 for NAFP.
+A training set is a folder of `{songId}-{clipId:02d}.npy`, songId 1..N, clipId 00 the original and
+01.. its degraded versions. `pack` copies such a folder into one file, which is then memory-mapped:
+training opens no other file.
 """
 
 import glob
@@ -67,13 +67,13 @@ def _read(path, dimension=None):
         array = np.load(path, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("it is an archive of arrays")
-    except Exception as error:  # of a broken header numpy lets through whatever Python's parser raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return None, f"is not a readable .npy array ({reason.split('. ')[0]})"  # not how to unpickle it
+    except Exception as error:  # numpy lets through whatever a broken header makes Python raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+        return None, f"is not a readable .npy array ({reason})"  # not how to unpickle it
     wide = array.ndim == 2 and array.shape[1] == (dimension or max(array.shape[1], 2))
     if not wide or not len(array) or array.dtype.kind != "f":
-        return None, (f"has shape {array.shape} and type {array.dtype}, but fingerprints are floats "
-                      f"of shape (frames, {dimension or 'dimension'})")
+        return None, (f"has shape {array.shape} and type {array.dtype}, but fingerprints are "
+                      f"floats of shape (frames, {dimension or 'dimension'})")
     with np.errstate(over="ignore", invalid="ignore"):  # told below
         array = array.astype(np.float32, copy=False)
         norms = np.linalg.norm(array, axis=1)
@@ -101,9 +101,9 @@ def song_file(folder, song, clip) -> Path:
 def pack(folder) -> TrainingSet:
     """Pack a training folder once, and open the packed file memory-mapped: a TrainingSet.
 
-    The packed copy lies in `data/cache/`, named by the identity of the set: what made it or, of a
-    set from elsewhere, the names, sizes and times of its files. What cannot be used is left out, and
-    listed in `problems`. Raises InputError if nothing is left, or if the set is not finished.
+    The packed copy lies in `data/cache/`, named by the identity of the set: what made it or, if it
+    came from elsewhere, the names, sizes and times of its files. What cannot be used is left out,
+    and listed in `problems`. Raises InputError if nothing is left, or if the set is not finished.
     """
     found = find(folder, "01_data_prep")
     training_set = made.find(folder, "01_data_prep")
@@ -161,8 +161,8 @@ def _grid(found):
     n_gaps = max(clips, default=0) - len(clips)
     if n_gaps:
         some = itertools.islice((n for n in itertools.count(1) if n not in clips), min(n_gaps, 5))
-        problems.append(_problem(f"songs {', '.join(map(str, some))}{', ...' if n_gaps > 5 else ''}",
-                                 f"{n_gaps} numbers without a file",
+        some = ", ".join(map(str, some)) + (", ..." if n_gaps > 5 else "")
+        problems.append(_problem(f"songs {some}", f"{n_gaps} numbers without a file",
                                  "classes are numbered without them"))
     return {song: [clips[song].get(clip) for clip in range(n_clips)]
             for song in sorted(clips)}, problems

@@ -1,8 +1,8 @@
 """Fingerprinters by name: NAFP, and whatever a researcher registers.
 
-A fingerprinter is an object with the members of `Fingerprinter`. One function that loads it and the
-line `@fingerprinters.register("name")` make it known; what it extracts is packed, trained on and searched
-as NAFP's fingerprints are, whatever their dimension.
+A fingerprinter is an object with the members of `Fingerprinter`. A function that loads it, under
+`@fingerprinters.register("name")`, makes it known; what it extracts is packed, trained on and
+searched as NAFP's fingerprints are, whatever their dimension.
 """
 
 from dataclasses import dataclass
@@ -27,18 +27,17 @@ class Fingerprinter(Protocol):
     window: int  # samples in a frame
 
     def extract(self, recordings, hop=HOP) -> Iterator[np.ndarray]:
-        """Yield float32 (T, dimension) for each recording, an iterable of consecutive sample blocks,
-        in order. Raises InputError for a recording shorter than a frame."""
+        """Yield float32 (T, dimension) for each recording, an iterable of consecutive blocks of
+        samples, in order. Raises InputError for a recording shorter than a frame."""
 
 
-LOADERS = {}
+LOADERS = {"nafp": nafp.load}
 
 
 def register(name) -> Callable:
     """Make a function known as the fingerprinter `name`: (path of weights or None, device) -> it.
 
-    Without weights the name is all that tells its fingerprints from others: a changed one needs
-    another name.
+    Without weights the name alone tells its fingerprints from others: a changed one needs another.
     """
     def keep(load):
         LOADERS[name] = load
@@ -46,12 +45,9 @@ def register(name) -> Callable:
     return keep
 
 
-register("nafp")(nafp.load)
-
-
 @dataclass(frozen=True)
 class Source:
-    """A fingerprinter that is not loaded yet: what worker processes are given, and records tell."""
+    """A fingerprinter that is not loaded yet: what workers are given, and what records tell."""
 
     name: str
     loader: Callable
@@ -59,7 +55,7 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """Names it as an input of what is made with it; the SHA-256 of its weights, if it has any."""
+        """Names it as an input of what is made with it: from its weights, if it has any."""
         return files.sha256(self.weights)[:16] if self.weights else files.digest(self.name)
 
     def load(self, device="cpu") -> Fingerprinter:
@@ -67,12 +63,14 @@ class Source:
 
         Raises InputError if its frames are not those of the paper: 2 * d - 1 in d seconds.
         """
-        version = self.weights.stat().st_mtime_ns if self.weights and self.weights.exists() else 0
+        known = self.weights and self.weights.exists()
+        version = self.weights.stat().st_mtime_ns if known else 0
         loaded = _load(self.loader, self.weights, device, version)
         if loaded.hop != HOP or not HOP < loaded.window <= WINDOW:
-            raise InputError(f"fingerprinter {self.name!r} has a frame of {loaded.window} samples every "
-                             f"{loaded.hop}, but d seconds must have 2 * d - 1 frames: a hop of {HOP} "
-                             f"samples (half a second) and frames of {HOP + 1} to {WINDOW}.")
+            raise InputError(
+                f"fingerprinter {self.name!r} has a frame of {loaded.window} samples every "
+                f"{loaded.hop}, but d seconds must have 2 * d - 1 frames: a hop of {HOP} samples "
+                f"(half a second) and frames of {HOP + 1} to {WINDOW}.")
         return loaded
 
 
@@ -82,9 +80,10 @@ def _load(loader, weights, device, version):
 
 
 def find(fingerprinter="") -> Source:
-    """What a notebook's parameter `fingerprinter` names: a registered one, or a file of NAFP weights
-    (relative to the workspace; "" is the shipped ones)."""
-    if fingerprinter in LOADERS and fingerprinter != "nafp":
+    """What a notebook's parameter `fingerprinter` names: a registered one, or a file of NAFP
+    weights, relative to the workspace; "" is the shipped one."""
+    if fingerprinter in ("", "nafp"):
+        return Source("nafp", nafp.load, nafp.shipped())
+    if fingerprinter in LOADERS:
         return Source(fingerprinter, LOADERS[fingerprinter])
-    own = fingerprinter not in ("", "nafp")
-    return Source("nafp", nafp.load, paths.resolve(fingerprinter) if own else nafp.shipped())
+    return Source("nafp", nafp.load, paths.resolve(fingerprinter))

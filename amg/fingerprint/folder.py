@@ -1,9 +1,9 @@
 """`python -m amg extract music target`: fingerprints of every audio file below a folder.
 
-Beside the target lies its record, `<target>.json`: which music, which fingerprinter, and for each .npy
-the size and time of the file that it is made from. What does not agree with its file is removed
-before the record is renewed, and arrays are written whole: an array that is there is right. So the same
-command continues after any interruption, and brings the target up to date with its music.
+Beside the target lies its record, `<target>.json`: which music, which fingerprinter, and for each
+.npy the size and time of the file that it is made from. What does not agree with its file is
+deleted before the record is renewed, and arrays are written whole: an array that is there is right.
+So the same command continues after any interruption, and brings the target up to date.
 """
 
 import os
@@ -25,15 +25,16 @@ LONGEST = 240  # bytes of a name: file systems take 255, and temporary names are
 def extract(source, target, fingerprinter, workers=2, device="auto") -> tuple[int, list[str]]:
     """Fingerprint every audio file below `source`: `deep/b.flac` becomes `target/deep__b.flac.npy`.
 
-    fingerprinter: a `fingerprinters.Source`. Returns (number of files with fingerprints, a sentence for
-    each that has none). Raises InputError if there is no audio, if another process is at it, or if
-    `target` holds anything but what was made from this folder by this fingerprinter.
+    fingerprinter: a `fingerprinters.Source`. Returns (number of files with fingerprints, a sentence
+    for each that has none). Raises InputError if there is no audio, if another process is at it, or
+    if `target` holds anything but what was made from this folder by this fingerprinter.
     """
     check.integers(1, workers=workers)
-    source, target, device = recordings.root(source).resolve(), Path(target).resolve(), machine.device(device)
+    device = machine.device(device)
+    source, target = recordings.root(source).resolve(), Path(target).resolve()
     fingerprinter.load(device)  # refused here, not in every worker
     if not target.name or os.path.exists(target) and not target.is_dir():
-        raise InputError(f"target is {target}, but must be a folder of its own for the fingerprints.")
+        raise InputError(f"target is {target}, but must be a folder of its own.")
     try:
         target.mkdir(parents=True, exist_ok=True)
         with made.lock(target):
@@ -48,7 +49,7 @@ def extract(source, target, fingerprinter, workers=2, device="auto") -> tuple[in
 
 
 def _plan(source):
-    """({name of the .npy: [file below `source`, bytes, time in ns]}, sentences about the others)."""
+    """({name of the .npy: [file below `source`, bytes, time in ns]}, sentences on other files)."""
     plan, refused = {}, []
     for file in recordings.find(source):
         parts = file.relative_to(source).parts
@@ -66,26 +67,26 @@ def _plan(source):
 
 def _problem(name):
     """What is wrong with the name of a file to write; None if nothing is."""
-    n_bytes = len(name.encode(errors="surrogateescape"))
+    n_bytes = len(os.fsencode(name))
     if name != name.encode(errors="replace").decode():
         return "its name is not UTF-8; rename it."
     if n_bytes > LONGEST:
-        return f"its name, with its folders', makes {n_bytes} bytes of at most {LONGEST}; shorten it."
+        return f"its name, with its folders', makes {n_bytes} bytes, of at most {LONGEST}."
     return "its name begins with a dot; rename it." if name.startswith(".") else None
 
 
 def _claim(source, target, fingerprinter, device, plan):
-    """Remove what is not as planned from a target that is ours, and renew its record; returns it."""
+    """Remove what is not as planned from a target that is ours, renew its record and return it."""
     path, there = made.record_of(target), sorted(file.name for file in target.glob("[!.]*"))
     old = files.read_json(path) or {}
     known = old.get("files", {})
-    strange = [path.name] if old and (old.get("kind") != "fingerprints" or "files" not in old) else [
-        name for name in there if name not in known]
+    ours = not old or old.get("kind") == "fingerprints" and "files" in old
+    strange = [name for name in there if name not in known] if ours else [path.name]
     if strange:
-        raise InputError(f"{target} has {strange[0]}, which this command did not make; choose another "
-                         "target.")
-    new = made.Recipe("fingerprints", {"source": str(source)}, {"fingerprinter": fingerprinter.digest},
-                      {"device": device}).identity
+        raise InputError(f"{target} has {strange[0]}, which this command did not make; choose "
+                         "another target.")
+    new = made.Recipe("fingerprints", {"source": str(source)},
+                      {"fingerprinter": fingerprinter.digest}, {"device": device}).identity
     if there:
         _check_same(target, old, new)
     for file in target.iterdir():
@@ -99,15 +100,13 @@ def _claim(source, target, fingerprinter, device, plan):
 
 
 def _check_same(target, old, new):
-    """InputError unless the identities `old` and `new` tell the same source, fingerprinter, device."""
-    for group in ("parameters", "inputs", "computed"):
-        for key, value in new[group].items():
-            if old[group].get(key) != value:
-                raise InputError(f"{target} was made with {key} {old[group].get(key)}, not {value}; "
-                                 "choose another target, or delete it first.")
-    if old["format"] != new["format"]:
-        raise InputError(f"{target} was made by another version of this kit; choose another target, "
-                         "or delete it first.")
+    """InputError unless two identities tell the same source, fingerprinter, device and format."""
+    was, now = ({"format": made_by["format"], **made_by["parameters"], **made_by["inputs"],
+                 **made_by["computed"]} for made_by in (old, new))
+    for key, value in now.items():
+        if was.get(key) != value:
+            raise InputError(f"{target} was made with {key} {was.get(key)}, not {value}; choose "
+                             "another target, or delete it first.")
 
 
 def _run(jobs, fingerprinter, device, workers):

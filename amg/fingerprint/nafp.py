@@ -136,12 +136,12 @@ def extract(encoder, samples) -> np.ndarray:
 def extract_all(encoder, recordings, hop=audio.HOP) -> Iterator[np.ndarray]:
     """Fingerprint recordings that come in blocks; yields float32 (T, dimension) for each, in order.
 
-    encoder: a module (B, 8000) -> (B, dimension), on any device; recordings: iterable of iterables of
-    consecutive sample blocks, as from `audio.blocks`; hop: samples from one window to the next. A
-    batch takes windows from one recording after the other, so that short ones cost no more than long
-    ones; no more than the windows of a block and of a batch are in memory. Each window has an STFT
-    of its own: the usual hop of 4000 samples is no multiple of the STFT's 256, so that two windows
-    share no column. Raises InputError for a recording shorter than 1 s.
+    encoder: a module (B, 8000) -> (B, dimension), on any device; recordings: iterable of iterables
+    of consecutive sample blocks, as from `audio.blocks`; hop: samples from one window to the next.
+    A batch takes windows from one recording after the other, so that short ones cost no more than
+    long ones; no more than the windows of a block and of a batch are in memory. Each window has an
+    STFT of its own: the usual hop of 4000 samples is no multiple of the STFT's 256, so that two
+    windows share no column. Raises InputError for a recording shorter than 1 s.
     """
     device = next(itertools.chain(encoder.parameters(), encoder.buffers())).device
     batch = BATCH if device.type == "cpu" else GPU_BATCH

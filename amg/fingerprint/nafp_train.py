@@ -60,7 +60,8 @@ def learning_rate(step, config) -> float:
     rise = max(1, min(1000, config.steps // 10))
     if step < rise:
         return config.peak_lr * (step + 1) / rise
-    return config.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, config.steps - rise)))
+    done = (step - rise) / max(1, config.steps - rise)
+    return config.peak_lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def precision(device) -> str:
@@ -126,18 +127,20 @@ class Trainer:
 def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1) -> Trained:
     """Train a fingerprinter under `data/models/<name>`, and whiten the weights that validated best.
 
-    music: side (train, valid) -> list of int16 (n_samples,) at 8 kHz, at least 3 s each; pools: side ->
-    Pool. The side valid is for `validate` alone: called with the encoder every `every` steps, it
-    returns a dict of figures, the more the better. device: cpu or cuda; loaders: processes that make
-    batches. An interrupted training of just this is continued, a finished one is read. Raises
-    InputError if another process is at it.
+    music: side (train, valid) -> list of int16 (n_samples,) at 8 kHz, at least 3 s each; pools:
+    side -> Pool. The side valid is what `validate` hears: called with the encoder every `every`
+    steps, it returns a dict of figures, the more the better. device: cpu, cuda; loaders: processes
+    that make batches. An interrupted training of just this is continued, a finished one is read.
+    Raises InputError if another process is at it.
     """
     recipe = made.Recipe(
         "fingerprinter", {**asdict(config), **asdict(nafp.CONFIGS[config.size]), "every": every},
         {side: _digest(music[side], pools[side]) for side in music},
         {"device": device, "precision": precision(device)})
-    with made.making(paths.resolve(f"data/models/{name}"), recipe, f"{config.steps}-steps") as place:
-        last, best, final = (place.folder / f"{kind}.safetensors" for kind in ("last", "best", "final"))
+    target = paths.resolve(f"data/models/{name}")
+    with made.making(target, recipe, f"{config.steps}-steps") as place:
+        last, best, final = (place.folder / f"{part}.safetensors"
+                             for part in ("last", "best", "final"))
         trainer = Trainer(config, device)
         if last.exists():
             trainer.restore(last)
@@ -151,7 +154,7 @@ def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1
 
 
 def _train(trainer, data, last, best, validate, every, loaders):
-    """The steps that are missing; at each validation the checkpoints `last` and `best` are written."""
+    """The steps that are missing; each validation writes the checkpoints `last` and `best`."""
     config, history = trainer.config, trainer.history
     steps = range(history[-1]["step"] + 1 if history else 1, config.steps + 1)
     batches = iter(torch.utils.data.DataLoader(

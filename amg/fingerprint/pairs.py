@@ -63,11 +63,12 @@ class Pairs(torch.utils.data.Dataset):
         start += rng.integers(-MAX_SHIFT, MAX_SHIFT + 1)
         settings = degrade.draw(rng, self.pool, degrade.training_kinds(rng))
         settings = replace(settings, snr_db=float(rng.uniform(*SNR_DB)))
-        return anchor, degrade.apply(sound[start - LEAD : start + WINDOW], settings, self.pool)[LEAD:]
+        heard = degrade.apply(sound[start - LEAD : start + WINDOW], settings, self.pool)
+        return anchor, heard[LEAD:]
 
 
 def cut_out(spectrograms, generator) -> torch.Tensor:
-    """Blank one random rectangle (up to half of each side) of every spectrogram (B, 1, F, T), in place.
+    """Blank one random rectangle (up to half of each side) of spectrograms (B, 1, F, T), in place.
 
     generator: a torch.Generator of the CPU, whatever the device.
     """
