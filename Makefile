@@ -17,7 +17,7 @@ lab: .venv/installed
 	$(RUN) -m jupyterlab --notebook-dir=notebooks
 
 bench: .venv/installed
-	$(RUN) tests/bench.py
+	PYTHONPATH=tests $(RUN) -m bench
 
 # the environment and what the kit made of the embedded corpus, by their names: all that is called
 # demo or smoke, or begins with demo- or smoke-; your own data and the committed runs are left alone

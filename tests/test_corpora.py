@@ -96,7 +96,7 @@ def test_clips_of_a_recording(home, folder, all_test):
     assert abs(len(whole.read()) - 65.08 * RATE) < 100 and whole.seconds < 65.2
     assert len(list(whole.blocks())) == 3
     for role, n_clips in (("test", 11), ("valid", 1)):
-        with pytest.raises(InputError, match=f"n_{role} is {n_clips}, but corpus 'folder' has only"):
+        with pytest.raises(InputError, match=f"n_{role} is {n_clips}, but corpus 'folder' has on"):
             corpora.choose("folder", {role: n_clips}, 0, 1, tracks)
     other, _ = corpora.choose("folder", {"test": 3}, 1, 1, tracks)  # spare ones after them
     assert set(other["test"]) == set(cut) and other["test"] != cut
@@ -177,7 +177,8 @@ def test_another_speed_is_another_sound(home, tmp_path, all_test):
         spectrum = np.abs(np.fft.rfft(clip.read()[:80000]))
         assert spectrum.argmax() / 10 == pytest.approx(1000 * factor, abs=1)
         assert clip.seconds == pytest.approx(40 / factor, abs=0.01) and clip.role == "test"
-        assert clip.recording == f"a.wav x{factor}" and len(clip.read()) == round(clip.seconds * RATE)
+        assert clip.recording == f"a.wav x{factor}"
+        assert len(clip.read()) == round(clip.seconds * RATE)
     assert speed.copies([track], 1) == [slow, fast]
 
 
@@ -242,7 +243,7 @@ def test_corpus_of_packages(home, archive, tmp_path, monkeypatch):
     assert [round(len(sound) / RATE) for sound in noises["speech"]] == [3]
 
 
-def test_distractors_of_packages_are_joined_by_other_speeds_and_renderings(home, archive, monkeypatch):
+def test_distractors_are_joined_by_other_speeds_and_renderings(home, archive, monkeypatch):
     monkeypatch.setattr(open_music, "PACKAGES", {"dummy": ("one",)})
     monkeypatch.setattr(corpora, "N_RENDERED", 1)
     tracks = corpora.manifest("open_music", 1, roles=("dummy",))
@@ -261,7 +262,8 @@ def test_a_lost_or_replaced_sound_of_a_package_is_noticed(home, archive, monkeyp
     time = os.stat(paths.resolve(track.file)).st_mtime - 9
     soundfile.write(paths.resolve(track.file), tone(40, 999), RATE)
     os.utime(paths.resolve(track.file), (time, time))
-    replaced, = corpora.clips_of(corpora.manifest("open_music", 1, roles=("test",)), "test", workers=1)
+    tracks = corpora.manifest("open_music", 1, roles=("test",))
+    replaced, = corpora.clips_of(tracks, "test", workers=1)
     assert replaced.piece == clip.piece and replaced.sha256 != clip.sha256
 
 

@@ -52,7 +52,8 @@ def test_blocks_of_the_range_search_lose_nothing(monkeypatch):
     whole = list(duplicates.candidates(stored, index, other, 0.9))
     monkeypatch.setattr(duplicates, "BLOCK_FRAMES", 5)
     assert list(duplicates.candidates(stored, index, other, 0.9)) == whole
-    assert [number for number, _ in whole] == [2] and whole[0][1][0][:2][1] - whole[0][1][0][0] == 31
+    (number, ((at, there, _), *_)), = whole
+    assert number == 2 and there - at == 31
 
 
 @pytest.fixture
@@ -60,8 +61,8 @@ def music(home):
     """Function (name, role, samples) -> the clip that has them."""
     def write(name, role, sound):
         soundfile.write(home / f"{name}.flac", 0.1 * sound, RATE)
-        clip = clips.Clip(name, name, ".", "", f"{name}.flac", 0.0, len(sound) / RATE, 0, 0, "", role)
-        return clip.measured()
+        file, seconds = f"{name}.flac", len(sound) / RATE
+        return clips.Clip(name, name, ".", "", file, 0.0, seconds, 0, 0, "", role).measured()
     return write
 
 
@@ -73,12 +74,13 @@ def melody(rng, seconds=12):
 
 
 def test_a_waveform_that_a_test_clip_shares_is_left_out_of_other_roles(music):
-    """At other levels and times; a test clip stays whatever it is like, but for trained-on music."""
+    """At other levels and times; a test clip stays, but for music that was trained on."""
     rng = np.random.default_rng(0)
     tunes = [melody(rng) for _ in range(7)]
     late = np.concatenate([melody(rng, 5), 0.3 * tunes[0][2 * RATE : 9 * RATE + 100]])[700:]
     found = {
-        "fingerprinter": [music("f0", "fingerprinter", tunes[3]), music("f1", "fingerprinter", tunes[5])],
+        "fingerprinter": [music("f0", "fingerprinter", tunes[3]),
+                          music("f1", "fingerprinter", tunes[5])],
         "test": [music("t0", "test", tunes[0]), music("t1", "test", tunes[1]),
                  music("t1 again", "test", np.roll(tunes[1], 4000)), music("t3", "test", tunes[3])],
         "train": [music("r2", "train", tunes[2]), music("r1", "train", -tunes[1])],
@@ -128,7 +130,8 @@ def test_a_place_of_the_index_is_heard(music):
     assert np.array_equal(sound, songs[1].read()[3 * 4000 :][: 3 * RATE])
     miss = pd.Series({"truth": 26, "guess": 4, "song": 1, "query_frames": 5})
     nothing = {key: np.zeros((1, 1), np.float32) for key in ("rooms", "microphones", "speakers")}
-    pool = type("Pool", (), {**nothing, "noises": np.ones((1, 9), np.float16), "kinds": np.array(["x"])})
+    pool = type("Pool", (), {**nothing, "noises": np.ones((1, 9), np.float16),
+                             "kinds": np.array(["x"])})
     pool.rooms[:] = pool.microphones[:] = 1
     sounds, titles = duplicates.listen(miss, songs, stored, 0, pool)
     assert [len(s) for s in sounds] == [3 * RATE] * 3 and titles[2] == "came back: .\na, 2.0 s"

@@ -89,13 +89,15 @@ def test_whatever_decides_a_thing_makes_another_one(home, music, pool, tmp_path)
         return extraction.database_recipe(tests, dummies, prints, seed, pool, device).digest
 
     def training(train=(test,), valid=(dummy,), n_versions=2, prints=prints, seed=0, pool=pool):
-        return extraction.training_recipe(train, valid, n_versions, prints, seed, pool, "cpu").digest
+        return extraction.training_recipe(train, valid, n_versions, prints, seed, pool,
+                                          "cpu").digest
 
     more = replace(pool, digest="more")
     digests = [database(), database(tests=(louder,)), database(dummies=(louder,)),
                database(dummies=()), database(prints=other), database(seed=1), database(pool=more),
-               database(device="cuda"), training(), training(train=(louder,)), training(valid=(louder,)),
-               training(valid=()), training(n_versions=3), training(prints=other), training(seed=1),
+               database(device="cuda"), training(), training(train=(louder,)),
+               training(valid=(louder,)), training(valid=()), training(n_versions=3),
+               training(prints=other), training(seed=1),
                training(pool=more)]
     assert len(set(digests)) == len(digests)
     assert database() == digests[0]

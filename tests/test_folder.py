@@ -193,7 +193,7 @@ def test_names_that_join_alike_have_targets_of_their_own(tmp_path, toy):
 
 
 @pytest.mark.parametrize("name, message", [
-    (b"\xff.wav", r"\\udcff.wav: its name is not UTF-8"),
+    (b"\xff.wav", r"\udcff.wav: its name is not UTF-8"),
     (b"d" * 200 + b"/" + b"e" * 60 + b".wav", "makes 270 bytes of at most 240; shorten it"),
     (b".hidden.wav", "begins with a dot")])
 def test_names_that_cannot_be_written(music, tmp_path, toy, name, message):

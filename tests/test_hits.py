@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from amg.fingerprint import nafp
-from amg.retrieval import databases, evaluate, hits, search, trials
+from amg.retrieval import databases, evaluate, hits, search
 from amg.sound.audio import SAME, likeness
 from conftest import unit_rows
 

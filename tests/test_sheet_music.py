@@ -23,7 +23,8 @@ def test_every_piece_is_in_one_role_whatever_the_seed():
 def test_pieces_that_were_heard_are_the_fingerprinters():
     listed = (paths.checkout() / "amg/sound/fingerprinter_pieces.txt").read_text().splitlines()
     assert len(listed) == len(set(listed)) == 450
-    assert {sheet_music._slug(name) for name in sheet_music.pieces("fingerprinter", 0)} == set(listed)
+    pieces = sheet_music.pieces("fingerprinter", 0)
+    assert {sheet_music._slug(name) for name in pieces} == set(listed)
     assert all(sheet_music.role_by_hash(slug) == "train" for slug in listed)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from amg import files
 from amg.check import InputError
 from amg.embedding import runs
 from amg.retrieval import published
@@ -47,13 +46,3 @@ def test_other_checkpoints_than_published_ones_are_refused(tmp_path):
         runs.load_published(tmp_path / "none.pth")
     with pytest.raises(InputError, match="must be one of: mt, mlstm, if a published"):
         runs.load_published(tmp_path / "a.pth", "mcnn")
-
-
-def test_atomic_leaves_the_old_file_when_interrupted(tmp_path):
-    target = tmp_path / "x.txt"
-    target.write_text("old")
-    with pytest.raises(KeyboardInterrupt):
-        with files.atomic(target) as temporary:
-            temporary.write_text("half")
-            raise KeyboardInterrupt
-    assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x.txt"]

@@ -1,8 +1,8 @@
 """Data preparation: clips -> original and degraded versions -> stored fingerprints.
 
 Each song is one job, done in a process of its own; files already there are kept, so that an
-interrupted preparation continues. Fingerprints of a clip as it was recorded are kept in `data/cache/`,
-by the checksum of its sound: comparing roles, training set and database share them.
+interrupted preparation continues. Fingerprints of a clip as it was recorded are kept in
+`data/cache/`, by the checksum of its sound: comparing roles, training set and database share them.
 """
 
 from functools import partial
@@ -21,7 +21,8 @@ TRAIN, TEST = 1, 2  # first word of every degradation's seed: the two never coin
 
 def content(clips) -> str:
     """Digest of what the clips are and of their sound."""
-    return files.digest([[clip.piece, clip.role, clip.start_s, clip.seconds, clip.sha256] for clip in clips])
+    return files.digest([[clip.piece, clip.role, clip.start_s, clip.seconds, clip.sha256]
+                         for clip in clips])
 
 
 def training_recipe(train, valid, n_versions, fingerprinter, seed, pool, device) -> made.Recipe:
@@ -39,7 +40,8 @@ def database_recipe(tests, dummies, fingerprinter, seed, pool, device) -> made.R
                         "test": content(tests), "dummy": content(dummies)}, {"device": device})
 
 
-def training_set(clips, folder, n_versions, pool, fingerprinter, seed, workers=2, device="cpu") -> None:
+def training_set(clips, folder, n_versions, pool, fingerprinter, seed, workers=2,
+                 device="cpu") -> None:
     """Write `{song}-{version:02d}.npy` for every clip, song from 1; version 00 is the original.
 
     pool: a pools.Pool; fingerprinter: a fingerprinters.Source. Version v of song s follows from
@@ -70,17 +72,20 @@ def songs(clips, folder, fingerprinter, seed, workers=2, pool=None, kinds=degrad
 def condition(clips, name, fingerprinter, seed, workers, pool, kinds, n_grids=1, device="cpu",
               **fixed) -> Path:
     """`songs` as a made thing under the path `name`; returns its folder."""
-    recipe = made.Recipe("fingerprints", {"seed": seed, "kinds": list(kinds), "n_grids": n_grids, **fixed},
+    parameters = {"seed": seed, "kinds": list(kinds), "n_grids": n_grids, **fixed}
+    recipe = made.Recipe("fingerprints", parameters,
                          {"fingerprinter": fingerprinter.digest, "pool": pool.digest,
                           "test": content(clips)}, {"device": device})
     with made.making(name, recipe) as place:
-        songs(clips, place.folder, fingerprinter, seed, workers, pool, kinds, n_grids, device, **fixed)
+        songs(clips, place.folder, fingerprinter, seed, workers, pool, kinds, n_grids, device,
+              **fixed)
     return place.folder
 
 
 def write_songs(clips, root) -> None:
     """Write `songs.csv` of a database: its clips in the order of the index, distractors first."""
-    names = [f"{i:05d}" for role in ("dummy", "test") for i in range(sum(c.role == role for c in clips))]
+    names = [f"{i:05d}" for role in ("dummy", "test")
+             for i in range(sum(clip.role == role for clip in clips))]
     with files.atomic(root / "songs.csv") as temporary:
         clips_.to_table(clips).assign(name=names).to_csv(temporary, index=False)
 
@@ -90,9 +95,9 @@ def check_queries(root, tests, dummies, fingerprinter, seed, pool) -> None:
     recipe = database_recipe(tests, dummies, fingerprinter, seed, pool, "").identity
     record = made.find(root, "01_data_prep").record
     if any(record.get(key) != recipe[key] for key in ("kind", "format", "parameters", "inputs")):
-        raise InputError(f"{paths.relative(root)} was made with other parameters than these; give the "
-                         "corpus, seed, n_rooms and fingerprinter of notebook 01_data_prep, or run it "
-                         "again.")
+        raise InputError(f"{paths.relative(root)} was made with other parameters than these; give "
+                         "the corpus, seed, n_rooms and fingerprinter of notebook 01_data_prep, or "
+                         "run it again.")
 
 
 def drawn(seed, i, pool, kinds=degrade.FIELD) -> degrade.Degradation:
@@ -109,7 +114,8 @@ def late_frames(n_clips, seed, pool) -> np.ndarray:
 def originals(clips, fingerprinter, workers=2, device="cpu", label="clips") -> list[Path]:
     """Files of the clips' fingerprints as they were recorded, made where they are missing."""
     found = [_cached(clip, fingerprinter, device) for clip in clips]
-    _run([(clip, {file: None}) for clip, file in zip(clips, found)], fingerprinter, workers, device, label)
+    jobs = [(clip, {file: None}) for clip, file in zip(clips, found)]
+    _run(jobs, fingerprinter, workers, device, label)
     return found
 
 

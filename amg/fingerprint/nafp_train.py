@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from amg import check, checkpoint, files, made, paths, progress
 from amg.fingerprint import nafp
-from amg.sound.audio import SAMPLE_RATE
+from amg.sound.audio import SAMPLE_RATE, WINDOW
 from amg.fingerprint.pairs import Pairs, cut_out
 
 TEMPERATURE = 0.05
@@ -75,12 +75,12 @@ def precision(device) -> str:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training and what it left in its folder."""
+    """A finished training, and what it left in its folder."""
 
-    folder: Path  # best.safetensors (as trained), final.safetensors (whitened), last.safetensors
-    record: dict  # its provenance: parameters, inputs, device and precision
+    folder: Path  # final.safetensors, best.safetensors (before whitening), last.safetensors
+    record: dict  # how it was made: parameters, inputs, device and precision
     encoder: nafp.NAFP  # the final one, on the CPU
-    history: list  # a dict for each validation: step, loss, lr, seconds, waiting, score, figures
+    history: list  # of validations: a dict of step, loss, lr, seconds, waiting, score, figures
 
 
 class Trainer:
@@ -94,11 +94,12 @@ class Trainer:
                                            weight_decay=config.weight_decay)
 
     def step(self, number, anchors, replicas) -> float:
-        """Update `number` (from 1) on windows (pairs, 8000) each; returns its loss."""
+        """Update `number` (from 1) on float32 (pairs, 8000) each; returns its loss."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
         windows = torch.cat([anchors, replicas]).to(self.device)
         spectrograms = cut_out(self.encoder.log_mel(windows), generator)
-        with torch.autocast(self.device, torch.bfloat16, enabled=precision(self.device) == "bfloat16"):
+        half = precision(self.device) == "bfloat16"
+        with torch.autocast(self.device, torch.bfloat16, enabled=half):
             vectors = self.encoder.encode(spectrograms)
         loss = nt_xent(*vectors.float().chunk(2))
         for group in self.optimiser.param_groups:
@@ -108,18 +109,11 @@ class Trainer:
         self.optimiser.step()
         return loss.item()
 
-    def validated(self, step, validate, **measured) -> None:
-        """Add the figures of the encoder after `step` to the history."""
-        figures = validate(self.encoder.eval())
-        self.encoder.train()
-        self.history.append({"step": step, "lr": learning_rate(step - 1, self.config), **measured,
-                             "score": sum(figures.values()), **figures})
-
     def save(self, path) -> None:
-        """Write all of the state; `nafp.load` reads the weights of it."""
-        checkpoint.save(path, checkpoint.prefixed("model", self.encoder.state_dict()) |
-                        checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser)),
-                        {"size": self.config.size, "history": self.history})
+        """Write all of the state."""
+        tensors = (checkpoint.prefixed("model", self.encoder.state_dict())
+                   | checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser)))
+        checkpoint.save(path, tensors, {"size": self.config.size, "history": self.history})
 
     def restore(self, path) -> None:
         """Put back what `save` wrote."""
@@ -130,52 +124,56 @@ class Trainer:
 
 
 def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1) -> Trained:
-    """Train a fingerprinter under `data/models/<name>`, whiten it and keep what validated best.
+    """Train a fingerprinter under `data/models/<name>`, and whiten the weights that validated best.
 
     music: side (train, valid) -> list of int16 (n_samples,) at 8 kHz, at least 3 s each; pools: side ->
-    Pool; only the side train is heard here, but validation chooses the weights. validate: called with
-    the encoder every `every` steps, returns a dict of figures, the more the better. loaders: processes
-    that make batches. An interrupted training of just this is continued, a finished one is read.
-    Raises InputError if another process is at it.
+    Pool. The side valid is for `validate` alone: called with the encoder every `every` steps, it
+    returns a dict of figures, the more the better. device: cpu or cuda; loaders: processes that make
+    batches. An interrupted training of just this is continued, a finished one is read. Raises
+    InputError if another process is at it.
     """
     recipe = made.Recipe(
         "fingerprinter", {**asdict(config), **asdict(nafp.CONFIGS[config.size]), "every": every},
         {side: _digest(music[side], pools[side]) for side in music},
         {"device": device, "precision": precision(device)})
     with made.making(paths.resolve(f"data/models/{name}"), recipe, f"{config.steps}-steps") as place:
-        last, best, final = (place.folder / f"{which}.safetensors" for which in ("last", "best", "final"))
+        last, best, final = (place.folder / f"{kind}.safetensors" for kind in ("last", "best", "final"))
         trainer = Trainer(config, device)
         if last.exists():
             trainer.restore(last)
         if not place.finished:
-            _train(trainer, Pairs(music["train"], pools["train"], config), place.folder, validate, every,
-                   loaders)
+            data = Pairs(music["train"], pools["train"], config)
+            _train(trainer, data, last, best, validate, every, loaders)
             encoder = nafp.load(best)
             whiten(encoder, music["train"], seed=config.seed)
             save(encoder, final, config.size)
     return Trained(place.folder, place.record, nafp.load(final), trainer.history)
 
 
-def _train(trainer, data, folder, validate, every, loaders):
-    """The steps that are missing; `last` and `best` are written at each validation."""
-    steps, done = trainer.config.steps, trainer.history[-1]["step"] if trainer.history else 0
+def _train(trainer, data, last, best, validate, every, loaders):
+    """The steps that are missing; at each validation the checkpoints `last` and `best` are written."""
+    config, history = trainer.config, trainer.history
+    steps = range(history[-1]["step"] + 1 if history else 1, config.steps + 1)
     batches = iter(torch.utils.data.DataLoader(
         data, batch_size=None, num_workers=loaders, prefetch_factor=4,
-        pin_memory=trainer.device == "cuda", sampler=range(done, steps)))
+        pin_memory=trainer.device == "cuda", sampler=range(steps.start - 1, config.steps)))
     losses, waited, began = [], 0.0, time.perf_counter()
-    for step in progress.bar(range(done + 1, steps + 1), total=steps, initial=done, desc="NT-Xent",
-                             unit="step"):
+    for step in progress.bar(steps, desc="NT-Xent", unit="step", total=config.steps,
+                             initial=steps.start - 1):
         asked = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - asked
         losses.append(trainer.step(step, *batch))
-        if step % every == 0 or step == steps:
+        if step % every == 0 or step == config.steps:
             seconds = time.perf_counter() - began
-            trainer.validated(step, validate, loss=float(np.mean(losses)), seconds=seconds,
-                              waiting=waited / seconds)
-            if kept(trainer.history) is trainer.history[-1]:
-                trainer.save(folder / "best.safetensors")
-            trainer.save(folder / "last.safetensors")
+            figures = validate(trainer.encoder.eval())
+            trainer.encoder.train()
+            history.append({"step": step, "loss": float(np.mean(losses)),
+                            "lr": learning_rate(step - 1, config), "seconds": seconds,
+                            "waiting": waited / seconds, "score": sum(figures.values()), **figures})
+            if kept(history) is history[-1]:
+                save(trainer.encoder, best, config.size)
+            trainer.save(last)
             losses, waited, began = [], 0.0, time.perf_counter()
 
 
@@ -193,13 +191,14 @@ def _digest(tracks, pool):
 
 
 def whiten(encoder, tracks, n_windows=20_000, seed=0) -> None:
-    """Give a trained encoder its `nafp.Whitening`, from windows of the tracks as recorded.
+    """Give a trained encoder its `nafp.Whitening`, from windows of the music as recorded.
 
-    tracks: as for `fit`, on the CPU.
+    tracks: list of int16 (n_samples,) at 8 kHz; of little music less than `n_windows` are taken.
     """
     rng = np.random.default_rng(seed)
     lengths = np.array([len(track) for track in tracks], float)
-    chosen = rng.choice(len(tracks), n_windows // 4, p=lengths / lengths.sum())
+    n_places = min(n_windows // 4, math.ceil(lengths.sum() / WINDOW))
+    chosen = rng.choice(len(tracks), n_places, p=lengths / lengths.sum())
     starts = [rng.integers(max(1, len(tracks[i]) - 5 * SAMPLE_RATE // 2)) for i in chosen]
     pieces = ([tracks[i][at : at + 5 * SAMPLE_RATE // 2].astype(np.float32) / 32768]
               for i, at in zip(chosen, starts))  # four windows each

@@ -1,14 +1,16 @@
 """Sound that two roles share is left out before anything is measured.
 
-Of a test clip and a clip of another role whose waveforms agree, the other one goes; if it trained the
-fingerprinter, the test clip goes, for the weights have heard it. What is alike only to the fingerprinter
-stays: to tell that apart is its task. So do test clips that share sound among themselves.
+Of a test clip and a clip of another role whose waveforms agree, the other one goes; if it trained
+the fingerprinter, the test clip goes, for the weights have heard it. What is alike only to the
+fingerprinter stays: to tell that apart is its task. So do test clips that share sound among
+themselves.
 
-Whether waveforms agree is too costly to ask of all pairs. Candidates are pairs with 5 s of fingerprints
-of a mean inner product of ALIKE, and a mean of at least that needs one frame of at least that: a range
-search over frames finds them all.
+Whether waveforms agree is too costly to ask of all pairs. Candidates are pairs with 5 s of
+fingerprints of a mean inner product of ALIKE, and a mean of at least that needs one frame of at
+least that: a range search over frames finds them all.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +24,8 @@ from amg.sound import audio, degrade
 from amg.sound.audio import SAME, likeness
 from amg.sound.clips import Clip
 
-# mean inner product over 5 s: the same sound a quarter of a second off, the worst case, is mostly above
-# it, other music below
+# mean inner product over 5 s: the same sound a quarter of a second off, the worst case, is mostly
+# above it, other music below
 ALIKE = 0.7
 EXCERPT_FRAMES = 9
 N_PLACES = 3  # of a pair that are listened to
@@ -34,8 +36,8 @@ SHARED = "same sound as"  # begins the reason why a clip was left out
 def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
     """Leave out what test clips share with other roles.
 
-    clips: role -> list of Clip, `test` among them. Returns (the same without what was left out, what was
-    left out, its reason in `refused`).
+    clips: role -> list of Clip, `test` among them. Returns (the same without what was left out,
+    what was left out, its reason in `refused`).
     """
     tests = clips["test"]
     stored = search.Sequences.of(_load(tests, fingerprinter, workers, device))
@@ -43,13 +45,15 @@ def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
     left_out = {}
     for role in [role for role in clips if role != "test" and clips[role]]:
         files = extraction.originals(clips[role], fingerprinter, workers, device, role)
-        for other, file in zip(progress.bar(clips[role], desc=f"comparing {role}", unit="clip"), files):
-            for test, places in candidates(stored, index, features.load(file)):
-                if other in left_out or tests[test] in left_out or not agree(tests[test], other, places):
+        bar = progress.bar(clips[role], desc=f"comparing {role}", unit="clip")
+        for other, file in zip(bar, files):
+            for number, places in candidates(stored, index, features.load(file)):
+                test = tests[number]
+                if other in left_out or test in left_out or not agree(test, other, places):
                     continue
-                goes, stays = (tests[test], other) if role == "fingerprinter" else (other, tests[test])
+                goes, stays = (test, other) if role == "fingerprinter" else (other, test)
                 left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
-    kept = {role: [clip for clip in of_role if clip not in left_out] for role, of_role in clips.items()}
+    kept = {role: [clip for clip in clips[role] if clip not in left_out] for role in clips}
     return kept, list(left_out.values())
 
 
@@ -58,8 +62,8 @@ def _load(clips, fingerprinter, workers, device):
             extraction.originals(clips, fingerprinter, workers, device, "test")]
 
 
-def candidates(stored, index, song, threshold=ALIKE):
-    """Stored songs that share 5 s with `song`: yields (number, places), as `alike_places` gives them.
+def candidates(stored, index, song, threshold=ALIKE) -> Iterator[tuple[int, list]]:
+    """Stored songs that share 5 s with `song`: yields (number, places), as from `alike_places`.
 
     stored: search.Sequences; index: search.flat_index of its frames; song: float32 (T, 128).
     """
@@ -75,7 +79,7 @@ def candidates(stored, index, song, threshold=ALIKE):
 
 
 def alike_places(song, other, threshold=ALIKE) -> list[tuple[int, int, float]]:
-    """Best places where two songs share 5 s: (first frame in one, in the other, mean inner product).
+    """Best places where two songs share 5 s: (frame in one, in the other, mean inner product).
 
     At most N_PLACES, the most alike first, each with another time between the two.
     """
@@ -83,7 +87,8 @@ def alike_places(song, other, threshold=ALIKE) -> list[tuple[int, int, float]]:
     if min(n_rows, n_columns) < 1:
         return []
     similarity = song @ other.T
-    mean = sum(similarity[k : k + n_rows, k : k + n_columns] for k in range(EXCERPT_FRAMES)) / EXCERPT_FRAMES
+    mean = sum(similarity[k : k + n_rows, k : k + n_columns]
+               for k in range(EXCERPT_FRAMES)) / EXCERPT_FRAMES
     at, there = np.nonzero(mean >= threshold)
     best = np.argsort(-mean[at, there], kind="stable")
     _, first = np.unique((there - at)[best], return_index=True)

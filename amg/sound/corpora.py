@@ -4,8 +4,8 @@
     open_music   recordings from Debian's free games (`open_music.py`); needs apt
     folder       any directory of audio files (`recordings.py`)
 
-The roles of a corpus (`clips.ROLES`) share no recording, whatever the seed. Of open_music a role is some
-packages; of sheet_music, and of a folder, it is some names, by their hash.
+The roles of a corpus (`clips.ROLES`) share no recording, whatever the seed. Of open_music a role is
+some packages; of sheet_music, and of a folder, it is some names, by their hash.
 """
 
 from dataclasses import replace
@@ -43,22 +43,23 @@ def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
         return []
     if corpus == "folder":
         table = recordings.decode_folder(folder, CLIP_S, workers)
-        found = [_whole(row, _role_in_folder(row["track"]), row["track"].rpartition("/")[0].split("/")[0]
-                        or ".") for row in table.to_dict("records")]
+        found = [_whole(row, _role_in_folder(row["track"]), recordings.first_folder(row["track"]))
+                 for row in table.to_dict("records")]
         return [clip for clip in found if clip.role in roles]
     found = _packages(roles, workers)
     if "dummy" not in roles:
         return found
     again = [clip for clip in found if clip.role == "dummy" and not clip.refused]
-    return found + speed.copies(again, workers) + sheet_music.build("dummy", N_RENDERED, 0, workers)
+    rendered = sheet_music.build("dummy", N_RENDERED, 0, workers)
+    return found + speed.copies(again, workers) + rendered
 
 
 def _packages(roles, workers):
-    """Recordings of 30 s and more of open_music; what was changed since they were decoded is seen."""
+    """Recordings of 30 s and more of open_music, of some roles."""
     role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}
     table = open_music.fetch(role_of, workers)
-    table = table[(table.seconds >= CLIP_S) | (table.seconds == 0)]
-    return [_whole(row, role_of[row["package"]], row["package"]) for row in table.to_dict("records")]
+    rows = table[(table.seconds >= CLIP_S) | (table.seconds == 0)].to_dict("records")
+    return [_whole(row, role_of[row["package"]], row["package"]) for row in rows]
 
 
 def _role_in_folder(track):
@@ -84,8 +85,9 @@ def clips_of(tracks, role, whole=False, workers=2) -> list[Clip]:
     """
     usable = [track for track in tracks if track.role == role and not track.refused]
     cut = [clip for track in usable for clip in ([track] if whole else _cut(track))]
-    jobs = joblib.Parallel(workers, return_as="generator")(joblib.delayed(Clip.measured)(c) for c in cut)
-    return list(progress.bar(jobs, desc=f"listening to {role}", unit="clip", total=len(cut)))
+    results = joblib.Parallel(workers, return_as="generator")(
+        joblib.delayed(Clip.measured)(clip) for clip in cut)
+    return list(progress.bar(results, desc=f"listening to {role}", unit="clip", total=len(cut)))
 
 
 def _cut(track):
@@ -98,7 +100,7 @@ def _cut(track):
 
 
 def check_sizes(corpus, sizes, tracks) -> None:
-    """InputError if a role has less than `sizes[role]` clips, as far as can be told without listening.
+    """InputError if a role has less than `sizes[role]` clips, as far as shows without listening.
 
     tracks: as from `manifest`; a size of None is what there is.
     """
@@ -107,17 +109,17 @@ def check_sizes(corpus, sizes, tracks) -> None:
             1 if role in WHOLE else len(_cut(track))
             for track in tracks if track.role == role and not track.refused)
         if (size or 0) > n_clips:
-            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has at most {n_clips} clips for "
-                             "that role; ask for fewer, or add music.")
+            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has at most {n_clips} "
+                             "clips for that role; ask for fewer, or add music.")
 
 
 def choose(corpus, sizes, seed, workers=2, tracks=(), whole=WHOLE) -> tuple[dict, list[Clip]]:
     """Clips of some roles, and what cannot be used.
 
-    sizes: role -> how many clips, None for all recordings that there are (renderings: none); tracks: the
-    corpus's `manifest`; whole: roles whose recordings are not cut. Returns (role -> clips in the seed's
-    order, those asked for first, then spare ones; the refused with their reason). Raises InputError if
-    there are too few.
+    sizes: role -> how many clips, None for all recordings that there are (renderings: none);
+    tracks: the corpus's `manifest`; whole: roles whose recordings are not cut. Returns (role ->
+    clips in the seed's order, those asked for first, then spare ones; the refused with their
+    reason). Raises InputError if there are too few.
     """
     found, refused = {}, [track for track in tracks if track.refused]
     for role, size in sizes.items():
@@ -128,8 +130,8 @@ def choose(corpus, sizes, seed, workers=2, tracks=(), whole=WHOLE) -> tuple[dict
         refused += [clip for clip in clips if clip.refused]
         usable = [clip for clip in clips if not clip.refused]
         if len(usable) < (size or 0):
-            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has only {len(usable)} clips for "
-                             "that role that can be used; ask for fewer, or add music.")
+            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has only {len(usable)} "
+                             "usable clips for that role; ask for fewer, or add music.")
         found[role] = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
     return found, refused
 

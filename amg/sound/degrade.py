@@ -88,8 +88,8 @@ def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
     margin = round(margin_s * SAMPLE_RATE)
     first = margin + round((settings.offset_s or 0.0) * SAMPLE_RATE)
     if not 0 <= first <= 2 * margin:
-        raise InputError(f"offset_s is {settings.offset_s}, but must be at most the {margin_s:g} s of "
-                         "sound before and after the clip.")
+        raise InputError(f"offset_s is {settings.offset_s}, but must be at most the {margin_s:g} s "
+                         "of sound before and after the clip.")
     sound = audio
     if settings.speaker is not None:
         taps = pool.speakers[settings.speaker]

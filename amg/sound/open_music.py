@@ -68,8 +68,8 @@ def noises(side, workers=2) -> dict[str, list[np.ndarray]]:
         low, high = (SHORTEST_S, float("inf")) if kind == "music" else NOISE_S
         files = table.file[table.seconds.between(low, high)]
         if files.empty:
-            raise InputError(f"the packages {', '.join(packages)} hold no sound for {side} noise of "
-                             f"the kind {kind!r}; see why they were skipped.")
+            raise InputError(f"the packages {', '.join(packages)} hold no sound for {side} noise "
+                             f"of the kind {kind!r}; see why they were skipped.")
         sounds[kind] = [soundfile.read(paths.resolve(f), dtype="float32")[0] for f in files]
     return sounds
 
@@ -123,7 +123,8 @@ def _download(package, work):
     """
     part = work / "part"
     part.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["apt-get", "download", package], cwd=part, capture_output=True, text=True)
+    done = subprocess.run(["apt-get", "download", package], cwd=part, capture_output=True,
+                          text=True)
     if done.returncode or not (found := next(part.glob("*.deb"), None)):
         errors = [line for line in done.stderr.splitlines() if line.startswith("E: ")]
         raise LookupError((errors or ["E: apt-get gave no reason"])[0].removeprefix("E: "))

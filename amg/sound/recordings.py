@@ -29,6 +29,11 @@ def find(folder) -> list[Path]:
                   if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
+def first_folder(track) -> str:
+    """Of a path below a corpus's folder: the first folder in it, "." if it lies in none."""
+    return Path(track).parts[0] if len(Path(track).parts) > 1 else "."
+
+
 def root(folder) -> Path:
     """Resolve a user's directory of audio; InputError if there is none, or no audio in it."""
     path = paths.resolve(folder or ".")
@@ -85,13 +90,14 @@ def decode(path, track, target, shortest_s) -> dict:
                 write(temporary, audio.blocks(path))
                 os.utime(temporary, ns=(time, time))
         found = clips.measure(soundfile.blocks(file, blocksize=60 * SAMPLE_RATE, dtype="float32"))
-        return row | {"file": str(paths.relative(file))} | found | {"refused": _verdict(found, shortest_s)}
+        found["refused"] = _verdict(found, shortest_s)
+        return row | {"file": str(paths.relative(file))} | found
     except InputError as reason:
         return row | {"refused": str(reason).removeprefix(f"{path} ").split(" (")[0]}
 
 
 def write(file, blocks) -> None:
-    """Write consecutive blocks of 8 kHz samples to a 16-bit FLAC file; InputError if there are none."""
+    """Write blocks of 8 kHz samples to a 16-bit FLAC file; InputError if there are none."""
     n_samples = 0
     with soundfile.SoundFile(file, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as out:
         for block in blocks:

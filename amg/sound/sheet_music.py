@@ -185,8 +185,8 @@ def build(role, n_clips, seed, workers=2, spare=0) -> list[Clip]:
     """Render the first `n_clips` usable pieces of a role to FLAC; the clips are their middle 30 s.
 
     Up to `spare` further clips are added while the role has pieces. Files lie in
-    `data/audio/sheet_music/<seed>-v<FORMAT>/<role>/`; those already there are kept, so an interrupted
-    call continues. Raises InputError if the role has too few pieces.
+    `data/audio/sheet_music/<seed>-v<FORMAT>/<role>/`; those already there are kept, so an
+    interrupted call continues. Raises InputError if the role has too few pieces.
     """
     folder = paths.resolve(f"data/audio/sheet_music/{seed}-v{FORMAT}/{role}")
     candidates, clips = iter(pieces(role, seed)), []
@@ -200,8 +200,8 @@ def build(role, n_clips, seed, workers=2, spare=0) -> list[Clip]:
                     clips.append(clip)
                     bar.update()
     if len(clips) < n_clips:
-        raise InputError(f"{n_clips} clips are asked for the role {role}, but the corpus sheet_music "
-                         f"has only {len(clips)} usable pieces for it; ask for fewer.")
+        raise InputError(f"{n_clips} clips are asked for the role {role}, but the corpus "
+                         f"sheet_music has only {len(clips)} usable pieces for it; ask for fewer.")
     return clips
 
 

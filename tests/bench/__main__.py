@@ -1,0 +1,55 @@
+"""Runs all benchmarks and writes `reports/reference/bench/bench.json` and `bench.md`."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from amg import files, machine, paths
+from amg.report import tables
+from bench import data, evaluation, extraction, training
+from bench.timing import row
+
+
+def notebook_rows(manifest):
+    """Seconds of each step of `make reproduce`, as its manifest tells; [] if there is none."""
+    if not manifest.exists():
+        return []
+    steps = json.loads(manifest.read_text())["steps"]
+    return [*(row(f"reproduce_{step['label']}", round(step["wall_s"]), None, "s") for step in steps),
+            row("reproduce", round(sum(step["wall_s"] for step in steps)), None, "s")]
+
+
+def markdown(rows, described):
+    """The table of the README, and how it was made."""
+    table = pd.DataFrame({"": [r["name"] for r in rows], "ours": [f"{r['ours']:,g}" for r in rows],
+                          "published way": [f"{r['published_way']:,g}" if r["ratio"] else "" for r in rows],
+                          "ratio": [f"{r['ratio']:.3g}" if r["ratio"] else "" for r in rows],
+                          "unit": [r["unit"] for r in rows]})
+    where = described["machine"]
+    return (f"{tables.markdown(table.set_index(''))}\n\n`make bench`, batches of {training.BATCH}, "
+            f"published Transformer, seed 0, commit {described['commit']}; {where['processor']}, "
+            f"{where['cores']} cores, {where['memory_gb']} GB.\n")
+
+
+def main():
+    described, reference = machine.describe(), paths.checkout() / "reports/reference"
+    with tempfile.TemporaryDirectory() as temporary:
+        workspace = Path(temporary)
+        os.environ["AMG_HOME"] = temporary  # packed copies go there, too
+        folder = data.training_set(workspace / "train")
+        rows = evaluation.rows(data.database(workspace / "database"))
+        rows += training.rows(30, folder) + training.rows(10, folder) + training.rows_of_sizes(workspace)
+        rows += extraction.rows(workspace) + extraction.rows_of_memory(workspace)
+    rows += notebook_rows(reference / "demo/manifest.json")
+    texts = {"bench.json": json.dumps(rows, indent=1) + "\n", "bench.md": markdown(rows, described)}
+    for name, text in texts.items():
+        with files.atomic(reference / "bench" / name) as temporary:
+            temporary.write_text(text)
+    print(texts["bench.md"])
+
+
+if __name__ == "__main__":
+    main()
