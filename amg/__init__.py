@@ -3,8 +3,8 @@
 Read the rooms in this order, from samples to reports:
 
     (shared)     check, paths, files, made, progress, machine, checkpoint
-    sound        audio, clips, pools, degrade, sheet_music, recordings, open_music, corpora
-    fingerprint  nafp, features, pairs, nafp_train, extraction
+    sound        audio, clips, pools, degrade, recordings, sheet_music, speed, open_music, corpora
+    fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, attention, packed, registry
     embedding.encoders  mean, transformer, lstm, densenet, cnn
     embedding.losses    arcface, amg, infonce, triplet

@@ -4,13 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from amg import paths
-from amg.fingerprint import extraction, nafp
-from amg.report import pages, pipeline
+from amg import machine, paths
 from amg.check import InputError
+from amg.fingerprint import fingerprinters, folder
+from amg.report import pages, pipeline
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m amg", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     reproduce = commands.add_parser("reproduce", help="run the notebooks of a profile, in order")
@@ -23,7 +23,10 @@ def main():
     extract = commands.add_parser("extract", help="fingerprint every audio file below a folder")
     extract.add_argument("audio", type=_path, help="folder of audio files")
     extract.add_argument("target", type=_path, help="folder for their .npy files")
+    extract.add_argument("--fingerprinter", default="", metavar="FILE",
+                         help="weights of notebook 00_fingerprinter (default: the shipped ones)")
     extract.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    extract.add_argument("--device", default="auto", help=", ".join(machine.DEVICES))
     arguments = parser.parse_args()
     try:
         if arguments.command == "reproduce":
@@ -33,8 +36,9 @@ def main():
         elif arguments.command == "reference":
             print(f"{paths.relative(pages.make_reference(arguments.profile))} written")
         else:
-            written, refused = extraction.folder(arguments.audio, arguments.target, nafp.shipped(),
-                                              arguments.workers)
+            written, refused = folder.extract(
+                arguments.audio, arguments.target, fingerprinters.find(arguments.fingerprinter),
+                arguments.workers, arguments.device)
             print(*refused, f"{written} files fingerprinted, {len(refused)} left out", sep="\n")
     except InputError as error:
         sys.exit(f"amg: {error}")

@@ -7,13 +7,14 @@ that a run killed at any moment finds the last whole one.
 import json
 
 import safetensors.torch
+import torch
 from safetensors import safe_open
 
 from amg import files, paths
 from amg.check import InputError
 
 
-def save(path, tensors, record):
+def save(path, tensors, record) -> None:
     """Write `tensors` (name -> Tensor) and the JSON-able `record` to one file."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with files.atomic(path) as temporary:
@@ -21,36 +22,48 @@ def save(path, tensors, record):
         temporary.chmod(0o644)  # safetensors would leave it to its owner alone
 
 
-def load(path):
-    """Read a checkpoint: returns (tensors, record). Raises InputError for a damaged file."""
+def load(path, *needed) -> tuple[dict, dict]:
+    """Read a checkpoint: (tensors by name, record).
+
+    needed: keys that its record must have. Raises InputError for a damaged file, one that something
+    else wrote, and weights that are not finite.
+    """
+    shown = paths.relative(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            return tensors, json.loads((file.metadata() or {}).get("record", "{}"))
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{paths.relative(path)} is not a readable checkpoint ({error}); "
+            record = json.loads((file.metadata() or {}).get("record", "{}"))
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise InputError(f"{shown} is not a readable checkpoint ({error}); "
                          "delete it and train again.") from None
+    if not isinstance(record, dict) or not record.keys() >= set(needed):
+        raise InputError(f"{shown} is a safetensors file, but no such checkpoint of this kit; give "
+                         "one that a notebook wrote.")
+    if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
+        raise InputError(f"{shown} holds infinite weights or NaN; delete it and train again, at a "
+                         "lower learning rate if that repeats.")
+    return tensors, record
 
 
-def prefixed(prefix, tensors):
+def prefixed(prefix, tensors) -> dict:
     """Names of `tensors` with `prefix.` in front."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-def part(prefix, tensors):
+def part(prefix, tensors) -> dict:
     """The inverse of `prefixed`: the tensors of one prefix, without it."""
     cut = len(prefix) + 1
     return {name[cut:]: t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
 
 
-def optimiser_tensors(optimiser):
+def optimiser_tensors(optimiser) -> dict:
     """Moments and step counts of a torch optimiser as flat, named tensors."""
     return {f"{index}.{key}": value
             for index, state in optimiser.state_dict()["state"].items()
             for key, value in state.items()}
 
 
-def restore_optimiser(optimiser, tensors):
+def restore_optimiser(optimiser, tensors) -> None:
     """Put back what `optimiser_tensors` gave."""
     state = {}
     for name, value in tensors.items():

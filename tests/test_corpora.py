@@ -1,5 +1,6 @@
-"""Recordings: a user's folder, and packages from a (played) archive."""
+"""Clips; recordings of a user's folder, and of packages from a (played) archive."""
 
+import json
 import os
 import stat
 import zipfile
@@ -9,8 +10,8 @@ import pytest
 import soundfile
 
 from amg import paths
-from amg.sound import audio, corpora, open_music, recordings, sheet_music
 from amg.check import InputError
+from amg.sound import audio, clips, corpora, open_music, pools, recordings, sheet_music, speed
 
 RATE = 8000
 
@@ -35,82 +36,150 @@ def folder(tmp_path):
     return root
 
 
+@pytest.fixture
+def all_test(monkeypatch):
+    """Every track of a folder plays the role `test`."""
+    monkeypatch.setattr(sheet_music, "role_by_hash", lambda name: "test")
+
+
+def chosen(corpus, role, tracks, **more):
+    """All usable clips of one role."""
+    return corpora.choose(corpus, {role: None}, 0, 1, tracks, **more)[0][role]
+
+
+def manifest(folder):
+    return {clip.piece: clip for clip in corpora.manifest("folder", 1, str(folder))}
+
+
 def test_folder_lists_what_it_cannot_use(home, folder):
-    table = corpora.manifest("folder", 1, str(folder)).set_index("track")
-    assert len(table) == 10
-    assert (table.refused == "").sum() == 5
+    found = manifest(folder)
+    assert len(found) == 10
+    assert sum(not clip.refused for clip in found.values()) == 5
     for track, reason in (("broken.mp3", "cannot be decoded"), ("empty.wav", "holds no sound"),
                           ("short.wav", "lasts 4.0 s"), ("silent.wav", "silent"),
                           ("z-again.flac", "same samples as b.flac")):
-        assert reason in table.refused[track]
-        assert str(folder) not in table.refused[track]
-    assert abs(table.seconds["c.ogg"] - 65.08) < 0.01 and table.level_db["a.wav"] > -20
+        assert reason in found[track].refused and str(folder) not in found[track].refused
+    assert abs(found["c.ogg"].seconds - 65.08) < 0.01 and found["a.wav"].level_db > -20
+    assert found["deep/d.mp3"].source == "deep" and found["a.wav"].source == "."
+    assert {clip.role for clip in found.values()} <= set(clips.ROLES) - {"fingerprinter"}
 
 
-def test_folder_decodes_once_and_continues(home, folder, monkeypatch):
-    first = corpora.manifest("folder", 1, str(folder))
-    lost = paths.resolve(first.file[0])
-    kept = paths.resolve(first.file[1])
-    before, stamp = lost.read_bytes(), kept.stat().st_mtime_ns
+def test_folder_decodes_once_and_continues(home, folder):
+    first = manifest(folder)
+    lost, kept = (paths.resolve(first[name].file) for name in ("a.wav", "b.flac"))
+    before, stamp = lost.read_bytes(), kept.stat().st_ctime_ns
     lost.unlink()  # as if interrupted before it
-    assert corpora.manifest("folder", 1, str(folder)).equals(first)
-    assert lost.read_bytes() == before and kept.stat().st_mtime_ns == stamp
+    again = manifest(folder)
+    assert str(again) == str(first)
+    assert lost.read_bytes() == before and kept.stat().st_ctime_ns == stamp
 
 
-def test_a_changed_file_is_decoded_again(home, folder):
-    before = corpora.manifest("folder", 1, str(folder)).set_index("track").sha256["a.wav"]
+@pytest.mark.parametrize("moved_s", [-86400, 1])
+def test_a_replaced_file_is_decoded_again(home, folder, moved_s):
+    """Older or newer: an unpacked archive bears old dates."""
+    before, time = manifest(folder)["a.wav"].sha256, os.stat(folder / "a.wav").st_mtime
     soundfile.write(folder / "a.wav", tone(50, 333), RATE)
-    table = corpora.manifest("folder", 1, str(folder)).set_index("track")
-    assert table.sha256["a.wav"] != before and table.seconds["a.wav"] == 50
+    os.utime(folder / "a.wav", (time + moved_s, time + moved_s))
+    found = manifest(folder)["a.wav"]
+    assert found.sha256 != before and found.seconds == 50
 
 
-def test_clips_of_a_recording(home, folder, monkeypatch):
-    monkeypatch.setattr(sheet_music, "role_of", lambda name: "test")
+def test_clips_of_a_recording(home, folder, all_test):
     tracks = corpora.manifest("folder", 1, str(folder))
-    clips = corpora.build("folder", "test", 10, 0, tracks=tracks)
-    assert len({clip["piece"] for clip in clips}) == 10
-    for clip in clips:  # two of 30 s in 65.08 s, whole ones
-        assert clip["start_s"] in (0.0, 35.0) and len(corpora.read(clip)) == 30 * RATE
-        assert -14 < clip["level_db"] < -13 and clip["refused"] == ""
-    whole, = corpora.build("folder", "test", 1, 0, whole=True, tracks=tracks)
-    assert abs(len(corpora.read(whole)) - 65.08 * RATE) < 100 and whole["seconds"] < 65.2
-    assert len(list(corpora.blocks(whole))) == 3
-    assert len(corpora.build("folder", "test", None, 0, tracks=tracks)) == 10
-    for role, n_clips in (("test", 11), ("valid", None)):
-        with pytest.raises(InputError, match="has only"):
-            corpora.build("folder", role, n_clips, 0, tracks=tracks)
+    cut = chosen("folder", "test", tracks)
+    assert len({clip.piece for clip in cut}) == 10 and len({clip.recording for clip in cut}) == 5
+    for clip in cut:  # two of 30 s in 65.08 s, whole ones, with something before and after
+        assert clip.start_s in (0.3, 34.7) and len(clip.read()) == 30 * RATE
+        assert len(clip.read(clips.MARGIN_S)) == 30.6 * RATE
+        assert -14 < clip.level_db < -13 and clip.refused == ""
+    whole = chosen("folder", "test", tracks, whole=("test",))[0]
+    assert abs(len(whole.read()) - 65.08 * RATE) < 100 and whole.seconds < 65.2
+    assert len(list(whole.blocks())) == 3
+    for role, n_clips in (("test", 11), ("valid", 1)):
+        with pytest.raises(InputError, match=f"n_{role} is {n_clips}, but corpus 'folder' has on"):
+            corpora.choose("folder", {role: n_clips}, 0, 1, tracks)
+    other, _ = corpora.choose("folder", {"test": 3}, 1, 1, tracks)  # spare ones after them
+    assert set(other["test"]) == set(cut) and other["test"] != cut
 
 
-def test_a_clip_that_is_silent_for_long_is_listed_and_not_drawn(home, tmp_path, monkeypatch):
-    monkeypatch.setattr(sheet_music, "role_of", lambda name: "test")
+def test_a_clip_goes_through_a_table_and_back(home, folder, all_test):
+    found = corpora.manifest("folder", 1, str(folder))
+    found = [clip for clip in found if not clip.refused] + [
+        clips.Clip("007", "1e5", "NA", "1.10", "x.flac", 0.3, 30.0, -20.5, 0.25, "0" * 64, "test")]
+    clips.to_table(found).assign(name="00001").to_csv(home / "songs.csv", index=False)
+    table = clips.read_csv(home / "songs.csv")
+    assert clips.from_table(table) == found and set(table.name) == {"00001"}
+    assert clips.from_table(clips.to_table([])) == []
+
+
+def test_sound_that_is_gone_or_replaced_is_refused(home, folder, all_test):
+    clip = chosen("folder", "test", corpora.manifest("folder", 1, folder))[0]
+    clip.check()
+    with pytest.raises(InputError, match="ends within 5 s of the clip"):
+        clip.read(5.0)
+    soundfile.write(paths.resolve(clip.file), tone(65.08, 900), RATE)
+    with pytest.raises(InputError, match="was replaced since .* run notebook 01"):
+        clip.check()
+    paths.resolve(clip.file).unlink()
+    with pytest.raises(InputError, match="is missing or damaged"):
+        clip.read()
+
+
+def test_a_clip_that_is_silent_for_long_is_listed_and_not_drawn(home, tmp_path, all_test):
     (tmp_path / "in").mkdir()
     pause = np.concatenate([tone(32), np.zeros(4 * RATE), tone(30)])
     soundfile.write(tmp_path / "in/pause.wav", pause, RATE)
-    tracks = corpora.manifest("folder", 1, str(tmp_path / "in"))
-    first, second = corpora.clips_of(tracks, "test")
-    assert first["refused"] == "" and second["start_s"] == 36.0
+    first, second = corpora.clips_of(corpora.manifest("folder", 1, str(tmp_path / "in")), "test")
+    assert first.refused == "" and second.start_s == 35.7
     pause[: 20 * RATE] = 0.0
     soundfile.write(tmp_path / "in/pause.wav", pause, RATE)
     tracks = corpora.manifest("folder", 1, str(tmp_path / "in"))
-    assert corpora.clips_of(tracks, "test")[0]["refused"] == "is silent for 20.0 s"
-    drawn, = corpora.build("folder", "test", None, 0, tracks=tracks)
-    assert drawn["piece"] == "pause.wav@36.0"
+    found, refused = corpora.choose("folder", {"test": 1, "train": 0}, 0, 1, tracks)
+    assert [clip.piece for clip in found["test"]] == ["pause.wav@35.7"]
+    assert found["train"] == []
+    assert [clip.refused for clip in refused] == ["is silent for 19.7 s"]
+
+
+def test_too_many_clips_are_refused_before_any_work(home, folder, all_test, monkeypatch):
+    tracks = corpora.manifest("folder", 1, str(folder))
+    monkeypatch.setattr(clips.Clip, "read", lambda *_: pytest.fail("listened to"))
+    monkeypatch.setattr(sheet_music, "render", lambda *_: pytest.fail("rendered"))
+    corpora.check_sizes("folder", {"test": 10, "dummy": 0}, tracks)
+    for corpus, sizes, message in (
+            ("folder", {"test": 11}, "n_test is 11, but corpus 'folder' has at most 10 clips"),
+            ("folder", {"dummy": 1}, "n_dummy is 1, but corpus 'folder' has at most 0"),
+            ("sheet_music", {"fingerprinter": 451}, "corpus 'sheet_music' has at most 450 clips")):
+        with pytest.raises(InputError, match=message):
+            corpora.check_sizes(corpus, sizes, tracks)
 
 
 def test_a_folder_has_a_manifest_and_no_noise(home, folder, monkeypatch):
-    monkeypatch.setattr(sheet_music, "role_of", lambda name: "noise_test")
-    table = corpora.manifest("folder", 1, str(folder))
-    assert set(table.role) == {"train"}
+    monkeypatch.setattr(sheet_music, "role_by_hash", lambda name: "noise_test")
+    assert {clip.role for clip in manifest(folder).values()} == {"train"}
     written, = (home / "data/audio/folder").glob("*/manifest.csv")
-    assert len(written.read_text().splitlines()) == 1 + len(table)
+    assert len(written.read_text().splitlines()) == 1 + 10
 
 
 def test_samples_that_are_no_numbers_are_refused(home, tmp_path):
     (tmp_path / "in").mkdir()
     broken = np.r_[tone(40), np.nan]
     soundfile.write(tmp_path / "in/nan.wav", broken, RATE, subtype="FLOAT")
-    assert corpora.manifest("folder", 1, str(tmp_path / "in")).refused[0] == (
+    assert manifest(tmp_path / "in")["nan.wav"].refused == (
         "holds samples that are no numbers; export it again.")
+
+
+def test_another_speed_is_another_sound(home, tmp_path, all_test):
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", tone(40, 1000), RATE)
+    track, = corpora.manifest("folder", 1, str(tmp_path / "in"))
+    slow, fast = speed.copies([track], 1)
+    for clip, factor in ((slow, 0.94), (fast, 1.06)):
+        spectrum = np.abs(np.fft.rfft(clip.read()[:80000]))
+        assert spectrum.argmax() / 10 == pytest.approx(1000 * factor, abs=1)
+        assert clip.seconds == pytest.approx(40 / factor, abs=0.01) and clip.role == "test"
+        assert clip.recording == f"a.wav x{factor}"
+        assert len(clip.read()) == round(clip.seconds * RATE)
+    assert speed.copies([track], 1) == [slow, fast]
 
 
 @pytest.mark.parametrize("name", ["", "none"])
@@ -163,16 +232,39 @@ def test_corpus_of_packages(home, archive, tmp_path, monkeypatch):
     monkeypatch.setattr(open_music, "PACKAGES", {"train": ("one",), "test": ("two",)})
     monkeypatch.setattr(open_music, "NOISES", {"test": {"music": ("one",), "speech": ("one",)}})
     tracks = corpora.manifest("open_music", 1, roles=("train", "test"))
-    assert list(tracks.role) == ["train", "test", "test"] and tracks.seconds.min() > 30
-    clips = corpora.build("open_music", "test", None, 0, tracks=tracks)
-    assert sorted(clip["piece"].split("/")[-1] for clip in clips) == [
-        "0.ogg@0.0", "music.ogg@0.0"]
-    assert clips[0]["package"] == "two" and len(clips[0]["sha256"]) == 64
+    assert [track.role for track in tracks] == ["train", "test", "test"]
+    assert min(track.seconds for track in tracks) > 30
+    cut = chosen("open_music", "test", tracks)
+    assert sorted(clip.piece.split("/")[-1] for clip in cut) == ["0.ogg@0.3", "music.ogg@0.3"]
+    assert cut[0].source == "two" and len(cut[0].sha256) == 64
+    assert clips.hours(cut) == {"two 1:2.0-1": 0.02}
     noises = corpora.noises("open_music", "test", 0, 1)
     assert [round(len(sound) / RATE) for sound in noises["music"]] == [40]
     assert [round(len(sound) / RATE) for sound in noises["speech"]] == [3]
-    assert corpora.noise_sources("open_music", "test") == {
-        "music": ["one 1:2.0-1"], "speech": ["one 1:2.0-1"]}
+
+
+def test_distractors_are_joined_by_other_speeds_and_renderings(home, archive, monkeypatch):
+    monkeypatch.setattr(open_music, "PACKAGES", {"dummy": ("one",)})
+    monkeypatch.setattr(corpora, "N_RENDERED", 1)
+    tracks = corpora.manifest("open_music", 1, roles=("dummy",))
+    found = chosen("open_music", "dummy", tracks)
+    assert len({clip.recording for clip in found}) == len(found) == 4
+    assert {clip.role for clip in found} == {"dummy"}
+
+
+def test_a_lost_or_replaced_sound_of_a_package_is_noticed(home, archive, monkeypatch):
+    monkeypatch.setattr(open_music, "PACKAGES", {"test": ("one",)})
+    track, = corpora.manifest("open_music", 1, roles=("test",))
+    clip, = corpora.clips_of([track], "test", workers=1)
+    paths.resolve(track.file).unlink()
+    again, = corpora.manifest("open_music", 1, roles=("test",))
+    assert again == track and corpora.clips_of([again], "test", workers=1) == [clip]
+    time = os.stat(paths.resolve(track.file)).st_mtime - 9
+    soundfile.write(paths.resolve(track.file), tone(40, 999), RATE)
+    os.utime(paths.resolve(track.file), (time, time))
+    tracks = corpora.manifest("open_music", 1, roles=("test",))
+    replaced, = corpora.clips_of(tracks, "test", workers=1)
+    assert replaced.piece == clip.piece and replaced.sha256 != clip.sha256
 
 
 def test_a_package_that_cannot_be_unpacked_is_named(home, archive, tmp_path, capsys):
@@ -208,7 +300,26 @@ def test_no_package_and_no_noise_stands_on_two_sides():
     assert not sides["valid"] & sides["test"]
     # nobody is asked for under a noise that is its own music
     assert not sides["test"] & set(open_music.PACKAGES["test"])
-    assert not sides["test"] & {*open_music.PACKAGES["train"], *open_music.PACKAGES["valid"]}
+    assert not sides["test"] & {*open_music.PACKAGES["train"], *open_music.PACKAGES["valid"],
+                                *open_music.PACKAGES["fingerprinter"]}
+
+
+def test_packages_that_trained_the_fingerprinter_are_those_of_its_card():
+    card = json.loads((paths.checkout() / "amg/weights/nafp_lite.json").read_text())
+    listed = {name.split()[0] for name in card["music_hours"]["train"]} - {"scores", "sheet_music"}
+    collections = set(sheet_music.COLLECTIONS)  # a card of later weights names those
+    assert listed - collections <= set(open_music.PACKAGES["fingerprinter"])
+    assert set(open_music.PACKAGES) == set(clips.ROLES)
+
+
+@pytest.mark.parametrize("corpus", ["sheet_music", "folder"])
+def test_noise_of_two_sides_is_made_of_different_sounds(home, corpus, monkeypatch):
+    """What is reserved for one side is heard on no other, and pools tell what they are made of."""
+    monkeypatch.setattr(corpora, "N_NOISE", 2)
+    monkeypatch.setattr(pools, "N_NOISES", dict.fromkeys(pools.SIDES, 1))
+    made = [pools.make(side, corpora.noises(corpus, side, 0, 1), 1, 0, 1) for side in pools.SIDES]
+    sounds = [sound for pool in made for sound in pool.sounds]
+    assert len(sounds) == 6 == len(set(sounds))
 
 
 def test_a_recording_of_one_hour_is_never_held_whole(home, tmp_path, monkeypatch):
@@ -225,5 +336,6 @@ def test_a_recording_of_one_hour_is_never_held_whole(home, tmp_path, monkeypatch
     monkeypatch.setattr(audio, "blocks", watched)
     row = recordings.decode(tmp_path / "long.wav", paths.Path("long.wav"), tmp_path / "out", 30)
     assert row["seconds"] == 3600 and sum(lengths) == 3600 * RATE and max(lengths) <= 31 * RATE
-    lengths = list(map(len, corpora.blocks({**row, "start_s": 0.0})))
+    clip = clips.Clip("long", "long", ".", "", row["file"], 0.0, row["seconds"], 0, 0, "", "dummy")
+    lengths = list(map(len, clip.blocks()))
     assert sum(lengths) == 3600 * RATE and max(lengths) <= 30 * RATE

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from amg.check import InputError
 from amg.sound import degrade, pools
 
 RATE = 8000
@@ -13,7 +14,7 @@ NOTHING = degrade.Degradation(None, 0.0, 0.0, None, None, None, None, None, None
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Small pools of all three sides, from the same sounds."""
+    """Small pools of all three sides."""
     rng = np.random.default_rng(0)
     sounds = {name: [rng.standard_normal(n * RATE).astype(np.float32) for n in (1, 2, 3)]
               for name in ("music", "speech")}
@@ -61,13 +62,25 @@ def test_degraded_stays_aligned(made, step):
         assert abs(int(np.abs(heard).argmax()) - RATE) <= 4
 
 
-@pytest.mark.parametrize("offset_s", [-0.2, 0.25])
+@pytest.mark.parametrize("offset_s", [-0.2, 0.0, 0.25])
 def test_an_offset_moves_the_sound_and_nothing_else(clip, made, offset_s):
-    heard = degrade.apply(clip, replace(NOTHING, offset_s=offset_s), made["test"])
-    n = round(offset_s * RATE)
-    assert np.array_equal(heard[max(0, -n) : len(clip) - max(0, n)],
-                          clip[max(0, n) : len(clip) + min(0, n)])
-    assert len(heard) == len(clip)
+    """The version is a later or earlier excerpt of the recording; no silence is put in."""
+    settings = replace(NOTHING, offset_s=offset_s)
+    heard = degrade.apply(clip, settings, made["test"], 0.25)
+    first = round((0.25 + offset_s) * RATE)
+    assert np.array_equal(heard, clip[first : first + len(clip) - RATE // 2])
+    with pytest.raises(InputError, match="offset_s is 0.3, but must be at most the 0.25 s"):
+        degrade.apply(clip, replace(settings, offset_s=0.3), made["test"], 0.25)
+
+
+def test_queries_at_any_offset_hold_no_silence_that_was_not_there(clip, made):
+    """White noise all along: every millisecond of a query at any offset sounds."""
+    margin_s = degrade.margin_s(("offset",))
+    for seed in range(20):
+        heard = degrade.degrade(clip, seed, made["test"], ("offset",), margin_s)
+        assert len(heard) == len(clip) - round(2 * margin_s * RATE)
+        assert np.abs(heard[: len(heard) // 8 * 8].reshape(-1, 8)).max(axis=1).min() > 0
+    assert degrade.margin_s(degrade.FIELD) == 0 and degrade.margin_s(degrade.KINDS) == margin_s
 
 
 def test_overload_clips_and_a_codec_does_not_shift(made):
@@ -113,8 +126,13 @@ def test_a_pool_is_made_once(home, monkeypatch):
     monkeypatch.setattr(pools, "_make", lambda *_: pytest.fail("made again"))
     again = pools.make("test", sounds, 1, 0, 1)
     assert again.digest == first.digest and np.array_equal(again.rooms, first.rooms)
+    monkeypatch.undo()
+    monkeypatch.setenv("AMG_HOME", str(home))
+    monkeypatch.setattr(pools, "N_NOISES", {"test": 1})
+    monkeypatch.setattr(pools, "FORMAT", pools.FORMAT + 1)
+    assert pools.make("test", sounds, 1, 0, 1).digest != first.digest
 
 
 def test_silence_stays_finite(made):
     silence = np.zeros(2 * RATE, np.float32)
-    assert np.isfinite(degrade.degrade(silence, 3, made["train"], degrade.KINDS)).all()
+    assert np.isfinite(degrade.degrade(silence, 3, made["train"], degrade.KINDS, 0.25)).all()

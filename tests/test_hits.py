@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from amg.fingerprint import nafp
-from amg.retrieval import databases, evaluate, hits, search, trials
-from amg.retrieval.duplicates import SAME, likeness
+from amg.retrieval import databases, evaluate, hits, search
+from amg.sound.audio import SAME, likeness
 from conftest import unit_rows
 
 
@@ -75,7 +75,8 @@ def test_a_perfect_answer_is_right_at_every_tolerance():
     database, segments, asked, begin, answers, chosen = random_case(0)
     answers[:, 0] = begin
     scored = evaluate.score(asked, answers, database, lambda *_: np.zeros(len(_[0]), bool))
-    assert (scored[[f"{name}_rank" for name in ("exact", "near", "same_audio", "song")]] == 1).all(axis=None)
+    ranks = scored[[f"{name}_rank" for name in ("exact", "near", "same_audio", "song")]]
+    assert (ranks == 1).all(axis=None)
     truth = np.searchsorted(segments.start, begin, "right") - 1
     inside = np.flatnonzero((truth >= 0) & (begin < segments.start[truth] + 9))
     chosen[inside, 0] = truth[inside]

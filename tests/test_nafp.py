@@ -3,14 +3,16 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from amg import checkpoint, files
-from amg.sound import audio, pools
+from amg import checkpoint, files, made
+from amg.sound import audio, degrade, pools
 from amg.fingerprint import nafp, nafp_train, pairs
+from amg.retrieval import search
 from amg.check import InputError
 from conftest import unit_rows
 
@@ -69,7 +71,7 @@ def test_a_long_recording_is_read_as_it_is_encoded():
             yield np.zeros(30 * 8000, np.float32)
 
     class Counting(torch.nn.Linear):
-        seen = 0
+        dimension, seen = 128, 0
 
         def forward(self, windows):
             self.seen += len(windows)
@@ -104,6 +106,28 @@ def test_missing_or_foreign_weights_are_refused(tmp_path):
     (tmp_path / "text.safetensors").write_text("no weights")
     with pytest.raises(InputError, match="not a readable checkpoint"):
         nafp.load(tmp_path / "text.safetensors")
+
+
+@pytest.mark.parametrize("record", [{}, {"size": "huge"}, {"size": ["lite"]}, {"config": {"layers": 2}}])
+def test_checkpoints_of_other_things_are_no_weights(tmp_path, record):
+    checkpoint.save(tmp_path / "w.safetensors", {"model.w": torch.zeros(3)}, record)
+    with pytest.raises(InputError, match="not a NAFP checkpoint"):
+        nafp.load(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("card", ["", "[]", "{}", '{"sha256": 3}'])
+def test_weights_with_a_damaged_card_are_refused(tmp_path, card):
+    shutil.copy(nafp.shipped(), tmp_path / "w.safetensors")
+    (tmp_path / "w.json").write_text(card)
+    with pytest.raises(InputError, match="SHA-256"):
+        nafp.load(tmp_path / "w.safetensors")
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    encoder = nafp.NAFP()
+    encoder.head.b2.data[3] = float("nan")
+    with pytest.raises(InputError, match="infinite weights or NaN"):
+        nafp.load(nafp_train.save(encoder, tmp_path / "w.safetensors", "lite"))
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
@@ -200,55 +224,149 @@ def noise():
                              np.array(["coloured", "coloured"]), ones, ones, ones)
 
 
-def test_training_resumes_exactly(noise, tmp_path):
-    """Stopped after step 2 of 4 and started again: the same weights as undisturbed."""
+def fit(noise, config, validate=lambda _: {}, name="mine", every=2):
+    """A training on four clips, validated by whatever is given."""
     clips, pool = noise
-    config = nafp_train.Config(steps=4, pairs=4)
+    return nafp_train.fit(config, {"train": clips, "valid": clips[:1]}, {"train": pool, "valid": pool},
+                          name, validate, every)
 
-    class Stop(Exception):
-        pass
 
-    def stop_at_second_validation(_, calls=[]):
-        calls.append(1)
-        if len(calls) == 2:
+class Stop(Exception):
+    pass
+
+
+def stop_at(call):
+    """A validation that fails at this call of it."""
+    calls = iter(range(1, 100))
+
+    def validate(_):
+        if next(calls) == call:
             raise Stop
         return {}
 
-    whole, history = nafp_train.fit(config, clips, pool, tmp_path / "a.safetensors",
-                                    lambda _: {}, every=2)
+    return validate
+
+
+def test_training_resumes_exactly(noise, home):
+    """Stopped after step 2 of 4 and started again: the same weights as undisturbed."""
+    config = nafp_train.Config(steps=4, pairs=4)
+    whole = fit(noise, config, name="a")
     with pytest.raises(Stop):
-        nafp_train.fit(config, clips, pool, tmp_path / "b.safetensors",
-                       stop_at_second_validation, every=2)
-    resumed, _ = nafp_train.fit(config, clips, pool, tmp_path / "b.safetensors",
-                                lambda _: {}, every=2)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
-    assert [row["step"] for row in history] == [2, 4]
+        fit(noise, config, stop_at(2), name="b")
+    with pytest.raises(InputError, match="not finished; run notebook 00"):
+        made.find(home / "data/models/b", "00_fingerprinter")
+    resumed = fit(noise, config, name="b")
+    for name, value in whole.encoder.state_dict().items():
+        assert torch.equal(value, resumed.encoder.state_dict()[name]), name
+    assert [row["step"] for row in whole.history] == [2, 4]
+    for part in ("best", "final"):
+        file, other = (run.folder / f"{part}.safetensors" for run in (whole, resumed))
+        assert files.sha256(file) == files.sha256(other)
 
 
-def test_the_weights_that_validate_best_are_kept(noise, tmp_path):
-    clips, pool = noise
-    scores, seen = iter([1.0, 3.0, 2.0]), []
+def test_the_last_of_the_weights_that_validate_best_are_kept(noise, home):
+    scores, seen = iter([1.0, 3.0, 3.0, 2.0]), []
 
     def validate(encoder):
         seen.append({name: value.clone() for name, value in encoder.state_dict().items()})
         return {"top1": next(scores)}
 
-    best, history = nafp_train.fit(nafp_train.Config(steps=3, pairs=4), clips, pool,
-                                   tmp_path / "a.safetensors", validate, every=1)
-    assert [row["score"] for row in history] == [1.0, 3.0, 2.0]
-    for name, value in best.state_dict().items():
-        assert torch.equal(value, seen[1][name]), name
+    run = fit(noise, nafp_train.Config(steps=4, pairs=4), validate, every=1)
+    assert [row["score"] for row in run.history] == [1.0, 3.0, 3.0, 2.0]
+    assert nafp_train.kept(run.history)["step"] == 3
+    for file in (run.folder / "best.safetensors", home / "data/models/mine/final.safetensors"):
+        weights = nafp.load(file).state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in seen[2].items())
     assert not torch.equal(seen[1]["head.w1"], seen[2]["head.w1"])
+    assert isinstance(run.encoder.whitening, nafp.Whitening)
 
 
-def test_another_run_is_put_aside(noise, tmp_path):
-    clips, pool = noise
+def test_another_training_goes_elsewhere_and_the_first_is_found_again(noise, home):
     config = nafp_train.Config(steps=1, pairs=2)
-    path = tmp_path / "a.safetensors"
-    nafp_train.fit(config, clips, pool, path, lambda _: {})
-    best = tmp_path / "a-best.safetensors"
-    kept, kept_best = path.read_bytes(), best.read_bytes()
-    nafp_train.fit(config, clips[:2], pool, path, lambda _: {})
-    assert (tmp_path / "a.safetensors.old-1").read_bytes() == kept != path.read_bytes()
-    assert (tmp_path / "a-best.safetensors.old-1").read_bytes() == kept_best != best.read_bytes()
+    first = fit(noise, config)
+    kept = {path: path.read_bytes() for path in first.folder.iterdir()}
+    others = [fit((noise[0][:2], noise[1]), config), fit(noise, replace(config, seed=1)),
+              fit(noise, config, every=1)]
+    assert len({run.folder for run in [first, *others]}) == 4
+    assert (home / "data/models/mine").resolve() == others[-1].folder
+    again = fit(noise, config, lambda _: pytest.fail("it was trained again"))
+    assert again.history == first.history and again.folder == first.folder
+    assert kept == {path: path.read_bytes() for path in first.folder.iterdir()}
+    assert (home / "data/models/mine").resolve() == first.folder
+
+
+def test_a_training_tells_how_it_was_made(noise, home):
+    record = fit(noise, nafp_train.Config(steps=1, pairs=2)).record
+    assert record["kind"] == "fingerprinter" and record["parameters"]["steps"] == 1
+    assert record["computed"] == {"device": "cpu", "precision": nafp_train.precision("cpu")}
+    assert set(record["inputs"]) == {"train", "valid"}
+
+
+def test_two_trainings_of_one_name_are_told(noise, home):
+    def validate(_):
+        with pytest.raises(InputError, match="another process is working on"):
+            fit(noise, nafp_train.Config(steps=1, pairs=2))
+        return {}
+
+    fit(noise, nafp_train.Config(steps=1, pairs=2), validate)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_training_and_extraction_on_a_gpu(noise, home):
+    clips, pool = noise
+    music, pool_of = {"train": clips, "valid": clips[:1]}, {"train": pool, "valid": pool}
+    run = nafp_train.fit(nafp_train.Config(steps=4, pairs=4), music, pool_of, "mine", lambda _: {}, 2,
+                         "cuda")
+    assert [row["step"] for row in run.history] == [2, 4]
+    assert run.record["computed"] == {"device": "cuda", "precision": "bfloat16"}
+    sound = clips[0].astype(np.float32) / 32768
+    one, other = (nafp.extract(nafp.load(device=name), sound) for name in ("cpu", "cuda"))
+    assert (one * other).sum(axis=1).min() > 0.999  # cuDNN multiplies in TF32
+
+
+def tune(rng, seconds=30):
+    """Music of sorts: chords of a few harmonics that change every half second, and a beat."""
+    t = np.arange(4000) / 8000
+    sound = []
+    for _ in range(2 * seconds):
+        notes = 110 * 2 ** (rng.choice([0, 2, 4, 5, 7, 9, 11, 12, 14, 16], 3) / 12) * 2 ** rng.integers(0, 3)
+        partials = [np.sin(2 * np.pi * k * note * t + rng.uniform(0, 6)) / k
+                    for note in notes for k in range(1, 6) if k * note < 4000]
+        beat = rng.standard_normal(4000) * np.exp(-t * rng.uniform(20, 80))
+        sound.append(sum(partials) * np.exp(-t * rng.uniform(1, 6)) + rng.uniform(0, 2) * beat)
+    return (0.05 * np.concatenate(sound)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def degraded():
+    """Twelve tunes of 30 s, and each after noise, a room and a microphone: (clean, heard)."""
+    rng = np.random.default_rng(0)
+    taps = np.pad(rng.standard_normal((3, 1600)) * np.exp(-np.arange(1600) / 300), ((0, 0), (1, 0)))
+    taps[:, 0] = 3.0  # direct sound, and an echo of 0.2 s
+    ones = np.ones((1, 1), np.float32)
+    noises = np.stack([pools.coloured_noise(rng) for _ in range(4)])
+    pool = pools.Pool(noises, np.array(["coloured"] * 4), taps.astype(np.float32),
+                      np.stack([pools.microphone_response(rng) for _ in range(4)]), ones)
+    clean = [tune(rng) for _ in range(12)]
+    return clean, [degrade.degrade(clip, [1, i], pool) for i, clip in enumerate(clean)]
+
+
+def top1(encoder, clean, heard, n_frames=5):
+    """Exact Top-1 in % of every third excerpt of 3 s of the degraded tunes, among the clean ones."""
+    stored = search.Sequences.of([nafp.extract(encoder, clip) for clip in clean])
+    asked = [nafp.extract(encoder, clip) for clip in heard]
+    starts = np.arange(0, len(asked[0]) - n_frames + 1, 3)
+    queries = np.stack([rows[s : s + n_frames] for rows in asked for s in starts])
+    truth = (stored.bounds[:-1, None] + starts).ravel()
+    neighbours = search.flat_index(stored.frames).search(queries.reshape(-1, 128), 20)[1]
+    found = search.sequence_search(queries, neighbours.reshape(len(queries), n_frames, 20), stored)[0]
+    return 100 * np.mean(found[:, 0] == truth)
+
+
+def test_the_shipped_weights_recognise_degraded_sound(degraded):
+    assert top1(nafp.load(), *degraded) > 80
+
+
+def test_random_weights_do_not_recognise_it(degraded):
+    torch.manual_seed(0)
+    assert top1(nafp.NAFP().eval(), *degraded) < 50

@@ -201,7 +201,7 @@ def test_a_folder_of_music_becomes_a_database(home, tmp_path):
     (tmp_path / "music").mkdir()
     names = iter(f"{n}.wav" for n in range(1000))
     for role, count in (("test", 3), ("dummy", 4)):  # one more than needed
-        for name in [next(n for n in names if sheet_music.role_of(n) == role) for _ in range(count)]:
+        for name in [next(n for n in names if sheet_music.role_by_hash(n) == role) for _ in range(count)]:
             notes = np.repeat(rng.uniform(300, 3000, 80), 4000) / 8000
             soundfile.write(tmp_path / "music" / name, 0.3 * np.sin(2 * np.pi * np.cumsum(notes)), 8000)
     (tmp_path / "music/broken.wav").write_text("no sound")

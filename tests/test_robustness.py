@@ -46,7 +46,8 @@ def test_a_miss_between_two_frames():
     trials = pd.DataFrame({"song": [0] * 4, "start": 3, "query_frames": 5})
     guesses = np.array([[3.0], [3.375], [4.0], [2.875]])
     missed = robustness.explain(
-        trials, guesses, database, hits.Alike(database.sequences, lambda _, n: np.ones(4000 * (n + 1))), 0.4)
+        trials, guesses, database,
+        hits.Alike(database.sequences, lambda _, n: np.ones(4000 * (n + 1))), 0.4)
     assert list(missed.index) == [2, 3] and list(missed.guess) == [4, 3]
     assert list(missed.reason) == ["within 1 frame"] * 2
     np.testing.assert_allclose(missed.away, [0.6, 0.525])

@@ -392,8 +392,9 @@ def test_missing_runs_name_the_notebook(home):
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (lambda t, r: ({}, {}), "is no checkpoint of this kit"),
-    (lambda t, r: (t, {**r, "config": {**r["config"], "duration_max": 5}}), "is mt-amg-5s checkpoint"),
+    (lambda t, r: ({}, {}), "holds no run, but should hold mt-amg-10s"),
+    (lambda t, r: (t, {"config": {"layers": 2}}), "holds no run"),
+    (lambda t, r: (t, {**r, "config": {**r["config"], "duration_max": 5}}), "holds mt-amg-5s, but should hold mt-amg-10s"),
     (lambda t, r: ({n: w * np.nan for n, w in t.items()}, r), "weights that are not finite"),
     (lambda t, r: (t, {**r, "config": {**r["config"], "settings": {"layers": 2}}}), "do not fit")])
 def test_other_files_than_its_checkpoint_are_refused(data, home, spoil, message):

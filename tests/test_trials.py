@@ -16,7 +16,8 @@ SONGS = [unit_rows(np.random.default_rng(n), n, 128) for n in (40, 59, 59, 8)]
 def make(root, songs=SONGS, query_frames=(1, 9), n_starts=4, seed=0, durations=(5, 10), identity="a"):
     root.mkdir(exist_ok=True)
     database = databases.Database(**vars(databases.Database.of(songs, 1)) | {"identity": identity})
-    return trials.make(root, database, songs[1:], list(query_frames), n_starts, seed, durations), database
+    drawn = trials.make(root, database, songs[1:], list(query_frames), n_starts, seed, durations)
+    return drawn, database
 
 
 @given(st.lists(st.integers(1, 130), min_size=1, max_size=5),

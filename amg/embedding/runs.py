@@ -139,10 +139,9 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     file = run.folder / "best.safetensors"
     if not file.is_file():
         raise InputError(f"{paths.relative(file)} is missing; run notebook {MADE_BY} first.")
-    weights, record = read(file, name.name)
-    config = Config(**record["config"])
-    inputs = recipe(config, "", "", "").inputs
-    if run.record and run.record["inputs"] != inputs | {"training set": run.record["inputs"]["training set"]}:
+    weights, record, config = read(file, name.name)
+    inputs = recipe(config, run.record.get("inputs", {}).get("training set"), "", "").inputs
+    if inputs != run.record.get("inputs", inputs):
         raise InputError(f"{run.folder.name} was trained with another class of the name {encoder} or "
                          f"{loss} than the one registered now; train it again.")
     model = load_weights(encoders.build(config), checkpoint.part("model", weights), file)
@@ -150,14 +149,16 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
 
 
 def read(file, name):
-    """A checkpoint of a run called `name`: (tensors, record). InputError if it is something else."""
+    """A checkpoint of a run called `name`: (tensors, record, Config). InputError if it is none."""
     tensors, record = checkpoint.load(file)
-    config = record.get("config")
-    found = config and f"{config['encoder']}-{config['loss']}-{config['duration_max']}s"
-    if found != name:
-        raise InputError(f"{paths.relative(file)} is {found or 'no'} checkpoint of this kit, but should "
-                         f"be one of {name}; move it away and run notebook {MADE_BY}.")
-    return tensors, record
+    try:
+        config = Config(**record["config"])
+    except (KeyError, TypeError):  # of another program, or an older version of this one
+        config = None
+    if config is None or config.name != name:
+        raise InputError(f"{paths.relative(file)} holds {config.name if config else 'no run'}, but should "
+                         f"hold {name}; move it away and run notebook {MADE_BY}.")
+    return tensors, record, config
 
 
 def load_weights(module, weights, file):

@@ -162,7 +162,7 @@ class Run:
         last = self.folder / "last.safetensors"
         if not last.exists():
             return
-        tensors, record = runs.read(last, self.config.name)
+        tensors, record, _ = runs.read(last, self.config.name)
         runs.load_weights(self.encoder, checkpoint.part("model", tensors), last)
         runs.load_weights(self.loss, checkpoint.part("loss", tensors), last)
         checkpoint.restore_optimiser(self.optimiser, checkpoint.part("optimiser", tensors))

@@ -1,149 +1,151 @@
 """Data preparation: clips -> original and degraded versions -> stored fingerprints.
 
 Each song is one job, done in a process of its own; files already there are kept, so that an
-interrupted preparation continues. A folder remembers the recipe that made it (`features.claim`),
-so that fingerprints of two recipes are never mixed.
+interrupted preparation continues. Fingerprints of a clip as it was recorded are kept in
+`data/cache/`, by the checksum of its sound: comparing roles, training set and database share them.
 """
 
-import hashlib
-import json
-from functools import lru_cache, partial
+from functools import partial
+from pathlib import Path
 
 import joblib
 import numpy as np
 
-from amg import check, files, paths, progress
-from amg.sound import audio, corpora, degrade, recordings
-from amg.fingerprint import features, nafp
+from amg import files, machine, made, paths, progress
 from amg.check import InputError
+from amg.fingerprint import features
+from amg.sound import audio, clips as clips_, degrade
 
 TRAIN, TEST = 1, 2  # first word of every degradation's seed: the two never coincide
-GROUP = 16  # files whose windows share batches
 
 
-def recipe(rows, weights, seed, **more):
-    """What decides a folder of fingerprints: clips, fingerprinter, seed, code; a dict."""
-    clips = [f"{row['piece']} {row['start_s']:.1f} {row['seconds']:.2f}"
-             f"{row['sha256'] if isinstance(row.get('sha256'), str) else ''}" for row in rows]
-    return {"clips": hashlib.sha256("\n".join(clips).encode()).hexdigest()[:12],
-            "songs": len(rows), "fingerprinter": files.sha256(weights)[:12], "seed": seed,
-            "code": paths.code("audio", "pools", "degrade", "sheet_music", "recordings", "open_music",
-                               "corpora", "nafp"), **more}
+def content(clips) -> str:
+    """Digest of what the clips are and of their sound."""
+    return files.digest([[clip.piece, clip.role, clip.start_s, clip.seconds, clip.sha256]
+                         for clip in clips])
 
 
-def training_set(rows, folder, n_versions, pool, weights, seed, workers=2):
-    """Write `{song}-{version:02d}.npy` for every clip; version 00 is the original.
+def training_recipe(train, valid, n_versions, fingerprinter, seed, pool, device) -> made.Recipe:
+    """What decides a training set; arguments as for `training_set`."""
+    return made.Recipe("training set", {"n_train": len(train), "n_valid": len(valid),
+                                        "n_versions": n_versions, "seed": seed},
+                       {"fingerprinter": fingerprinter.digest, "pool": pool.digest,
+                        "train": content(train), "valid": content(valid)}, {"device": device})
 
-    rows: clips, as `corpora.build` gives them; pool: a pools.Pool; weights: path of the
-    fingerprinter. Version v of song s follows from (seed, s, v).
+
+def database_recipe(tests, dummies, fingerprinter, seed, pool, device) -> made.Recipe:
+    """What decides a database and its queries; arguments as for `songs`."""
+    return made.Recipe("database", {"n_test": len(tests), "n_dummy": len(dummies), "seed": seed},
+                       {"fingerprinter": fingerprinter.digest, "pool": pool.digest,
+                        "test": content(tests), "dummy": content(dummies)}, {"device": device})
+
+
+def training_set(clips, folder, n_versions, pool, fingerprinter, seed, workers=2,
+                 device="cpu") -> None:
+    """Write `{song}-{version:02d}.npy` for every clip, song from 1; version 00 is the original.
+
+    pool: a pools.Pool; fingerprinter: a fingerprinters.Source. Version v of song s follows from
+    (seed, s, v).
     """
-    features.claim(folder, recipe(rows, weights, seed, versions=n_versions, pool=pool.digest))
-    jobs = [(row, {features.song_file(folder, song, version):
-                   partial(degrade.degrade, seed=[seed, TRAIN, song, version], pool=pool)
-                   if version else None for version in range(n_versions)})
-            for song, row in enumerate(rows, 1)]
-    _run(jobs, weights, workers, folder.name)
+    jobs = [(clip, {features.song_file(folder, song, version):
+                    partial(degrade.degrade, seed=[seed, TRAIN, song, version], pool=pool)
+                    if version else None for version in range(n_versions)})
+            for song, clip in enumerate(clips, 1)]
+    _run(jobs, fingerprinter, workers, device, folder.name)
 
 
-def songs(rows, folder, weights, seed, workers=2, pool=None, kinds=degrade.FIELD, n_grids=1, **fixed):
+def songs(clips, folder, fingerprinter, seed, workers=2, pool=None, kinds=degrade.FIELD, n_grids=1,
+          device="cpu", **fixed) -> None:
     """Write `{i:05d}.npy` per clip, i from 0: as it is, or degraded if there is a `pool`.
 
     kinds, fixed: as for `degrade.degrade`. Clip i is degraded from (seed, i) alone, so that folders
     of other kinds share what they have in common. n_grids: frames per hop, as for
     `base.find_on_grids`; a divisor of the hop in samples.
     """
-    features.claim(folder, recipe(rows, weights, seed, n_grids=n_grids, **_how(pool, kinds, fixed)))
-    jobs = [(row, {folder / f"{i:05d}.npy": partial(
+    margin_s = degrade.margin_s(kinds) if pool else 0.0
+    jobs = [(clip, {folder / f"{i:05d}.npy": partial(
                 degrade.degrade, seed=[seed, TEST, i], pool=pool, kinds=kinds, **fixed)
-                if pool else None}) for i, row in enumerate(rows)]
-    _run(jobs, weights, workers, folder.name, audio.HOP // n_grids)
+                if pool else None}) for i, clip in enumerate(clips)]
+    _run(jobs, fingerprinter, workers, device, folder.name, audio.HOP // n_grids, margin_s)
 
 
-def _how(pool, kinds, fixed):
-    return {"pool": pool.digest, "kinds": list(kinds), **fixed} if pool else {}
+def condition(clips, name, fingerprinter, seed, workers, pool, kinds, n_grids=1, device="cpu",
+              **fixed) -> Path:
+    """`songs` as a made thing under the path `name`; returns its folder."""
+    parameters = {"seed": seed, "kinds": list(kinds), "n_grids": n_grids, **fixed}
+    recipe = made.Recipe("fingerprints", parameters,
+                         {"fingerprinter": fingerprinter.digest, "pool": pool.digest,
+                          "test": content(clips)}, {"device": device})
+    with made.making(name, recipe) as place:
+        songs(clips, place.folder, fingerprinter, seed, workers, pool, kinds, n_grids, device,
+              **fixed)
+    return place.folder
 
 
-def check_queries(rows, folder, weights, seed, pool):
-    """InputError unless `songs` made `folder` with these very arguments."""
-    note = features.recipe_of(folder)
-    recipe_ = recipe(rows, weights, seed, n_grids=1, **_how(pool, degrade.FIELD, {}))
-    if not note.exists() or json.loads(note.read_text()) != recipe_:
-        raise InputError(f"{paths.relative(folder)} was made with other parameters than these; give "
-                         "the corpus, seed, n_rooms, fingerprinter and report of notebook "
-                         "01_data_prep, or run it again.")
+def write_songs(clips, root) -> None:
+    """Write `songs.csv` of a database: its clips in the order of the index, distractors first."""
+    names = [f"{i:05d}" for role in ("dummy", "test")
+             for i in range(sum(clip.role == role for clip in clips))]
+    with files.atomic(root / "songs.csv") as temporary:
+        clips_.to_table(clips).assign(name=names).to_csv(temporary, index=False)
 
 
-def drawn(seed, i, pool, kinds=degrade.FIELD):
+def check_queries(root, tests, dummies, fingerprinter, seed, pool) -> None:
+    """InputError unless the database at `root` was made with these very arguments."""
+    recipe = database_recipe(tests, dummies, fingerprinter, seed, pool, "").identity
+    record = made.find(root, "01_data_prep").record
+    if any(record.get(key) != recipe[key] for key in ("kind", "format", "parameters", "inputs")):
+        raise InputError(f"{paths.relative(root)} was made with other parameters than these; give "
+                         "the corpus, seed, n_rooms and fingerprinter of notebook 01_data_prep, or "
+                         "run it again.")
+
+
+def drawn(seed, i, pool, kinds=degrade.FIELD) -> degrade.Degradation:
     """The degradation of test clip i in its query."""
     return degrade.draw(np.random.default_rng([seed, TEST, i]), pool, kinds)
 
 
-def late_frames(n_clips, seed, pool):
+def late_frames(n_clips, seed, pool) -> np.ndarray:
     """How much later than its clip each query at any offset starts, in frames, float (n_clips,)."""
     late_s = [drawn(seed, i, pool, ("offset",)).offset_s for i in range(n_clips)]
     return np.array(late_s) * audio.SAMPLE_RATE / audio.HOP
 
 
-def _run(jobs, weights, workers, label, hop=audio.HOP):
+def originals(clips, fingerprinter, workers=2, device="cpu", label="clips") -> list[Path]:
+    """Files of the clips' fingerprints as they were recorded, made where they are missing."""
+    found = [_cached(clip, fingerprinter, device) for clip in clips]
+    jobs = [(clip, {file: None}) for clip, file in zip(clips, found)]
+    _run(jobs, fingerprinter, workers, device, label)
+    return found
+
+
+def _cached(clip, fingerprinter, device):
+    version = made.FORMATS["fingerprints"]
+    return paths.resolve(f"data/cache/fingerprints/{fingerprinter.digest}-{device}-v{version}/"
+                         f"{clip.sha256[:32]}.npy")
+
+
+def _run(jobs, fingerprinter, workers, device, label, hop=audio.HOP, margin_s=0.0):
+    device = machine.device(device)
     waiting = [job for job in jobs if not all(target.exists() for target in job[1])]
     results = joblib.Parallel(workers, return_as="generator_unordered")(
-        joblib.delayed(_one)(clip, versions, weights, hop) for clip, versions in waiting)
+        joblib.delayed(_one)(clip, versions, fingerprinter, device, hop, margin_s)
+        for clip, versions in waiting)
     for _ in progress.bar(results, desc=f"fingerprinting {label}", unit="song",
                           total=len(jobs), initial=len(jobs) - len(waiting)):
         pass
 
 
-@lru_cache(1)
-def _load(weights, stamp):
-    return nafp.load(weights)
-
-
-def encoder(weights):
-    """The fingerprinter, loaded once per process and version of its file."""
-    return _load(weights, weights.stat().st_mtime_ns)
-
-
-def _one(clip, versions, weights, hop):
+def _one(clip, versions, fingerprinter, device, hop, margin_s):
     """Fingerprint the versions of one clip that are not there yet; None is the clip as it is."""
+    clip.check()
     missing = {target: change for target, change in versions.items() if not target.exists()}
-    heard = ([change(corpora.read(clip))] if change else corpora.blocks(clip)
+    kept = _cached(clip, fingerprinter, device)
+    for target, change in list(missing.items()):
+        if change is None and target != kept and kept.exists() and hop == audio.HOP:
+            features.save(target, features.load(kept))
+            del missing[target]
+    heard = ([change(clip.read(margin_s), margin_s=margin_s)] if change else clip.blocks()
              for change in missing.values())
-    for target, fingerprints in zip(missing, nafp.extract_all(encoder(weights), heard, hop)):
+    for target, fingerprints in zip(missing, fingerprinter.load(device).extract(heard, hop)):
         features.save(target, fingerprints)
-
-
-def folder(source, target, weights, workers=2):
-    """Fingerprint every audio file below `source`: `deep/b.flac` becomes `target/deep__b.flac.npy`.
-
-    Fingerprints that are there and no older than their file are kept. Returns (number written or
-    kept, list of sentences about files that gave none). Raises InputError if there is no audio.
-    """
-    check.integers(1, workers=workers)
-    source = recordings.root(source)
-    found = recordings.find(source)
-    features.claim(target, {"fingerprinter": files.sha256(weights)[:12],
-                            "code": paths.code("audio", "nafp")})
-    pairs = [(file, target / f"{'__'.join(file.relative_to(source).parts)}.npy") for file in found]
-    groups = [pairs[i : i + GROUP] for i in range(0, len(pairs), GROUP)]
-    results = joblib.Parallel(workers, return_as="generator")(
-        joblib.delayed(_group)(group, weights) for group in groups)
-    refused = [sentence for part in progress.bar(results, desc="fingerprinting", total=len(groups),
-                                                 unit=f"{GROUP} files") for sentence in part]
-    return len(pairs) - len(refused), refused
-
-
-def _group(pairs, weights):
-    """Fingerprint some files together; returns sentences about those that could not be."""
-    missing = [(file, target) for file, target in pairs
-               if not target.exists() or target.stat().st_mtime < file.stat().st_mtime]
-    found = nafp.extract_all(encoder(weights), (audio.blocks(file) for file, _ in missing))
-    try:
-        for _, target in missing:
-            features.save(target, next(found))
-    except InputError as reason:
-        if len(missing) == 1:
-            name = str(missing[0][0])
-            missing[0][1].unlink(missing_ok=True)  # what an earlier version of the file gave
-            return [str(reason) if str(reason).startswith(name) else f"{name}: {reason}"]
-        return [sentence for pair in missing for sentence in _group([pair], weights)]
-    return []

@@ -2,12 +2,13 @@
 
 1 s of audio -> log-mel -> 8 separable convolution blocks -> divide-and-encode -> a 128-d unit
 vector. `FULL` is the published network. `LITE`, whose weights the kit ships, is for CPUs: half the
-mels, an eighth to three eighths of the width, narrowest where maps are large and channels cost most.
+mels, an eighth to half of the width, narrowest where maps are large and channels cost most.
 """
 
-import json
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from amg.check import InputError
 
 DIM = 128  # values in a fingerprint
 HIDDEN = 32  # units per slice of the divide-and-encode head
-BATCH = 59  # windows per forward pass: 30 s; larger batches fall out of the cache
+BATCH = 59  # windows per forward pass: 30 s; larger batches fall out of a CPU's cache
+GPU_BATCH = 16 * BATCH
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Whitening(nn.Module):
         self.register_buffer("mean", torch.zeros(DIM))
         self.register_buffer("matrix", torch.eye(DIM))
 
-    def fit(self, vectors, floor=1e-3):
+    def fit(self, vectors, floor=1e-3) -> None:
         """Set it to the ZCA of float32 (N, 128); `floor` is added to the variances."""
         variance, axes = np.linalg.eigh(np.cov(vectors.T))
         matrix = axes / np.sqrt(variance + floor) @ axes.T
@@ -96,6 +98,8 @@ class Whitening(nn.Module):
 
 class NAFP(nn.Module):
     """1 s windows (B, 8000) -> unit vectors (B, 128)."""
+
+    name, dimension, hop, window = "nafp", DIM, audio.HOP, audio.WINDOW
 
     def __init__(self, config=LITE):
         super().__init__()
@@ -111,13 +115,17 @@ class NAFP(nn.Module):
     def forward(self, windows):
         return self.encode(self.log_mel(windows))
 
-    def encode(self, spectrograms):
+    def encode(self, spectrograms) -> torch.Tensor:
         """Log-mel (B, 1, n_mels, 32) -> unit vectors (B, 128)."""
         return self.whitening(F.normalize(self.head(self.blocks(spectrograms).flatten(1))))
 
+    def extract(self, recordings, hop=audio.HOP) -> Iterator[np.ndarray]:
+        """As `extract_all`."""
+        return extract_all(self, recordings, hop)
 
-def extract(encoder, samples):
-    """Fingerprint a clip: float32 (n_samples,) at 8 kHz -> float32 (T, 128), unit rows.
+
+def extract(encoder, samples) -> np.ndarray:
+    """Fingerprint a clip: float32 (n_samples,) at 8 kHz -> float32 (T, dimension), unit rows.
 
     `T = 2 * seconds - 1`: one row for each 1 s window, every 0.5 s.
     """
@@ -125,20 +133,21 @@ def extract(encoder, samples):
 
 
 @torch.inference_mode()
-def extract_all(encoder, recordings, hop=audio.HOP):
-    """Fingerprint recordings that come in blocks; yields float32 (T, 128) for each, in order.
+def extract_all(encoder, recordings, hop=audio.HOP) -> Iterator[np.ndarray]:
+    """Fingerprint recordings that come in blocks; yields float32 (T, dimension) for each, in order.
 
-    recordings: iterable of iterables of consecutive sample blocks, as from `audio.blocks`; hop:
-    samples from one window to the next. A batch takes windows from one recording after the other, so
-    that short ones cost no more than long ones; no more than the windows of a block and of a batch
-    are in memory. Each window has an STFT of its own: the usual hop of 4000 samples is no multiple
-    of the STFT's 256, so that two windows share no column. Raises InputError for a recording
-    shorter than 1 s.
+    encoder: a module (B, 8000) -> (B, dimension), on any device; recordings: iterable of iterables of
+    consecutive sample blocks, as from `audio.blocks`; hop: samples from one window to the next. A
+    batch takes windows from one recording after the other, so that short ones cost no more than long
+    ones; no more than the windows of a block and of a batch are in memory. Each window has an STFT
+    of its own: the usual hop of 4000 samples is no multiple of the STFT's 256, so that two windows
+    share no column. Raises InputError for a recording shorter than 1 s.
     """
-    device = next(encoder.parameters()).device
+    device = next(itertools.chain(encoder.parameters(), encoder.buffers())).device
+    batch = BATCH if device.type == "cpu" else GPU_BATCH
     done, held = [], []  # counts of finished recordings; windows to encode
     vectors = bytearray()  # grows in place; between small arrays, freed batches would leave holes
-    size = DIM * np.dtype(np.float32).itemsize
+    size = encoder.dimension * np.dtype(np.float32).itemsize
 
     def encode(n_windows):
         windows = np.concatenate(held)
@@ -149,7 +158,7 @@ def extract_all(encoder, recordings, hop=audio.HOP):
     def finished():
         while done and done[0] * size <= len(vectors):
             end = done.pop(0) * size
-            yield np.frombuffer(vectors[:end], np.float32).reshape(-1, DIM)
+            yield np.frombuffer(vectors[:end], np.float32).reshape(-1, encoder.dimension)
             del vectors[:end]
 
     for blocks in recordings:
@@ -157,8 +166,8 @@ def extract_all(encoder, recordings, hop=audio.HOP):
         for windows in audio.frames(blocks, hop):
             held.append(windows)
             n_windows += len(windows)
-            while sum(map(len, held)) >= BATCH:
-                encode(BATCH)
+            while sum(map(len, held)) >= batch:
+                encode(batch)
         done.append(n_windows)
         yield from finished()
     if sum(map(len, held)):
@@ -166,13 +175,13 @@ def extract_all(encoder, recordings, hop=audio.HOP):
     yield from finished()
 
 
-def shipped(name="lite"):
+def shipped(name="lite") -> Path:
     """Path of the shipped weights of that name; their model card is the .json beside it."""
     return Path(__file__).parents[1] / "weights" / f"nafp_{name}.safetensors"
 
 
-def load(path=None):
-    """Load a fingerprinter (default: the shipped lite one), ready for `extract`.
+def load(path=None, device="cpu") -> NAFP:
+    """Load a fingerprinter (default: the shipped lite one) on a device, ready for `extract`.
 
     Raises InputError if the file is damaged or is not the one its model card describes.
     """
@@ -181,20 +190,21 @@ def load(path=None):
         raise InputError(f"{path} is missing; run notebook 00_fingerprinter to train weights, "
                          "or leave the parameter `fingerprinter` empty for the shipped ones.")
     card = path.with_suffix(".json")
-    if card.exists() and json.loads(card.read_text())["sha256"] != files.sha256(path):
+    if card.exists() and (files.read_json(card) or {}).get("sha256") != files.sha256(path):
         raise InputError(f"{path} does not have the SHA-256 that {card.name} states; "
                          "restore both files from the repository.")
     tensors, record = checkpoint.load(path)
-    if record.get("size") not in CONFIGS:
+    size = str(record.get("size"))
+    if size not in CONFIGS:
         raise InputError(f"{path} is not a NAFP checkpoint of this kit; "
                          "give one that notebook 00_fingerprinter wrote.")
-    encoder = NAFP(CONFIGS[record["size"]])
+    encoder = NAFP(CONFIGS[size])
     weights = {name: tensor.float() for name, tensor in checkpoint.part("model", tensors).items()}
     if "whitening.matrix" in weights:
         encoder.whitening = Whitening()
     try:
         encoder.load_state_dict(weights)
     except RuntimeError:
-        raise InputError(f"{path} was trained for another network than the {record['size']!r} one of "
+        raise InputError(f"{path} was trained for another network than the {size!r} one of "
                          "this version; train again with notebook 00_fingerprinter.") from None
-    return encoder.eval()
+    return encoder.to(device).eval()

@@ -6,18 +6,18 @@ away. Training resumes anywhere and gives the same weights.
 
 import copy
 import hashlib
-import json
 import math
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from amg import check, checkpoint, files, paths, progress
+from amg import check, checkpoint, files, made, paths, progress
 from amg.fingerprint import nafp
-from amg.sound.audio import SAMPLE_RATE
+from amg.sound.audio import SAMPLE_RATE, WINDOW
 from amg.fingerprint.pairs import Pairs, cut_out
 
 TEMPERATURE = 0.05
@@ -42,7 +42,7 @@ class Config:
         check.number("peak_lr", self.peak_lr, 1e-6, 1)
 
 
-def nt_xent(anchors, replicas, temperature=TEMPERATURE):
+def nt_xent(anchors, replicas, temperature=TEMPERATURE) -> torch.Tensor:
     """Normalised-temperature cross-entropy (NAFP, eq. 1) of unit vectors (P, D), (P, D).
 
     Row i's positive is its pair; the other 2P - 2 rows are its negatives. Returns a scalar.
@@ -55,7 +55,7 @@ def nt_xent(anchors, replicas, temperature=TEMPERATURE):
     return F.cross_entropy(similarity, target)
 
 
-def learning_rate(step, config):
+def learning_rate(step, config) -> float:
     """Linear rise over the first tenth of the steps (at most 1,000), then a cosine to zero."""
     rise = max(1, min(1000, config.steps // 10))
     if step < rise:
@@ -63,30 +63,43 @@ def learning_rate(step, config):
     return config.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, config.steps - rise)))
 
 
-def half_precision(device):
-    """Whether convolutions are trained in bfloat16: on a GPU, and on CPUs with instructions for it.
+def precision(device) -> str:
+    """What convolutions are trained in: bfloat16 on a GPU and on CPUs with instructions for it.
 
     Without them bfloat16 is far slower than float32, with them about twice as fast.
     """
     able = torch.cpu.get_capabilities()
-    return device == "cuda" or any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    half = device == "cuda" or any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return "bfloat16" if half else "float32"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training, and what it left in its folder."""
+
+    folder: Path  # final.safetensors, best.safetensors (before whitening), last.safetensors
+    record: dict  # how it was made: parameters, inputs, device and precision
+    encoder: nafp.NAFP  # the final one, on the CPU
+    history: list  # of validations: a dict of step, loss, lr, seconds, waiting, score, figures
 
 
 class Trainer:
-    """The state of a training: weights and optimiser."""
+    """The state of a training: weights, optimiser and history."""
 
     def __init__(self, config, device):
         torch.manual_seed(config.seed)
-        self.config, self.half = config, half_precision(device)
+        self.config, self.device, self.history = config, device, []
         self.encoder = nafp.NAFP(nafp.CONFIGS[config.size]).to(device)
         self.optimiser = torch.optim.AdamW(self.encoder.parameters(),
                                            weight_decay=config.weight_decay)
 
-    def step(self, number, anchors, replicas):
-        """Update `number` (from 1); returns its loss."""
+    def step(self, number, anchors, replicas) -> float:
+        """Update `number` (from 1) on float32 (pairs, 8000) each; returns its loss."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
-        spectrograms = cut_out(self.encoder.log_mel(torch.cat([anchors, replicas])), generator)
-        with torch.autocast(anchors.device.type, torch.bfloat16, enabled=self.half):
+        windows = torch.cat([anchors, replicas]).to(self.device)
+        spectrograms = cut_out(self.encoder.log_mel(windows), generator)
+        half = precision(self.device) == "bfloat16"
+        with torch.autocast(self.device, torch.bfloat16, enabled=half):
             vectors = self.encoder.encode(spectrograms)
         loss = nt_xent(*vectors.float().chunk(2))
         for group in self.optimiser.param_groups:
@@ -96,43 +109,61 @@ class Trainer:
         self.optimiser.step()
         return loss.item()
 
-    def tensors(self):
-        """All of the state, by name."""
-        return (checkpoint.prefixed("model", self.encoder.state_dict())
-                | checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser)))
+    def save(self, path) -> None:
+        """Write all of the state."""
+        tensors = (checkpoint.prefixed("model", self.encoder.state_dict())
+                   | checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser)))
+        checkpoint.save(path, tensors, {"size": self.config.size, "history": self.history})
 
-    def restore(self, tensors):
-        """Put back what `tensors` gave."""
+    def restore(self, path) -> None:
+        """Put back what `save` wrote."""
+        tensors, record = checkpoint.load(path, "history")
+        self.history = record["history"]
         self.encoder.load_state_dict(checkpoint.part("model", tensors))
         checkpoint.restore_optimiser(self.optimiser, checkpoint.part("optimiser", tensors))
 
 
-def fit(config, tracks, pool, path, validate, every=250, device="cpu", loaders=1):
-    """Train a fingerprinter; returns (encoder, history), the encoder that validated best.
+def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1) -> Trained:
+    """Train a fingerprinter under `data/models/<name>`, and whiten the weights that validated best.
 
-    tracks: list of int16 (n_samples,) at 8 kHz, at least 3 s each. path: checkpoint file,
-    continued if it is there; the best weights lie beside it as `<name>-best`. validate: called
-    with the encoder every `every` steps, returns a dict of figures, the more the better, for the
-    history (a list of dicts: step, loss, lr, seconds, waiting, which is the share of the time
-    spent waiting for data, and the figures). loaders: processes that make batches.
+    music: side (train, valid) -> list of int16 (n_samples,) at 8 kHz, at least 3 s each; pools: side ->
+    Pool. The side valid is for `validate` alone: called with the encoder every `every` steps, it
+    returns a dict of figures, the more the better. device: cpu or cuda; loaders: processes that make
+    batches. An interrupted training of just this is continued, a finished one is read. Raises
+    InputError if another process is at it.
     """
-    trainer = Trainer(config, device)
-    made_of = {"config": asdict(config), "data": _digest(tracks, pool), "size": config.size,
-               "bfloat16": trainer.half, "code": paths.code("degrade", "pairs", "nafp", "nafp_train"),
-               "network": list(asdict(nafp.CONFIGS[config.size]).values())}
-    made_of = json.loads(json.dumps(made_of))  # as it will be read again
-    best = path.with_stem(f"{path.stem}-best")
-    done, history = _resume(path, best, made_of, trainer)
+    recipe = made.Recipe(
+        "fingerprinter", {**asdict(config), **asdict(nafp.CONFIGS[config.size]), "every": every},
+        {side: _digest(music[side], pools[side]) for side in music},
+        {"device": device, "precision": precision(device)})
+    with made.making(paths.resolve(f"data/models/{name}"), recipe, f"{config.steps}-steps") as place:
+        last, best, final = (place.folder / f"{kind}.safetensors" for kind in ("last", "best", "final"))
+        trainer = Trainer(config, device)
+        if last.exists():
+            trainer.restore(last)
+        if not place.finished:
+            data = Pairs(music["train"], pools["train"], config)
+            _train(trainer, data, last, best, validate, every, loaders)
+            encoder = nafp.load(best)
+            whiten(encoder, music["train"], seed=config.seed)
+            save(encoder, final, config.size)
+    return Trained(place.folder, place.record, nafp.load(final), trainer.history)
+
+
+def _train(trainer, data, last, best, validate, every, loaders):
+    """The steps that are missing; at each validation the checkpoints `last` and `best` are written."""
+    config, history = trainer.config, trainer.history
+    steps = range(history[-1]["step"] + 1 if history else 1, config.steps + 1)
     batches = iter(torch.utils.data.DataLoader(
-        Pairs(tracks, pool, config), batch_size=None, num_workers=loaders, prefetch_factor=4,
-        pin_memory=device == "cuda", sampler=range(done, config.steps)))
+        data, batch_size=None, num_workers=loaders, prefetch_factor=4,
+        pin_memory=trainer.device == "cuda", sampler=range(steps.start - 1, config.steps)))
     losses, waited, began = [], 0.0, time.perf_counter()
-    for step in progress.bar(range(done + 1, config.steps + 1), total=config.steps, initial=done,
-                             desc="NT-Xent", unit="step"):
+    for step in progress.bar(steps, desc="NT-Xent", unit="step", total=config.steps,
+                             initial=steps.start - 1):
         asked = time.perf_counter()
-        anchors, replicas = next(batches)
+        batch = next(batches)
         waited += time.perf_counter() - asked
-        losses.append(trainer.step(step, anchors.to(device), replicas.to(device)))
+        losses.append(trainer.step(step, *batch))
         if step % every == 0 or step == config.steps:
             seconds = time.perf_counter() - began
             figures = validate(trainer.encoder.eval())
@@ -140,46 +171,34 @@ def fit(config, tracks, pool, path, validate, every=250, device="cpu", loaders=1
             history.append({"step": step, "loss": float(np.mean(losses)),
                             "lr": learning_rate(step - 1, config), "seconds": seconds,
                             "waiting": waited / seconds, "score": sum(figures.values()), **figures})
-            record = {**made_of, "step": step, "history": history}
-            if history[-1]["score"] >= max(row["score"] for row in history):
-                checkpoint.save(best, trainer.tensors(), record)
-            checkpoint.save(path, trainer.tensors(), record)
+            if kept(history) is history[-1]:
+                save(trainer.encoder, best, config.size)
+            trainer.save(last)
             losses, waited, began = [], 0.0, time.perf_counter()
-    trainer.restore(checkpoint.load(best)[0])
-    return trainer.encoder.eval(), history
+
+
+def kept(history) -> dict:
+    """Row of the weights that are kept: the last one of those with the highest score."""
+    return max(history, key=lambda row: (row["score"], row["step"]))
 
 
 def _digest(tracks, pool):
-    """Digest of what is trained on, so that a checkpoint of other data is not continued."""
+    """Digest of what is heard."""
     digest = hashlib.sha256(pool.digest.encode())
     for track in tracks:
         digest.update(np.ascontiguousarray(track))
     return digest.hexdigest()[:16]
 
 
-def _resume(path, best, made_of, trainer):
-    """Continue from `path` if it holds this very run: (steps done, history).
+def whiten(encoder, tracks, n_windows=20_000, seed=0) -> None:
+    """Give a trained encoder its `nafp.Whitening`, from windows of the music as recorded.
 
-    Another run is put aside, its best weights, too.
-    """
-    tensors, record = checkpoint.load(path) if path.exists() else ({}, {})
-    if best.exists() and {key: record.get(key) for key in made_of} == made_of:
-        trainer.restore(tensors)
-        return record["step"], record["history"]
-    for file in (path, best):
-        if file.exists():
-            paths.put_aside(file)
-    return 0, []
-
-
-def whiten(encoder, tracks, n_windows=20_000, seed=0):
-    """Give a trained encoder its `nafp.Whitening`, from windows of the tracks as recorded.
-
-    tracks: as for `fit`, on the CPU.
+    tracks: list of int16 (n_samples,) at 8 kHz; of little music less than `n_windows` are taken.
     """
     rng = np.random.default_rng(seed)
     lengths = np.array([len(track) for track in tracks], float)
-    chosen = rng.choice(len(tracks), n_windows // 4, p=lengths / lengths.sum())
+    n_places = min(n_windows // 4, math.ceil(lengths.sum() / WINDOW))
+    chosen = rng.choice(len(tracks), n_places, p=lengths / lengths.sum())
     starts = [rng.integers(max(1, len(tracks[i]) - 5 * SAMPLE_RATE // 2)) for i in chosen]
     pieces = ([tracks[i][at : at + 5 * SAMPLE_RATE // 2].astype(np.float32) / 32768]
               for i, at in zip(chosen, starts))  # four windows each
@@ -188,24 +207,21 @@ def whiten(encoder, tracks, n_windows=20_000, seed=0):
     encoder.whitening.fit(vectors)
 
 
-def save(encoder, path, size):
+def save(encoder, path, size) -> Path:
     """Write what `nafp.load` reads; returns `path`."""
     checkpoint.save(path, checkpoint.prefixed("model", encoder.state_dict()), {"size": size})
     return path
 
 
-def ship(encoder, card, name):
+def ship(encoder, card, name) -> Path:
     """Write half-precision weights and their model card to `amg/weights/`."""
     file = save(copy.deepcopy(encoder).half(), nafp.shipped(name), name)
-    with files.atomic(file.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps({"sha256": files.sha256(file), **card}, indent=1) + "\n")
+    files.write_json(file.with_suffix(".json"), {"sha256": files.sha256(file), **card})
     return file
 
 
-def add_to_card(key, result, name="lite"):
+def add_to_card(key, result, name="lite") -> Path:
     """Put `result`, a JSON-able dict, into the model card of shipped weights; returns its path."""
-    file = nafp.shipped(name).with_suffix(".json")
-    card = json.loads(file.read_text()) | {key: result}
-    with files.atomic(file) as temporary:
-        temporary.write_text(json.dumps(card, indent=1) + "\n")
-    return file
+    card = nafp.shipped(name).with_suffix(".json")
+    files.write_json(card, {**(files.read_json(card) or {}), key: result})
+    return card

@@ -66,8 +66,11 @@ class Pairs(torch.utils.data.Dataset):
         return anchor, degrade.apply(sound[start - LEAD : start + WINDOW], settings, self.pool)[LEAD:]
 
 
-def cut_out(spectrograms, generator):
-    """Blank one random rectangle (up to half of each side) of every spectrogram, in place."""
+def cut_out(spectrograms, generator) -> torch.Tensor:
+    """Blank one random rectangle (up to half of each side) of every spectrogram (B, 1, F, T), in place.
+
+    generator: a torch.Generator of the CPU, whatever the device.
+    """
     batch, _, n_freq, n_time = spectrograms.shape
     rows = _random_span(batch, n_freq, generator)[:, None, :, None]
     columns = _random_span(batch, n_time, generator)[:, None, None, :]

@@ -64,7 +64,7 @@ def _report(p, *names):
 FILES = {
     "00_fingerprinter": (
         _folder,
-        lambda p: [f"data/models/{p['name']}-final.safetensors",
+        lambda p: [f"data/models/{p['name']}",
                    *_report(p, f"training_{paths.Path(p['name']).name}.csv", "fingerprinter")]),
     "01_data_prep": (
         lambda p: [_weights(p), *_folder(p)],

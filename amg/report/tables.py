@@ -18,6 +18,7 @@ TOLERANCES = {  # what counts as a hit, in the order of every table
                   "loop or a reprise (correlation of 0.9 or more)",
     "segment": "the segment in which the query begins, or the next one of the same song",
     "song": "the right recording, anywhere in it"}
+METHOD = "Transformer, AMG loss"  # called AMG where nothing else is
 SHARED = "same sound as"  # begins the reason of such a clip (amg.retrieval.duplicates)
 ENCODERS = {"mt": "Transformer", "mlstm": "LSTM", "mcnn": "CNN"}
 
@@ -64,7 +65,7 @@ def ablation_label(row):
 
 def curve_label(row):
     """Legend entry of a row of retrieval.csv: what answered, seconds of a vector, stage."""
-    who = ablation_label(row).replace("Transformer, AMG loss", "AMG")  # the method itself
+    who = ablation_label(row).replace(METHOD, "AMG")
     if row["method"].startswith("nafp"):
         return who
     protocol = " (published protocol)" if row["protocol"] == "published" else ""
@@ -102,7 +103,7 @@ def _by_query_length(rates, labels):
 
 def summary(retrieval, query_s=10.0):
     """Top-1 with its interval at one query length: a row per method, a column per tolerance."""
-    rows = _at(retrieval, query_s)
+    rows = _at(retrieval.query("protocol == 'contiguous'"), query_s)
     rows = rows.assign(who=[curve_label(row) for _, row in rows.iterrows()],
                        rate=[f"{row.top1:.1f} [{row.top1_low:.1f}, {row.top1_high:.1f}]"
                              for row in rows.itertuples()])
@@ -147,7 +148,8 @@ def differences(table):
                   f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
                   + " (no difference shown)" * (row.low <= 0 <= row.high)
                   for row in rows.itertuples()]
-        said.append(f"{method} minus {against}, {stage}-stage, {tolerance.replace('_', ' ')} Top-1 "
+        pair = f"{method} minus {against}".replace(METHOD, "AMG")
+        said.append(f"{pair}, {stage}-stage, {tolerance.replace('_', ' ')} Top-1 "
                     f"at {query_s:g} s, points: {', '.join(points)}.")
     return said
 

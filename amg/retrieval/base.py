@@ -23,13 +23,13 @@ def find(trials, queries, sequences, index=None) -> np.ndarray:
 
 
 def find_on_grids(trials, queries, sequences, n_grids) -> tuple[np.ndarray, np.ndarray]:
-    """The same for queries that may begin between two frames, which are listened to on several grids.
+    """The same for queries that may begin between two frames, listened to on several grids.
 
     queries: list of float32 (n_grids * (T - 1) + 1, 128), with `n_grids` frames per hop. Every
-    n_grids-th of them, from frame k on, is grid k: it lies k / n_grids of a hop later than the first.
-    Within the query's sound it has one frame less, so that a query of one frame has the first grid
-    only. Returns answers, float (n_grids, n, 10), and the score of each best one, (n_grids, n);
-    an answer is where the query begins, up to a frame before the first of its song.
+    n_grids-th of them, from frame k on, is grid k, k / n_grids of a hop later than the first. It has
+    one frame less within the query's sound: a query of one frame has the first grid only. Returns
+    answers, float (n_grids, n, 10), where the query begins, up to a frame before the first of its
+    song, and the score of each best one, (n_grids, n).
     """
     answers = np.full((n_grids, len(trials), search.N_BEST), -1.0)
     scores = np.full((n_grids, len(trials)), -np.inf)
@@ -62,5 +62,6 @@ def _search(index, trials, queries, sequences):
     scores = np.zeros(answers.shape, np.float32)
     for length, rows in trials_.of_length(trials):
         at = first[rows, None] + np.arange(length)
-        answers[rows], scores[rows] = search.sequence_search(asked.frames[at], neighbours[at], sequences)
+        answers[rows], scores[rows] = search.sequence_search(
+            asked.frames[at], neighbours[at], sequences)
     return answers, scores

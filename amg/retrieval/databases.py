@@ -5,7 +5,7 @@ song; `fma_part_10s`, `test_10s` and so on hold the same songs cut into segments
 01 made also has `songs.csv`, which tells what was recorded, a row per song.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from amg import check, files, made, paths, progress
 from amg.check import InputError
 from amg.embedding import crops
 from amg.fingerprint import features
-from amg.retrieval import search
-from amg.sound import audio, clips
+from amg.retrieval import duplicates, search
+from amg.sound import clips
 
 DUMMY, TEST, QUERY = "dummy_db/fma_part", "db/test_30s", "query"
 MAKER = "01_data_prep"
@@ -40,35 +40,33 @@ class Database:
 
     def hear(self, position, n_frames) -> np.ndarray:
         """Undegraded samples of `n_frames` frames from a position on, float32."""
-        song = int(self.sequences.song_of(position))
-        start_s = (position - self.sequences.bounds[song]) * audio.HOP / audio.SAMPLE_RATE
-        clip = self.clips[song]
-        return replace(clip, start_s=clip.start_s + start_s, seconds=audio.seconds(n_frames)).read()
+        return duplicates.hear(position, n_frames, self.clips, self.sequences)
 
 
 def load(root) -> tuple[Database, list[np.ndarray]]:
     """Read a database tree: returns (Database, queries).
 
     queries: list of float32 (T, 128); query i is a degraded version of song first_test + i. Raises
-    InputError if something is missing or unfinished, if songs and queries do not belong together, or
-    come from different fingerprinters.
+    InputError if something is missing or unfinished, or if songs and queries do not belong together
+    or come from different fingerprinters.
     """
     made.find(root, MAKER)
-    found = dummies, tests, asked = [features.find(root / part, MAKER) for part in (DUMMY, TEST, QUERY)]
+    parts = [root / part for part in (DUMMY, TEST, QUERY)]
+    found = dummies, tests, asked = [features.find(part, MAKER) for part in parts]
     if [path.name for path in tests] != [path.name for path in asked]:
         raise InputError(f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must "
                          "hold files of the same names, a query for each test song.")
     names = [path.stem for path in dummies + tests]
     table = _songs(root, names)
-    own = {_fingerprinter(place) for place in (root, *(root / p for p in (DUMMY, TEST, QUERY)))} - {None}
+    own = {_fingerprinter(folder) for folder in (root, *parts)} - {None}
     if len(own) > 1:
         raise InputError(f"the fingerprints in {paths.relative(root)} come from different "
                          "fingerprinters; make songs and queries with one.")
-    database = Database(
-        search.Sequences.of([features.load(path) for path in dummies + tests]), names, len(dummies),
-        names if table is None else [clip.recording for clip in table], table, next(iter(own), None),
-        files.stamp([path for part in found for path in part]))
-    return database, [features.load(path) for path in asked]
+    songs = search.Sequences.of([features.load(path) for path in dummies + tests])
+    recordings = names if table is None else [clip.recording for clip in table]
+    identity = files.stamp([path for part in found for path in part])
+    return Database(songs, names, len(dummies), recordings, table, next(iter(own), None),
+                    identity), [features.load(path) for path in asked]
 
 
 def _songs(root, names):
@@ -78,8 +76,8 @@ def _songs(root, names):
         return None
     table = clips.read_csv(path)
     if list(table.name) != names:
-        raise InputError(f"{paths.relative(path)} must list the songs beside it, distractors first; run "
-                         f"notebook {MAKER} again.")
+        raise InputError(f"{paths.relative(path)} must list the songs beside it, distractors "
+                         f"first; run notebook {MAKER} again.")
     return clips.from_table(table)
 
 
@@ -95,8 +93,8 @@ def load_queries(folder, database) -> list[np.ndarray]:
     """
     other = _fingerprinter(folder)
     if database.fingerprinter and other != database.fingerprinter:
-        raise InputError(f"{paths.relative(folder)} comes from another fingerprinter than the database; "
-                         "run the notebook that makes it again.")
+        raise InputError(f"{paths.relative(folder)} comes from another fingerprinter than the "
+                         "database; run the notebook that makes it again.")
     found = features.find(folder, MAKER)
     if [path.stem for path in found] != database.names[database.first_test :]:
         raise InputError(f"{paths.relative(folder)} must hold a query for each test song.")
@@ -126,7 +124,7 @@ def split_database(source, target, max_len) -> int:
         return len(pieces)
     recipe = made.Recipe("segments", {"frames": max_len}, {"songs": files.stamp(found)})
     with made.making(target, recipe) as place:
-        for stem, piece in progress.bar(pieces.items(), desc=f"splitting {target.name}", unit="piece"):
+        for stem, piece in progress.bar(pieces.items(), desc=f"writing {target.name}", unit="piece"):
             if not (place.folder / f"{stem}.npy").exists():
                 features.save(place.folder / f"{stem}.npy", piece)
     return len(pieces)
@@ -135,15 +133,15 @@ def split_database(source, target, max_len) -> int:
 def load_segments(root, database, duration_max) -> search.Segments:
     """Segments of a split tree, in the order of the songs.
 
-    Raises InputError if the tree is not that of `database`, cut for `duration_max`, or if no test song
-    is as long as a segment.
+    Raises InputError if the tree is not that of `database`, cut for `duration_max`, or if no test
+    song is as long as a segment.
     """
     length = crops.segment_frames(duration_max)
     segments = search.Segments.of(database.sequences, length)
     is_test = segments.song >= database.first_test
     if not is_test.any():
-        raise InputError(f"no test song in {paths.relative(root)} is as long as a segment of {length} "
-                         f"frames, duration_max {duration_max}; choose a shorter one.")
+        raise InputError(f"no test song in {paths.relative(root)} is as long as a segment of "
+                         f"{length} frames; choose a shorter duration_max than {duration_max}.")
     number = (segments.start - database.sequences.bounds[segments.song]) // length
     for whole, rows in ((DUMMY, np.flatnonzero(~is_test)), (TEST, np.flatnonzero(is_test))):
         folder = split_folder(root / whole, duration_max)
@@ -157,11 +155,12 @@ def load_segments(root, database, duration_max) -> search.Segments:
 
 def _compare(folder, pieces):
     """InputError unless `folder` holds exactly these: name -> float32 (length, 128)."""
-    present = {path.stem for path in folder.glob("[!.]*.npy")}
-    for stem in sorted(present):
-        if stem not in pieces or not np.array_equal(features.load(folder / f"{stem}.npy"), pieces[stem]):
-            raise InputError(f"{paths.relative(folder / stem)}.npy is no segment of the songs beside that "
+    present = {path.stem: path for path in sorted(folder.glob("[!.]*.npy"))}
+    for stem, path in present.items():
+        if stem not in pieces or not np.array_equal(features.load(path), pieces[stem]):
+            raise InputError(f"{paths.relative(path)} is no segment of the songs beside that "
                              "folder; move the folder elsewhere, and run notebook 02_split.")
     if len(present) < len(pieces):
-        raise InputError(f"{paths.relative(folder)} holds {len(present)} of {len(pieces)} segments of the "
-                         "songs beside it; unpack it whole, or move it elsewhere and run notebook 02_split.")
+        raise InputError(f"{paths.relative(folder)} holds {len(present)} of {len(pieces)} segments "
+                         "of the songs beside it; unpack it whole, or move it elsewhere and run "
+                         "notebook 02_split.")

@@ -1,117 +1,150 @@
-"""Clips that share sound: left out before anything is measured, looked at when they are misses."""
+"""Sound that two roles share is left out before anything is measured.
 
+Of a test clip and a clip of another role whose waveforms agree, the other one goes; if it trained
+the fingerprinter, the test clip goes, for the weights have heard it. What is alike only to the
+fingerprinter stays: to tell that apart is its task. So do test clips that share sound among
+themselves.
+
+Whether waveforms agree is too costly to ask of all pairs. Candidates are pairs with 5 s of
+fingerprints of a mean inner product of ALIKE, and a mean of at least that needs one frame of at
+least that: a range search over frames finds them all.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import joblib
 import numpy as np
-import scipy.fft
+import pandas as pd
 
 from amg import progress
-from amg.check import InputError
-from amg.sound import audio, corpora, degrade
-from amg.fingerprint import extraction, nafp
+from amg.fingerprint import extraction, features
 from amg.retrieval import search
+from amg.sound import audio, degrade
+from amg.sound.audio import SAME, likeness
+from amg.sound.clips import Clip
 
-# mean inner product over 5 s from which on two clips count as near-duplicates: the same sound a
-# quarter of a second off, the worst case, is mostly above it, other music below
+# mean inner product over 5 s: the same sound a quarter of a second off, the worst case, is mostly
+# above it, other music below
 ALIKE = 0.7
 EXCERPT_FRAMES = 9
-SAME = 0.9  # correlation of two undegraded waveforms from which on they sound the same
+N_PLACES = 3  # of a pair that are listened to
+BLOCK_FRAMES = 8192  # of the range search; bounds its memory
+SHARED = "same sound as"  # begins the reason why a clip was left out
 
 
-def likeness(sound, place) -> float:
-    """Highest correlation of `sound` (n,) with any n consecutive samples of `place` (m >= n,).
+def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
+    """Leave out what test clips share with other roles.
 
-    From 0 to 1, whatever the level and polarity: 1 is the same waveform.
+    clips: role -> list of Clip, `test` among them. Returns (the same without what was left out,
+    what was left out, its reason in `refused`).
     """
-    size = scipy.fft.next_fast_len(len(place), real=True)  # what wraps around is not looked at
-    spectrum = scipy.fft.rfft(place, size) * scipy.fft.rfft(sound, size).conj()
-    products = scipy.fft.irfft(spectrum, size)[: len(place) - len(sound) + 1]
-    energy = np.cumsum(np.concatenate([[0.0], np.square(place, dtype=float)]))
-    energy = np.maximum(energy[len(sound) :] - energy[: -len(sound)], 1e-9)
-    return float(np.max(np.abs(products) / np.sqrt(energy * (np.square(sound).sum() + 1e-9))))
+    tests = clips["test"]
+    stored = search.Sequences.of(_load(tests, fingerprinter, workers, device))
+    index = search.flat_index(stored.frames)
+    left_out = {}
+    for role in [role for role in clips if role != "test" and clips[role]]:
+        files = extraction.originals(clips[role], fingerprinter, workers, device, role)
+        bar = progress.bar(clips[role], desc=f"comparing {role}", unit="clip")
+        for other, file in zip(bar, files):
+            for number, places in candidates(stored, index, features.load(file)):
+                test = tests[number]
+                if other in left_out or test in left_out or not agree(test, other, places):
+                    continue
+                goes, stays = (test, other) if role == "fingerprinter" else (other, test)
+                left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
+    kept = {role: [clip for clip in clips[role] if clip not in left_out] for role in clips}
+    return kept, list(left_out.values())
 
 
-def distinct(clips, sizes, weights, workers=2, threshold=ALIKE):
-    """Leave out clips that sound like another one, then cut each role to its size.
+def _load(clips, fingerprinter, workers, device):
+    return [features.load(file) for file in
+            extraction.originals(clips, fingerprinter, workers, device, "test")]
 
-    clips: role -> manifest rows, in order of precedence: of two that are alike, the later is
-    left out; those of the last role are not compared among themselves. Returns (clips, a dict
-    from each piece left out to the one it sounds like, the most alike pairs as (piece, other,
-    similarity)). Raises InputError if fewer than `sizes[role]` clips remain.
+
+def candidates(stored, index, song, threshold=ALIKE) -> Iterator[tuple[int, list]]:
+    """Stored songs that share 5 s with `song`: yields (number, places), as from `alike_places`.
+
+    stored: search.Sequences; index: search.flat_index of its frames; song: float32 (T, 128).
     """
-    flat = [(role, row) for role, rows in clips.items() for row in rows]
-    jobs = (joblib.delayed(_original)(row, weights) for _, row in flat)
-    originals = list(progress.bar(joblib.Parallel(workers, return_as="generator")(jobs),
-                                  desc="comparing clips", unit="clip", total=len(flat)))
-    n_compared = len(flat) - len(list(clips.values())[-1])
-    pairs = near_duplicates(originals, threshold - 0.1, n_compared)  # in the order of clips
-    dropped = {}
-    for clip, other, similarity in pairs:
-        if similarity >= threshold and clip not in dropped:
-            dropped.setdefault(other, clip)
-    pairs.sort(key=lambda pair: -pair[2])
-    kept = {role: [row for i, (of, row) in enumerate(flat) if of == role and i not in dropped]
-            for role in clips}
-    for role, size in sizes.items():
-        if len(kept[role]) < size:
-            raise InputError(f"n_{role} is {size}, but only {len(kept[role])} clips of that role "
-                             "do not sound like another one; ask for fewer.")
-    return ({role: rows[: sizes[role]] for role, rows in kept.items()},
-            {flat[other][1]["piece"]: flat[clip][1]["piece"] for other, clip in dropped.items()},
-            [(flat[i][1]["piece"], flat[j][1]["piece"], score) for i, j, score in pairs])
+    near = set()
+    for first in range(0, len(song), BLOCK_FRAMES):
+        _, _, hits = index.range_search(song[first : first + BLOCK_FRAMES], threshold)
+        near |= set(np.unique(stored.song_of(hits)).tolist())
+    for number in sorted(near):
+        first, last = stored.bounds[number : number + 2]
+        places = alike_places(stored.frames[first:last], song, threshold)
+        if places:
+            yield number, places
 
 
-def _original(clip, weights):
-    return next(nafp.extract_all(extraction.encoder(weights), [corpora.blocks(clip)]))
+def alike_places(song, other, threshold=ALIKE) -> list[tuple[int, int, float]]:
+    """Best places where two songs share 5 s: (frame in one, in the other, mean inner product).
 
-
-def near_duplicates(songs, threshold=ALIKE, n_compared=None):
-    """Pairs of songs that share 5 s of sound: list of (song, other, mean inner product).
-
-    songs: list of float32 (T, 128). Consecutive excerpts of each of the first `n_compared` songs
-    (default: all) are compared with every whole place in every later song; a pair is reported if
-    its best place reaches `threshold`.
+    At most N_PLACES, the most alike first, each with another time between the two.
     """
-    sequences = search.Sequences.of(songs)
-    starts = np.arange(len(sequences.frames) - EXCERPT_FRAMES + 1)
-    song_of = sequences.song_of(starts)
-    whole = song_of == sequences.song_of(starts + EXCERPT_FRAMES - 1)
-    found = []
-    for i, song in enumerate(progress.bar(songs[:n_compared], desc="near-duplicates", unit="song")):
-        later = int(sequences.bounds[i + 1])
-        similarity = song @ sequences.frames[later:].T  # (T, frames of all later songs)
-        best = np.full(max(similarity.shape[1] - EXCERPT_FRAMES + 1, 0), -1.0, np.float32)
-        for begin in range(0, len(song) - EXCERPT_FRAMES + 1, EXCERPT_FRAMES):
-            diagonal = sum(similarity[begin + k, k : k + len(best)] for k in range(EXCERPT_FRAMES))
-            np.maximum(best, diagonal / EXCERPT_FRAMES, out=best)
-        at = np.flatnonzero(whole[later:] & (best >= threshold))
-        for other in np.unique(song_of[later:][at]):
-            score = best[at[song_of[later:][at] == other]].max()
-            found.append((i, int(other), float(score)))
-    return found
+    n_rows, n_columns = len(song) - EXCERPT_FRAMES + 1, len(other) - EXCERPT_FRAMES + 1
+    if min(n_rows, n_columns) < 1:
+        return []
+    similarity = song @ other.T
+    mean = sum(similarity[k : k + n_rows, k : k + n_columns]
+               for k in range(EXCERPT_FRAMES)) / EXCERPT_FRAMES
+    at, there = np.nonzero(mean >= threshold)
+    best = np.argsort(-mean[at, there], kind="stable")
+    _, first = np.unique((there - at)[best], return_index=True)
+    kept = best[np.sort(first)[:N_PLACES]]
+    return [(int(at[i]), int(there[i]), float(mean[at[i], there[i]])) for i in kept]
 
 
-def hear(position, n_frames, clips, sequences):
+def agree(clip, other, places) -> bool:
+    """Whether two clips have the same waveform at one of `places`, within half a second."""
+    return any(likeness(_excerpt(clip, at, EXCERPT_FRAMES),
+                        _excerpt(other, max(there - 1, 0), EXCERPT_FRAMES + 2)) >= SAME
+               for at, there, _ in places)
+
+
+def _excerpt(clip, frame, n_frames):
+    """Undegraded samples of up to `n_frames` frames of a clip, from one of its frames on."""
+    n_frames = min(n_frames, audio.n_frames(clip.seconds) - frame)
+    return replace(clip, start_s=clip.start_s + frame * audio.HOP / audio.SAMPLE_RATE,
+                   seconds=audio.seconds(n_frames)).read()
+
+
+def counts(table) -> dict[str, int]:
+    """How many clips of each role were left out, from a report's `clips.csv`; none: no key."""
+    shared = table[table.refused.astype(str).str.startswith(SHARED)]
+    return shared.role.value_counts(sort=False).to_dict()
+
+
+def overlaps(recordings) -> pd.DataFrame:
+    """Recordings that each two roles share; on the diagonal, how many each has.
+
+    recordings: role -> iterable of names.
+    """
+    sets = {role: set(names) for role, names in recordings.items()}
+    return pd.DataFrame([[len(a & b) for b in sets.values()] for a in sets.values()],
+                        index=list(sets), columns=list(sets))
+
+
+def hear(position, n_frames, clips, sequences) -> np.ndarray:
     """Undegraded samples of `n_frames` frames from `position` on; clips: in the order of songs."""
     clip, start = place(position, clips, sequences)
-    return corpora.read({**clip, "start_s": clip["start_s"] + start / 2,
-                         "seconds": audio.seconds(n_frames)})
+    return _excerpt(clip, start, n_frames)
 
 
-def place(position, clips, sequences):
+def place(position, clips, sequences) -> tuple[Clip, int]:
     """The clip that holds a position of `sequences`, and the frame of the clip that it is."""
     song = int(sequences.song_of(position))
     return clips[song], int(position - sequences.bounds[song])
 
 
-def listen(miss, clips, sequences, seed, pool):
+def listen(miss, clips, sequences, seed, pool) -> tuple[list[np.ndarray], list[str]]:
     """The sound of a miss: what was asked, what should have come back, what did.
 
     miss: a row of `robustness.explain`. Returns (three float32 arrays, three titles).
     """
     clip, start = place(miss.truth, clips, sequences)
-    query = degrade.apply(corpora.read(clip), extraction.drawn(seed, miss.song, pool), pool)
+    query = degrade.apply(clip.read(), extraction.drawn(seed, miss.song, pool), pool)
     query = query[start * audio.HOP :][: (miss.query_frames + 1) * audio.HOP]
     sounds = [query, *(hear(at, miss.query_frames, clips, sequences)
                        for at in (miss.truth, miss.guess))]
@@ -119,6 +152,6 @@ def listen(miss, clips, sequences, seed, pool):
     for name, at in (("asked", miss.truth), ("should come back", miss.truth),
                      ("came back", miss.guess)):
         clip, start = place(at, clips, sequences)
-        track = Path(clip["piece"]).name.split("@")[0]
-        titles.append(f"{name}: {corpora.origin(clip)}\n{track}, {clip['start_s'] + start / 2:.1f} s")
+        titles.append(f"{name}: {clip.source}\n{Path(clip.recording).name}, "
+                      f"{clip.start_s + start / 2:.1f} s")
     return sounds, titles

@@ -17,7 +17,7 @@ PROTOCOLS = ("contiguous", "published")
 
 
 def check_parameters(durations, protocols=PROTOCOLS, unfinished=False, **texts) -> None:
-    """InputError unless durations (or none), protocols, a switch and names of folders are allowed."""
+    """InputError unless durations (or none), protocols, a switch and names (texts) are allowed."""
     if durations != []:
         check.each("durations", durations, check.one_of, crops.DURATIONS, " (seconds)")
     check.each("protocols", protocols, check.one_of, PROTOCOLS)
@@ -25,22 +25,25 @@ def check_parameters(durations, protocols=PROTOCOLS, unfinished=False, **texts) 
     check.texts(**texts)
 
 
-def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False, device="auto") -> dict:
+def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False,
+            device="auto") -> dict:
     """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`."""
+    device, found = machine.device(device), {}
     if checkpoint:
         check.integer("the number of durations, with a checkpoint,", len(durations), 1, 1)
         file = paths.resolve(checkpoint)
-        found = [runs.Trained(runs.load_published(file, encoder), None, [], file.name, True)]
+        model = runs.load_published(file, encoder)
+        found[durations[0]] = runs.Trained(model, None, [], file.name, True)
     else:
-        found = [runs.find(train_set, encoder, loss, duration, unfinished) for duration in durations]
-    device = machine.device(device)
-    for run in found:
+        for duration in durations:
+            found[duration] = runs.find(train_set, encoder, loss, duration, unfinished)
+    for run in found.values():
         run.encoder.to(device)
-    return dict(zip(durations, found))
+    return found
 
 
 def labels(encoder, loss, duration_max, run=None) -> dict:
-    """What names an AMG method in every table; run: its `runs.Trained`, None if none was trained."""
+    """What names an AMG method in every table; run: a `runs.Trained`, None if none was trained."""
     return {"method": "amg", "encoder": encoder, "loss": loss, "duration_max": duration_max,
             "run": run.name if run else "", "finished": run.finished if run else True}
 
@@ -73,7 +76,8 @@ def amg(trials, queries, encoder, vectors, segments, database, alike=None, proto
             zip(found, ("single", "two"))]
 
 
-def first_stage(trials, queries, encoder, vectors, segments, vote=search.single_stage) -> np.ndarray:
+def first_stage(trials, queries, encoder, vectors, segments,
+                vote=search.single_stage) -> np.ndarray:
     """Segments that the pieces of each trial vote for, best first, int (n, 10)."""
     index, asked = search.flat_index(vectors), search.Sequences.of(queries)
     answers, first = no_answers(trials), trials_.first_rows(trials, asked)
@@ -81,13 +85,15 @@ def first_stage(trials, queries, encoder, vectors, segments, vote=search.single_
     for length, rows in trials_.of_length(trials):
         begin, end = np.array(search.cut_pieces(length, segments.length, crops.SHORTEST)).T
         pieces = (first[rows, None] + begin).ravel()  # (Q, n_pieces)
-        embedded = encoders.embed_runs(encoder, asked.frames, pieces, np.tile(end - begin, len(rows)))
-        scores, neighbours = (found.reshape(len(rows), -1, k) for found in index.search(embedded, k))
+        of_piece = np.tile(end - begin, len(rows))
+        found = index.search(encoders.embed_runs(encoder, asked.frames, pieces, of_piece), k)
+        scores, neighbours = (table.reshape(len(rows), -1, k) for table in found)
         answers[rows] = vote(neighbours, scores, segments.song)[0]
     return answers
 
 
-def second_stage(trials, queries, candidates, segments, sequences, refine=search.two_stage) -> np.ndarray:
+def second_stage(trials, queries, candidates, segments, sequences,
+                 refine=search.two_stage) -> np.ndarray:
     """Positions within each trial's candidate segments, best first, int (n, 10)."""
     asked, answers = search.Sequences.of(queries), no_answers(trials)
     first = trials_.first_rows(trials, asked)
@@ -108,14 +114,15 @@ def score(trials, answers, database, alike=None, late=0.0):
     Adds `<tolerance>_rank`, the rank of the first right answer (0: none of ten), and `answers`: as
     `song:frame`, both from 0, the song in the order of the database. late: as for `hits.within`.
     """
-    begin = trials_.first_rows(trials, database.sequences, database.first_test)
-    exact, near = (hits.within(answers, begin, frames, database.sequences, late) for frames in (0.5, 1))
-    return _scored(trials, hits.frames_of(answers, database.sequences), database,
-                   {"exact": exact, "near": near}, alike)
+    sequences = database.sequences
+    begin = trials_.first_rows(trials, sequences, database.first_test)
+    right = {"exact": hits.within(answers, begin, 0.5, sequences, late),
+             "near": hits.within(answers, begin, 1, sequences, late)}
+    return _scored(trials, hits.frames_of(answers, sequences), database, right, alike)
 
 
 def score_segments(trials, answers, segments, database, alike=None):
-    """The same for answers that are segments, int (n, 10): tolerances segment, same_audio and song."""
+    """The same for answers that are segments, int (n, 10), at segment, same_audio and song."""
     begin = trials_.first_rows(trials, database.sequences, database.first_test)
     heard = alike and partial(alike, before=0, after=segments.length)
     return _scored(trials, _starts(answers, segments), database,
@@ -139,4 +146,5 @@ def _scored(trials, places, database, right, alike=None):
     frame = places - sequences.bounds[np.maximum(song, 0)]
     text = [" ".join(f"{s}:{f}" for s, f in zip(*row) if s >= 0) for row in
             zip(song.tolist(), frame.tolist())]
-    return trials.assign(answers=text, **{f"{name}_rank": hits.rank(of) for name, of in right.items()})
+    ranks = {f"{name}_rank": hits.rank(of) for name, of in right.items()}
+    return trials.assign(answers=text, **ranks)

@@ -1,8 +1,8 @@
 """The published evaluation protocol, to the letter: what its code does, its defects included.
 
-Votes are not held to a song. The second stage lays the ten best segments end to end, so that a match
-that runs over a segment's end is scored against whatever comes next in rank. The truth is counted
-off in segments of equally many for each song, and the next segment is a hit whatever its song.
+Votes are not held to a song. The second stage lays the ten best segments end to end, so that a
+match that runs over a segment's end is scored against whatever comes next in rank. The segment
+after the true one is a hit whatever its song.
 """
 
 import pickle
@@ -58,7 +58,7 @@ def right(trials, single, two, segments, database):
     """Which answers the published code counts as hits: {tolerance: bool (n, 10)} of each stage.
 
     single: segments, two: positions, int (n, 10). A query of a song without a segment has no hit;
-    one that begins behind its song's last segment has that of the next song, as in the published code.
+    one that begins behind its song's last segment has that of the next song, as published.
     """
     song = database.first_test + trials.song.to_numpy()
     place, within = np.divmod(trials.start.to_numpy(), segments.length)
@@ -90,17 +90,18 @@ def load_test_ids(path) -> dict:
             starts = _Plain(file).load()
     except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError,
             AttributeError, OverflowError, MemoryError) as error:
-        raise InputError(f"{paths.relative(path)} is no pickle of start positions ({error}).") from None
+        raise InputError(f"{paths.relative(path)} is no pickle of start positions "
+                         f"({error}).") from None
     if not _are_starts(starts):
-        raise InputError(f"{paths.relative(path)} must hold start positions as duration_max -> query "
-                         f"frames -> list of starts, for duration_max {crops.DURATIONS}.")
+        raise InputError(f"{paths.relative(path)} must hold start positions as duration_max -> "
+                         f"query frames -> list of starts, for duration_max {crops.DURATIONS}.")
     return starts
 
 
 def _are_starts(starts):
     """Whether this is duration_max -> query frames -> list of starts, nothing empty or negative."""
     try:
-        numbers = [(length, *at) for of_length in starts.values() for length, at in of_length.items()]
+        numbers = [(length, *at) for of in starts.values() for length, at in of.items()]
         return (set(starts) == set(crops.DURATIONS) and all(map(len, starts.values()))
                 and all(len(row) > 1 and row[0] > 0 and min(row) >= 0
                         and all(type(n) is int for n in row) for row in numbers))

@@ -19,8 +19,8 @@ from amg.retrieval import hits
 from amg.sound.audio import seconds
 
 LABELS = ["method", "encoder", "loss", "duration_max", "stage", "protocol"]  # name a method
-COLUMNS = [*LABELS, "tolerance", "query_frames", "query_s", "n_queries", "top1", "top10", "top1_low",
-           "top1_high", "run", "finished"]
+COLUMNS = [*LABELS, "tolerance", "query_frames", "query_s", "n_queries", "top1", "top10",
+           "top1_low", "top1_high", "run", "finished"]
 DIFFERENCES = ["method", "against", "duration_max", "stage", "tolerance", "query_frames", "query_s",
                "difference", "low", "high", "n_recordings"]
 FEW = 10
@@ -34,10 +34,6 @@ class Difference(NamedTuple):
     low: float
     high: float
     n_recordings: int
-
-    def __str__(self):
-        return (f"{self.points:+.1f} points [{self.low:+.1f}, {self.high:+.1f}], paired bootstrap over "
-                f"{self.n_recordings} recordings")
 
 
 def table(scored) -> pd.DataFrame:
@@ -80,8 +76,8 @@ def paired_difference(hit_a, hit_b, recording) -> Difference:
 
     The 95 % interval draws recordings, with both methods' hits in all their trials.
     """
-    gained, n_trials = _per_recording(np.asarray(hit_a, float) - np.asarray(hit_b, float), recording)
-    return Difference(100 * gained.sum() / n_trials.sum(), *bootstrap(gained, n_trials), len(gained))
+    gained, count = _per_recording(np.asarray(hit_a, float) - np.asarray(hit_b, float), recording)
+    return Difference(100 * gained.sum() / count.sum(), *bootstrap(gained, count), len(gained))
 
 
 def bootstrap(total, count, seed=0) -> tuple[float, float]:
@@ -110,8 +106,8 @@ def choose(scored, **labels) -> list[pd.DataFrame]:
 def comparisons(parts) -> pd.DataFrame:
     """Rows of `differences.csv`: Top-1 of methods minus that of others, in points.
 
-    parts: list of (methods, others, tolerance), both a dict name -> scored trials, the same trials for
-    all. A row per pair of them and query length.
+    parts: list of (methods, others, tolerance), both name -> scored trials, of the same trials. A
+    row per pair of them and query length.
     """
     rows, keys = [], ["song", "start", "query_frames"]
     for methods, others, tolerance in parts:
@@ -127,8 +123,8 @@ def comparisons(parts) -> pd.DataFrame:
 
 
 def by_trial(scored) -> pd.DataFrame:
-    """`trials.csv`: every trial of every method, its ten answers and the ranks of the first hits."""
+    """`trials.csv`: each method's answers to every trial, and the ranks of the first right ones."""
     table = pd.concat(scored, ignore_index=True)
     ranks = [f"{name}_rank" for name in hits.TOLERANCES if f"{name}_rank" in table]
-    return table.reindex(columns=[*LABELS, "run", "song", "start", "query_frames", "answers", *ranks]
-                         ).astype(dict.fromkeys(ranks, "Int8"))
+    columns = [*LABELS, "run", "song", "start", "query_frames", "answers", *ranks]
+    return table.reindex(columns=columns).astype(dict.fromkeys(ranks, "Int8"))

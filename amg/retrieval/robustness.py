@@ -9,8 +9,8 @@ import pandas as pd
 
 from amg import check, paths
 from amg.retrieval import databases, hits, rates as rates_, trials as trials_
-from amg.retrieval.duplicates import SAME
 from amg.sound import degrade
+from amg.sound.audio import SAME
 
 CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
     "clean": {"as recorded": ((), {})},
@@ -29,8 +29,8 @@ WEAKEST_S = 3.0  # query length at which the weakest conditions are named
 
 
 def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
-    """InputError if `n_grids` is none of GRIDS, or if `ship` asks for results in the model card that
-    are not of its weights."""
+    """InputError if `n_grids` is none of GRIDS, or if `ship` asks for results in the model card
+    that are not of its weights."""
     check.one_of("n_grids", n_grids, GRIDS)
     allowed = (True, False) if corpus == "open_music" and not fingerprinter else (False,)
     check.one_of("ship", ship, allowed,
@@ -45,8 +45,8 @@ def load(root, query_frames):
     check.each("query_frames", query_frames, check.integer, 1)
     database, queries = databases.load(root)
     if not database.clips:
-        raise check.InputError(f"{paths.relative(root)} has no songs.csv, and so nothing to listen to; "
-                               "make it with notebook 01_data_prep.")
+        raise check.InputError(f"{paths.relative(root)} has no songs.csv, and so nothing to listen "
+                               "to; make it with notebook 01_data_prep.")
     asked = trials_.read(root, database)
     drawn = tuple(asked.query_frames.unique().tolist())
     check.each("query_frames", query_frames, check.one_of, drawn, ", as notebook 02 drew them")
@@ -71,11 +71,11 @@ def rates_by(scored, group, condition_of_song) -> pd.DataFrame:
 
 
 def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
-    """Why trials missed the exact frame: the missed trials with truth, guess, away, likeness, reason.
+    """The trials that missed the exact frame, and why: adds truth, guess, away, likeness, reason.
 
     answers: positions, best first, (n, 10), -1 for none. alike: a `hits.Alike`. late: as for
-    `hits.within`. truth and guess are the frames where the query begins and where it was found, away
-    is their distance in frames, likeness that of the undegraded sound at the two. The reasons
+    `hits.within`. truth and guess are the frames where the query begins and where it was found,
+    away is their distance in frames, likeness that of the undegraded sound at the two. The reasons
     are REASONS; "same audio elsewhere" is a likeness of SAME or more.
     """
     sequences, first = database.sequences, np.asarray(answers, float)[:, :1]
@@ -84,7 +84,8 @@ def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
     table = trials.assign(truth=truth, guess=hits.frames_of(first, sequences)[:, 0],
                           away=np.abs(first[:, 0] - truth - late), same_song=same_song)
     missed = table[~hits.within(first, truth, 0.5, sequences, late)[:, 0]]
-    heard = [alike.likeness(miss.truth, miss.guess, miss.query_frames) if miss.guess >= 0 else np.nan
+    heard = [np.nan if miss.guess < 0 else
+             alike.likeness(miss.truth, miss.guess, miss.query_frames)
              for miss in missed.itertuples()]
     missed = missed.assign(likeness=np.array(heard, float))
     return missed.assign(reason=[_reason(miss) for miss in missed.itertuples()]).drop(

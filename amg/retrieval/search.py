@@ -32,8 +32,8 @@ class Sequences:
     @classmethod
     def of(cls, songs) -> "Sequences":
         """From a list of float32 (T_i, 128)."""
-        lengths = [len(song) for song in songs]
-        return cls(np.concatenate(songs), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        bounds = np.cumsum([0, *map(len, songs)]).astype(np.int64)
+        return cls(np.concatenate(songs), bounds)
 
     def songs(self, first=0) -> list[np.ndarray]:
         """The songs from number `first` on, as a list of views (T_i, 128)."""
@@ -150,7 +150,7 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
     scores = np.full(start.shape, -np.inf, np.float32)
     scores[query, column] = slide(queries, sequences.frames, query, start[query, column, 0],
                                    2 * length)
-    # what lies before a candidate is not looked at if it is a candidate itself, or no segment of the song
+    # what lies before a candidate counts only if it is of its song, and no candidate itself
     of_query = query * len(segments.song)
     other = np.isin(of_query + segment - 1, of_query + segment)
     other |= (segment == 0) | (segments.song[segment - 1] != segments.song[segment])
@@ -190,7 +190,7 @@ def _unique(query, ids):
 
 
 def diagonals(products, n_starts) -> torch.Tensor:
-    """View (B, L, n_starts) of a contiguous tensor (B, L, R): entry i, s is products[:, i, s + i]."""
+    """View (B, L, n_starts) of a contiguous tensor (B, L, R): entry i, s is [:, i, s + i]."""
     n, length, reach = products.shape
     return products.as_strided((n, length, n_starts), (length * reach, reach + 1, 1))
 

@@ -29,9 +29,9 @@ def starts(n_frames, query_frames, n_starts, seed, song) -> np.ndarray:
 def draw(n_frames, query_frames, n_starts, seed, segment_lengths=()) -> pd.DataFrame:
     """Trials of all songs and query lengths: a DataFrame of COLUMNS.
 
-    n_frames: of each song; query_frames: lengths in frames; segment_lengths: in frames. A trial lies
-    whole inside what every segmentation holds of its song. A length that fits into no song has no
-    trials. Raises InputError if none has.
+    n_frames: of each song; query_frames: lengths; segment_lengths: in frames. A trial lies whole
+    inside what every segmentation holds of its song. A length that fits into no song has no trials.
+    Raises InputError if none has.
     """
     held = [min((n // length * length for length in segment_lengths), default=n) for n in n_frames]
     rows = [(song, start, length) for length in query_frames for song, n in enumerate(held)
@@ -61,8 +61,8 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
     table, note = root / "trials.csv", root / "trials.json"
     known = (files.read_json(note) or {}) if note.exists() else {}
     if table.exists() and not known:
-        raise InputError(f"{paths.relative(table)} was not made by this kit and is left alone; move "
-                         "it elsewhere.")
+        raise InputError(f"{paths.relative(table)} was not made by this kit and is left alone; "
+                         "move it elsewhere.")
     if not table.exists() or known != recipe | {"finished": True}:
         files.write_json(note, recipe | {"finished": False})
         n_frames = shared_frames(database, queries)
@@ -82,16 +82,16 @@ def read(root, database, durations=()) -> pd.DataFrame:
     """
     table, note = root / "trials.csv", files.read_json(root / "trials.json") or {}
     if not table.exists() or not note.get("finished"):
-        raise InputError(f"{paths.relative(table)} is missing; run notebook 02_split first, it draws "
-                         "the trials.")
+        raise InputError(f"{paths.relative(table)} is missing; run notebook 02_split first, it "
+                         "draws the trials.")
     if note["inputs"]["songs"] != database.identity:
         raise InputError(f"{paths.relative(table)} was drawn for other songs than those beside it; "
                          "run notebook 02_split again.")
     missing = set(durations) - set(note["parameters"]["durations"])
     if missing:
         raise InputError(f"{paths.relative(table)} was drawn for durations "
-                         f"{note['parameters']['durations']}, without {sorted(missing)}; run notebook "
-                         "02_split with all of them.")
+                         f"{note['parameters']['durations']}, without {sorted(missing)}; run "
+                         "notebook 02_split with all of them.")
     return recorded(pd.read_csv(table), database)
 
 
@@ -99,14 +99,14 @@ def at(database, queries, starts_of) -> pd.DataFrame:
     """Trials at start positions that were drawn elsewhere: query length -> list of starts.
 
     Every song is asked for at each. A start in a tail that no segment holds (the published draw may
-    give one) is in reach of the base system alone. Raises InputError if one does not lie inside every
-    song.
+    give one) is in reach of the base system alone. Raises InputError for one outside of a song.
     """
     shortest = min(shared_frames(database, queries))
     for length, of_length in starts_of.items():
         if min(of_length) < 0 or max(of_length) + length > shortest:
-            raise InputError(f"start positions {min(of_length)} to {max(of_length)} are asked for with "
-                             f"queries of {length} frames, but the shortest test song has {shortest}.")
+            raise InputError(
+                f"start positions {min(of_length)} to {max(of_length)} are asked for with queries "
+                f"of {length} frames, but the shortest test song has {shortest}.")
     rows = [(song, start, length) for length, of_length in starts_of.items()
             for song in range(len(queries)) for start in of_length]
     return recorded(pd.DataFrame(rows, columns=COLUMNS), database)
@@ -120,7 +120,8 @@ def recorded(trials, database) -> pd.DataFrame:
 
 def shared_frames(database, queries) -> list[int]:
     """Frames that each test song and its query both have."""
-    return [min(map(len, pair)) for pair in zip(database.sequences.songs(database.first_test), queries)]
+    songs = database.sequences.songs(database.first_test)
+    return [min(len(song), len(query)) for song, query in zip(songs, queries)]
 
 
 def of_length(trials):

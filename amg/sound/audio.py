@@ -4,7 +4,10 @@ Conventions: audio is mono float32 in [-1, 1] at 8 kHz, shape (n_samples,). A *f
 1 s window; frames start every 0.5 s, so `seconds` of audio have `2 * seconds - 1` frames.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
+import scipy.fft
 import soundfile
 import soxr
 import torch
@@ -17,9 +20,10 @@ HOP = 4000  # samples between frames: 0.5 s
 N_FFT, STFT_HOP, N_COLUMNS = 1024, 256, 32
 F_MIN, F_MAX = 300.0, 4000.0  # Hz
 RANGE_DB = 80.0  # dynamic range of the spectrogram
+SAME = 0.9  # likeness of two undegraded sounds from which on they sound the same
 
 
-def blocks(path, block_s=30):
+def blocks(path, block_s=30) -> Iterator[np.ndarray]:
     """Decode a file of any format libsndfile reads, piece by piece.
 
     Yields 8 kHz mono float32 arrays of about `block_s` seconds, whose concatenation is the whole
@@ -38,7 +42,7 @@ def blocks(path, block_s=30):
                          "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3).") from None
 
 
-def load(path):
+def load(path) -> np.ndarray:
     """Decode a file to 8 kHz mono float32 (n_samples,).
 
     Raises InputError if the file cannot be decoded or is shorter than one 1 s window.
@@ -50,17 +54,17 @@ def load(path):
     return samples
 
 
-def n_frames(seconds):
+def n_frames(seconds) -> int:
     """Frames in `seconds` of audio (a whole number of half seconds, at least 1 s)."""
     return int(2 * seconds) - 1
 
 
-def seconds(frames):
+def seconds(frames) -> float:
     """Duration in seconds that `frames` consecutive frames span."""
     return (frames + 1) / 2
 
 
-def frame(audio, hop=HOP):
+def frame(audio, hop=HOP) -> np.ndarray:
     """Cut audio into overlapping 1 s windows, without copying.
 
     `frame(x)[t, i] == x[hop * t + i]`; shape (n_samples,) -> (T, 8000).
@@ -71,7 +75,7 @@ def frame(audio, hop=HOP):
     return np.lib.stride_tricks.sliding_window_view(audio, WINDOW)[::hop]
 
 
-def frames(blocks, hop=HOP):
+def frames(blocks, hop=HOP) -> Iterator[np.ndarray]:
     """Windows of a recording that comes in consecutive blocks of samples.
 
     Yields arrays (t, 8000), whose concatenation is `frame` of the whole recording. Raises
@@ -89,6 +93,19 @@ def frames(blocks, hop=HOP):
         frame(rest)
 
 
+def likeness(sound, place) -> float:
+    """Highest correlation of `sound` (n,) with any n consecutive samples of `place` (m >= n,).
+
+    From 0 to 1, whatever the level and polarity: 1 is the same waveform.
+    """
+    size = scipy.fft.next_fast_len(len(place), real=True)  # what wraps around is not looked at
+    spectrum = scipy.fft.rfft(place, size) * scipy.fft.rfft(sound, size).conj()
+    products = scipy.fft.irfft(spectrum, size)[: len(place) - len(sound) + 1]
+    energy = np.cumsum(np.concatenate([[0.0], np.square(place, dtype=float)]))
+    energy = np.maximum(energy[len(sound) :] - energy[: -len(sound)], 1e-9)
+    return float(np.max(np.abs(products) / np.sqrt(energy * (np.square(sound).sum() + 1e-9))))
+
+
 def _hz_to_mel(hz):
     """Slaney's mel scale: linear below 1 kHz, logarithmic above."""
     log_part = 15 + np.log(np.maximum(hz, 1000.0) / 1000.0) * 27 / np.log(6.4)
@@ -99,12 +116,12 @@ def _mel_to_hz(mel):
     return np.where(mel < 15, mel * 200.0 / 3, 1000.0 * np.exp((mel - 15) * np.log(6.4) / 27))
 
 
-def mel_frequencies(n_mels):
+def mel_frequencies(n_mels) -> np.ndarray:
     """Edges and centres of `n_mels` filters in Hz, equally spaced in mel; (n_mels + 2,)."""
     return _mel_to_hz(np.linspace(_hz_to_mel(F_MIN), _hz_to_mel(F_MAX), n_mels + 2))
 
 
-def mel_filters(n_mels):
+def mel_filters(n_mels) -> np.ndarray:
     """Triangular filters of unit area over the bins of the FFT; float32 (n_mels, 513)."""
     edges = mel_frequencies(n_mels)
     bins = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE)
@@ -126,7 +143,7 @@ class LogMel(torch.nn.Module):
         self.register_buffer("filters", torch.from_numpy(mel_filters(n_mels)), persistent=False)
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
 
-    def forward(self, windows):
+    def forward(self, windows) -> torch.Tensor:
         spectrum = torch.stft(windows, N_FFT, STFT_HOP, window=self.window, center=True,
                               pad_mode="constant", return_complex=True)  # (B, 513, 32)
         power = spectrum.real.square() + spectrum.imag.square()

@@ -1,8 +1,8 @@
 """Clips: excerpts of recordings, what is measured on them, and tables of them.
 
-A clip belongs to one of five ROLES, which share no recording: music that trained the fingerprinter,
-music that trains and that validates AMG, test songs, and dummies (distractors). Two more groups hold
-noise, on which nothing is trained or tested.
+A clip belongs to one of five ROLES, which share no recording: music that trained the
+fingerprinter, music that trains and that validates AMG, test songs, and dummies (distractors). More
+groups hold noise, on which nothing is trained or tested.
 """
 
 import hashlib
@@ -55,13 +55,19 @@ class Clip:
         try:
             with soundfile.SoundFile(paths.resolve(self.file)) as file:
                 if first < 0 or first + n_samples > len(file):
-                    raise InputError(f"{self.file} ends within {margin_s:g} s of the clip {self.piece}; "
-                                     "run notebook 01_data_prep again.")
+                    raise InputError(f"{self.file} ends within {margin_s:g} s of the clip "
+                                     f"{self.piece}; run notebook 01_data_prep again.")
                 file.seek(first)
                 yield from file.blocks(block_s * SAMPLE_RATE, dtype="float32", frames=n_samples)
         except (soundfile.LibsndfileError, OSError):
             raise InputError(f"{self.file}, the sound of {self.piece}, is missing or damaged; run "
                              "notebook 01_data_prep again.") from None
+
+    def check(self) -> None:
+        """InputError if its sound is not what it was when the clip was measured."""
+        if measure(self.blocks())["sha256"] != self.sha256:
+            raise InputError(f"{self.file} was replaced since {self.piece} was listened to; run "
+                             "notebook 01_data_prep again.")
 
     def measured(self) -> "Clip":
         """The clip with level, peak, checksum and verdict of its own sound, whatever they were."""
@@ -70,7 +76,8 @@ class Clip:
         if not refused and self.seconds <= CLIP_S:
             silence_s = longest_silence(self.read())
             refused = f"is silent for {silence_s:.1f} s" if silence_s > MAX_SILENCE_S else ""
-        return replace(self, refused=refused, **{key: found[key] for key in ("level_db", "peak", "sha256")})
+        del found["seconds"]
+        return replace(self, refused=refused, **found)
 
 
 def measure(blocks) -> dict:
@@ -109,8 +116,8 @@ def to_table(clips) -> pd.DataFrame:
 def from_table(table) -> list[Clip]:
     """What `to_table` was given; other columns are left out."""
     texts = [field.name for field in fields(Clip) if field.type is str]
-    table = table.assign(**table[texts].fillna("").astype(str))
-    return [Clip(*row) for row in table[[field.name for field in fields(Clip)]].itertuples(index=False)]
+    table = table.assign(**table[texts].fillna("").astype(str))[[f.name for f in fields(Clip)]]
+    return [Clip(*row) for row in table.itertuples(index=False)]
 
 
 def read_csv(path) -> pd.DataFrame:

@@ -1,153 +1,153 @@
 """Where sound comes from, and which part of it plays which role.
 
-    scores       real compositions played by a sound font (`scores.py`); needs nothing but pip
+    sheet_music  real compositions played by a sound font (`sheet_music.py`); needs nothing but pip
     open_music   recordings from Debian's free games (`open_music.py`); needs apt
     folder       any directory of audio files (`recordings.py`)
 
-A *clip* is a manifest row with at least `piece` (its name), `file`, `start_s` and `seconds`.
-Roles share no piece, whatever the seed: train, valid, test, dummy (distractors), and the
-reserved music and sounds that degradations use as noise.
+The roles of a corpus (`clips.ROLES`) share no recording, whatever the seed. Of open_music a role is
+some packages; of sheet_music, and of a folder, it is some names, by their hash.
 """
 
+from dataclasses import replace
+
+import joblib
 import numpy as np
-import pandas as pd
-import soundfile
 
-from amg import paths
-from amg.sound import open_music, recordings, sheet_music
-from amg.sound.audio import SAMPLE_RATE
+from amg import progress
 from amg.check import InputError, one_of
+from amg.sound import open_music, recordings, sheet_music, speed
+from amg.sound.clips import CLIP_S, MARGIN_S, ROLES, Clip
 
-NAMES = ("scores", "open_music", "folder")
-CLIP_S = sheet_music.CLIP_S
+NAMES = ("sheet_music", "open_music", "folder")
+WHOLE = ("fingerprinter", "dummy")  # roles whose recordings are not cut
 PER_TRACK = 10  # clips of one recording at most
 N_NOISE = 16  # clips reserved as background music, if so many are to be had
+N_RENDERED = 400  # renderings among the distractors of open_music
 
 
-def check_source(corpus, folder=""):
+def check_source(corpus, folder="") -> None:
     """InputError unless `corpus` is one of NAMES, and `folder` has audio if it is asked for."""
     one_of("corpus", corpus, NAMES)
     if corpus == "folder":
         recordings.root(folder)
 
 
-def manifest(corpus, workers=2, folder="", roles=tuple(open_music.PACKAGES)):
-    """Every recording of a corpus, the refused ones with their reason; a DataFrame.
+def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
+    """Every recording of some roles of a corpus, as a whole, the refused ones with their reason.
 
-    Of open_music, packages of other `roles` are not fetched.
-    Columns: role, those of `recordings.COLUMNS`, and for open_music package, version, licence.
-    Sounds of open_music that are too short for music are left to `noises`. The corpus `scores`
-    has none: its pieces are rendered when they are asked for.
+    Of open_music, packages of other `roles` are not fetched, and distractors are played at other
+    speeds, too, and joined by renderings. The corpus sheet_music has none: its pieces are rendered
+    when they are asked for.
     """
-    if corpus == "scores":
-        return pd.DataFrame(columns=["role", *recordings.COLUMNS])
-    if corpus == "open_music":
-        role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}
-        table = open_music.fetch(role_of, workers)
-        table.insert(0, "role", table.package.map(role_of))
-        return table[(table.seconds >= CLIP_S) | (table.seconds == 0)].reset_index(drop=True)
-    table = recordings.decode_folder(folder, CLIP_S, workers)
-    roles = [sheet_music.role_of(track) for track in table.track]  # a folder reserves nothing for noise
-    table.insert(0, "role", ["train" if role.startswith("noise") else role for role in roles])
-    return table
+    if corpus == "sheet_music":
+        return []
+    if corpus == "folder":
+        table = recordings.decode_folder(folder, CLIP_S, workers)
+        found = [_whole(row, _role_in_folder(row["track"]), recordings.first_folder(row["track"]))
+                 for row in table.to_dict("records")]
+        return [clip for clip in found if clip.role in roles]
+    found = _packages(roles, workers)
+    if "dummy" not in roles:
+        return found
+    again = [clip for clip in found if clip.role == "dummy" and not clip.refused]
+    rendered = sheet_music.build("dummy", N_RENDERED, 0, workers)
+    return found + speed.copies(again, workers) + rendered
 
 
-def clips_of(tracks, role, whole=False):
-    """All clips of the recordings of a role, in the order of `tracks`; a list.
+def _packages(roles, workers):
+    """Recordings of 30 s and more of open_music, of some roles."""
+    role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}
+    table = open_music.fetch(role_of, workers)
+    rows = table[(table.seconds >= CLIP_S) | (table.seconds == 0)].to_dict("records")
+    return [_whole(row, role_of[row["package"]], row["package"]) for row in rows]
+
+
+def _role_in_folder(track):
+    """Nothing is reserved for noise, or heard by the shipped fingerprinter."""
+    role = sheet_music.role_by_hash(track)
+    return "train" if role.startswith("noise") else role
+
+
+def _whole(row, role, source):
+    """The clip that a row of a manifest tells of."""
+    name = f"{source}/{row['track']}" if "package" in row else row["track"]
+    level_db, peak = (float(row[key]) if row[key] != "" else np.nan for key in ("level_db", "peak"))
+    return Clip(name, name, source, row.get("version", ""), row["file"], 0.0, float(row["seconds"]),
+                level_db, peak, row["sha256"], role, row["refused"])
+
+
+def clips_of(tracks, role, whole=False, workers=2) -> list[Clip]:
+    """All clips of the recordings of a role, in the order of `tracks`, measured anew.
 
     tracks: as from `manifest`. Recordings become clips of 30 s, at most PER_TRACK each, evenly
     spread, unless they are to stay `whole`. A clip that is silent for more than 2 s has the reason
     in `refused`: nothing can be recognised there.
     """
-    usable = tracks[(tracks.role == role) & (tracks.refused == "")]
-    return [clip for track in usable.to_dict("records") for clip in _cut(track, whole)]
+    usable = [track for track in tracks if track.role == role and not track.refused]
+    cut = [clip for track in usable for clip in ([track] if whole else _cut(track))]
+    results = joblib.Parallel(workers, return_as="generator")(
+        joblib.delayed(Clip.measured)(clip) for clip in cut)
+    return list(progress.bar(results, desc=f"listening to {role}", unit="clip", total=len(cut)))
 
 
-def build(corpus, role, n_clips, seed, workers=2, spare=0, whole=False, tracks=None):
-    """The first `n_clips` clips of a role in the seed's order, and up to `spare` more; a list.
+def _cut(track):
+    """Up to PER_TRACK clips of 30 s of a recording, each with MARGIN_S of it before and after."""
+    n_clips = min(PER_TRACK, int((track.seconds - 2 * MARGIN_S) // CLIP_S))
+    last = track.seconds - MARGIN_S - CLIP_S
+    starts = np.linspace(MARGIN_S, last, n_clips) if n_clips > 1 else np.full(n_clips, MARGIN_S)
+    return [replace(track, piece=f"{track.piece}@{start:.1f}", start_s=start, seconds=float(CLIP_S))
+            for start in (np.floor(10 * starts + 1e-6) / 10).tolist()]
 
-    tracks: the corpus's `manifest`, not needed for `scores`; whole: as in `clips_of`; `n_clips`
-    None takes them all. Raises InputError if there are too few.
+
+def check_sizes(corpus, sizes, tracks) -> None:
+    """InputError if a role has less than `sizes[role]` clips, as far as shows without listening.
+
+    tracks: as from `manifest`; a size of None is what there is.
     """
-    if n_clips == 0:
-        return []
-    if corpus == "scores":
-        return [{**row, "start_s": 0.0, "seconds": float(CLIP_S)}
-                for row in sheet_music.build(role, n_clips, seed, workers, spare)]
-    clips = [clip for clip in clips_of(tracks, role, whole) if not clip["refused"]]
-    n_clips = max(1, len(clips)) if n_clips is None else n_clips
-    if len(clips) < n_clips:
-        raise InputError(f"{n_clips} clips are asked for the role {role}, but corpus {corpus!r} "
-                         f"has only {len(clips)} for it; ask for fewer, or add music.")
-    order = np.random.default_rng(seed).permutation(len(clips))[: n_clips + spare]
-    return [clips[i] for i in order]
+    for role, size in sizes.items():
+        n_clips = len(sheet_music.pieces(role, 0)) if corpus == "sheet_music" else sum(
+            1 if role in WHOLE else len(_cut(track))
+            for track in tracks if track.role == role and not track.refused)
+        if (size or 0) > n_clips:
+            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has at most {n_clips} "
+                             "clips for that role; ask for fewer, or add music.")
 
 
-def noises(corpus, side, seed, workers=2):
+def choose(corpus, sizes, seed, workers=2, tracks=(), whole=WHOLE) -> tuple[dict, list[Clip]]:
+    """Clips of some roles, and what cannot be used.
+
+    sizes: role -> how many clips, None for all recordings that there are (renderings: none);
+    tracks: the corpus's `manifest`; whole: roles whose recordings are not cut. Returns (role ->
+    clips in the seed's order, those asked for first, then spare ones; the refused with their
+    reason). Raises InputError if there are too few.
+    """
+    found, refused = {}, [track for track in tracks if track.refused]
+    for role, size in sizes.items():
+        if corpus == "sheet_music":
+            found[role] = sheet_music.build(role, size, seed, workers, spare=2) if size else []
+            continue
+        clips = clips_of(tracks, role, role in whole, workers) if size != 0 else []
+        refused += [clip for clip in clips if clip.refused]
+        usable = [clip for clip in clips if not clip.refused]
+        if len(usable) < (size or 0):
+            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has only {len(usable)} "
+                             "usable clips for that role; ask for fewer, or add music.")
+        found[role] = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
+    return found, refused
+
+
+def heard(tracks) -> list[str]:
+    """Recordings that trained the shipped fingerprinter; tracks: a `manifest`."""
+    return sheet_music.pieces("fingerprinter", 0) + [
+        track.recording for track in tracks if track.role == "fingerprinter"]
+
+
+def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
     """Sounds for the noise of one side (train, valid or test): name -> list of float32 clips.
 
-    Those of open_music come from its packages; other corpora borrow music from the scores.
+    Those of open_music come from its packages; other corpora borrow music from the sheet music.
     """
     if corpus == "open_music":
         return open_music.noises(side, workers)
-    rows = build("scores", f"noise_{side}", N_NOISE // 2, seed, workers, spare=N_NOISE // 2)
-    return {"music": [read(row) for row in rows]}
-
-
-def origin(clip):
-    """The package of a clip, or the first folder of its piece ("." if it lies in none)."""
-    return clip["package"] if "package" in clip else (
-        clip["piece"].rpartition("/")[0].split("/")[0] or ".")
-
-
-def noise_sources(corpus, side):
-    """What `noises` are made of: kind -> list of "package version"."""
-    return open_music.versions(side) if corpus == "open_music" else {"music": ["scores"]}
-
-
-def sources(clips):
-    """What clips are made of: "package version" (or scores, or other) -> hours, a dict."""
-    hours = {}
-    for clip in clips:
-        name = f"{clip['package']} {clip['version']}" if "package" in clip else "other"
-        name = "scores" if "programs" in clip else name
-        hours[name] = hours.get(name, 0) + clip["seconds"] / 3600
-    return {name: round(hours[name], 2) for name in sorted(hours)}
-
-
-def read(clip):
-    """Samples of a clip: float32 (8000 * seconds,)."""
-    return np.concatenate(list(blocks(clip)))
-
-
-def blocks(clip, block_s=30):
-    """The same in consecutive pieces of `block_s` seconds."""
-    with soundfile.SoundFile(paths.resolve(clip["file"])) as file:
-        file.seek(round(clip["start_s"] * SAMPLE_RATE))
-        yield from file.blocks(block_s * SAMPLE_RATE, dtype="float32",
-                               frames=round(clip["seconds"] * SAMPLE_RATE))
-
-
-def _cut(track, whole):
-    """Clips of a recording: itself, or up to PER_TRACK of 30 s."""
-    keys = ("package", "version", "licence", "file", "level_db", "peak", "sha256", "refused")
-    common = {key: track[key] for key in keys if key in track}
-    name = f"{track['package']}/{track['track']}" if "package" in track else track["track"]
-    if whole:
-        return [{"piece": name, **common, "start_s": 0.0, "seconds": float(track["seconds"])}]
-    n_clips = min(PER_TRACK, int(track["seconds"] // CLIP_S))
-    last = track["seconds"] - CLIP_S
-    starts = np.floor(10 * np.linspace(0, last, n_clips)) / 10 if n_clips > 1 else [0.0]
-    return [_measured({"piece": f"{name}@{start:.1f}", **common, "start_s": float(start),
-                       "seconds": float(CLIP_S)}) for start in starts]
-
-
-def _measured(clip):
-    """A clip with a level, peak and verdict of its own, not its recording's."""
-    sound = read(clip)
-    silence_s = sheet_music.longest_silence(sound)
-    level_db = 10 * np.log10(np.mean(np.square(sound)) + 1e-12)
-    refused = ("silent" if level_db < recordings.SILENT_DB else
-               f"is silent for {silence_s:.1f} s" if silence_s > sheet_music.MAX_SILENCE_S else "")
-    return clip | {"level_db": round(float(level_db), 1), "peak": round(float(np.abs(sound).max()), 3),
-                   "refused": refused}
+    clips = sheet_music.build(f"noise_{side}", N_NOISE // 2, seed, workers, spare=N_NOISE // 2)
+    return {"music": [clip.read() for clip in clips]}

@@ -6,7 +6,8 @@ reproduced from its seed alone. Training and test draw from pools that share no 
 no room, no loudspeaker and no microphone.
 
 The order is that of the world: music, loudspeaker, room, plus noise, microphone, overload,
-codec, and a recording that starts a little early or late.
+codec, and a recording that starts a little early or late. The latter is cut from a longer excerpt
+of the music, so that no silence is put in.
 """
 
 import io
@@ -16,6 +17,7 @@ import numpy as np
 import scipy.signal
 import soundfile
 
+from amg.check import InputError
 from amg.sound.audio import SAMPLE_RATE
 
 KINDS = ("noise", "room", "microphone", "speaker", "clipping", "codec", "offset")
@@ -45,7 +47,7 @@ class Degradation:
     gain_db: float
 
 
-def draw(rng, pool, kinds=FIELD):
+def draw(rng, pool, kinds=FIELD) -> Degradation:
     """Draw the settings of one version from a `numpy.random.Generator`.
 
     kinds: those of KINDS to go through. The others are drawn all the same and then dropped, so
@@ -70,18 +72,24 @@ def draw(rng, pool, kinds=FIELD):
     return Degradation(**settings | dropped)
 
 
-def training_kinds(rng):
+def training_kinds(rng) -> tuple[str, ...]:
     """Kinds of one training replica: nearly always those of FIELD, now and then more."""
     chances = dict.fromkeys(FIELD, KEPT) | ADDED
     return tuple(kind for kind, chance in chances.items() if rng.random() < chance)
 
 
-def apply(audio, settings, pool):
-    """One degraded version: float32 (n_samples,) -> float32 of the same length, peak at most 1.
+def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
+    """One degraded version of a clip: float32, as long as the clip, peak at most 1.
 
-    Aligned in time with the input but for `offset_s`. The SNR is that of room sound over noise,
-    both over the whole clip.
+    audio: the clip, float32 (n_samples,), with `margin_s` seconds of its recording before and after
+    it. Aligned in time with the clip but for `offset_s`. The SNR is that of room sound over noise,
+    both over the whole excerpt. Raises InputError for an offset that is longer than the margin.
     """
+    margin = round(margin_s * SAMPLE_RATE)
+    first = margin + round((settings.offset_s or 0.0) * SAMPLE_RATE)
+    if not 0 <= first <= 2 * margin:
+        raise InputError(f"offset_s is {settings.offset_s}, but must be at most the {margin_s:g} s "
+                         "of sound before and after the clip.")
     sound = audio
     if settings.speaker is not None:
         taps = pool.speakers[settings.speaker]
@@ -99,17 +107,21 @@ def apply(audio, settings, pool):
     sound = sound * (10 ** (settings.gain_db / 20) / max(1.0, _peak(sound)))
     if settings.codec is not None:
         sound = _through_codec(sound, settings.codec)
-    if settings.offset_s is not None:
-        sound = _shift(sound, round(settings.offset_s * SAMPLE_RATE))
-    return sound.astype(np.float32)
+    return sound[first : first + len(audio) - 2 * margin].astype(np.float32)
 
 
-def degrade(audio, seed, pool, kinds=FIELD, **fixed):
-    """One degraded version of `audio`; `seed` is anything `numpy.random.default_rng` takes.
+def degrade(audio, seed, pool, kinds=FIELD, margin_s=0.0, **fixed) -> np.ndarray:
+    """One degraded version of a clip; `seed` is anything `numpy.random.default_rng` takes.
 
-    fixed: settings that are given, not drawn, as snr_db=5.0.
+    audio, margin_s: as for `apply`; fixed: settings that are given, not drawn, as snr_db=5.0.
     """
-    return apply(audio, replace(draw(np.random.default_rng(seed), pool, kinds), **fixed), pool)
+    settings = replace(draw(np.random.default_rng(seed), pool, kinds), **fixed)
+    return apply(audio, settings, pool, margin_s)
+
+
+def margin_s(kinds) -> float:
+    """Seconds of sound before and after a clip that versions of these kinds need."""
+    return MAX_OFFSET_S if "offset" in kinds else 0.0
 
 
 def _through_codec(audio, codec):
@@ -123,12 +135,6 @@ def _through_codec(audio, codec):
     buffer.seek(0)
     decoded = soundfile.read(buffer, dtype="float32")[0][: len(audio)]
     return np.pad(decoded, (0, len(audio) - len(decoded)))
-
-
-def _shift(audio, n_samples):
-    """Drop `n_samples` at the beginning (< 0: insert silence), keeping the length."""
-    padded = np.pad(audio, (max(0, -n_samples), max(0, n_samples)))
-    return padded[max(0, n_samples) :][: len(audio)]
 
 
 def _excerpt(noise, offset, n_samples):

@@ -2,19 +2,22 @@
 
 A package is downloaded and unpacked, never installed; its sounds are decoded once to 8 kHz
 mono, and package and archive are deleted. Tracks of 30 s and more are music; shorter sounds
-(speech, machines, weather, weapons) serve as background noise. Splits are by package: no
-composer's set of tracks stands in two roles, and no noise on two sides. Some test noise is taken
-from games whose music is among the distractors.
+(speech, machines, weather, weapons) serve as background noise. Splits are by package
+(`packages.yaml`): no composer's set of tracks stands in two roles, and no noise on two sides. Some
+test noise is made of sound effects of games whose music is among the distractors.
 """
 
 import csv
 import shutil
 import subprocess
 import zipfile
+from pathlib import Path
 
 import joblib
+import numpy as np
 import pandas as pd
 import soundfile
+import yaml
 
 from amg import files, paths, progress
 from amg.sound import recordings
@@ -22,64 +25,38 @@ from amg.check import InputError
 
 SHORTEST_S = 30.0  # of music
 NOISE_S = (0.4, 20.0)  # of sound effects and prompts
-PACKAGES = {  # role -> packages whose music plays it
-    "train": ("0ad-data", "ardentryst", "asc-music", "btanks-data",
-              "caveexpress-data", "enigma-data", "extremetuxracer-data", "fillets-ng-data",
-              "freedink-data", "fretsonfire-songs-muldjord", "frozen-bubble-data", "gunroar-data",
-              "hyperrogue-music", "lincity-ng-data", "lordsawar-data", "lugaru-data",
-              "megaglest-data", "mu-cade-data", "nexuiz-music", "noiz2sa-data", "parsec47-data",
-              "plee-the-bear-data", "rrootage-data", "scorched3d-data", "supertux-data",
-              "supertuxkart-data", "titanion-data", "torcs-data", "torus-trooper-data",
-              "tumiki-fighters-data", "ufoai-music", "xmoto-data", "zaz-data"),
-    "valid": ("freedroidrpg-data", "trackballs-data"),
-    "test": ("flare-game", "fretsonfire-songs-sectoid", "naev-data", "singularity-music",
-             "wesnoth-1.16-music"),
-    "dummy": ("berusky2-data", "colobot-common-sounds", "drascula-music", "hedgewars-data",
-              "marsshooter-data", "planetblupi-music-ogg", "redeclipse-data", "starfighter-data",
-              "unknown-horizons", "warmux-data", "warzone2100-music", "widelands-data"),
-}
-NOISES = {  # side -> kind of noise -> packages it is made of
-    "train": {"music": ("0ad-data", "hyperrogue-music", "nexuiz-music", "supertux-data",
-                        "supertuxkart-data"),
-              "speech": ("asterisk-core-sounds-en-wav", "asterisk-core-sounds-es-wav"),
-              "machines": ("ardentryst", "boswars-data", "megaglest-data", "scorched3d-data",
-                           "sonic-pi-samples", "supertuxkart-data", "torcs-data")},
-    "valid": {"music": ("asterisk-moh-opsound-wav",),
-              "speech": ("asterisk-core-sounds-it-wav",),
-              "machines": ("freedroidrpg-data", "wesnoth-1.16-data")},
-    "test": {"music": ("openclonk-data",),
-             "speech": ("asterisk-core-sounds-fr-wav", "asterisk-core-sounds-ru-wav"),
-             "machines": ("berusky2-data", "hedgewars-data", "widelands-data")},
-}
+_LISTED = yaml.safe_load(Path(__file__).with_name("packages.yaml").read_text())
+PACKAGES = _LISTED["music"]  # role -> packages whose music plays it
+NOISES = _LISTED["noise"]  # side -> kind of noise -> packages it is made of
 
 
-def fetch(packages, workers=2):
-    """Download, unpack and decode packages; returns the manifest of all of them, a DataFrame.
+def fetch(packages, workers=2) -> pd.DataFrame:
+    """Download, unpack and decode packages; returns the manifest of all of them.
 
     Columns: package, version, licence (path of the copyright file kept beside the tracks) and
-    those of `recordings.decode_all`. Packages that are already decoded are not touched; one
+    those of `recordings.decode_all`. Packages whose sounds are all there are not touched; one
     that cannot be had is named and left out. Raises InputError where there is no apt.
     """
     packages = list(packages)
-    missing = [name for name in packages if not _manifest(name).exists()]
+    missing = [name for name in packages if not _is_whole(name)]
     if missing and not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise InputError("corpus 'open_music' is fetched with apt-get and dpkg-deb, which this "
                          "system lacks; run it on Debian or Ubuntu, or use corpus 'folder' with "
-                         "music of your own, or 'scores', which needs neither.")
+                         "music of your own, or 'sheet_music', which needs neither.")
     jobs = [joblib.delayed(_fetch_one)(name) for name in missing]
     results = joblib.Parallel(workers, return_as="generator_unordered")(jobs)
     for refusal in progress.bar(results, desc="fetching packages", unit="package",
                                 total=len(packages), initial=len(packages) - len(jobs)):
         if refusal:
             print(refusal)
-    tables = [_read(name) for name in packages if _manifest(name).exists()]
+    tables = [_read(name) for name in packages if _is_whole(name)]
     if not tables:
         raise InputError(f"none of the packages {', '.join(packages)} can be had; run `apt-get "
                          "update` as root, and see to the network.")
     return pd.concat(tables, ignore_index=True)
 
 
-def noises(side, workers=2):
+def noises(side, workers=2) -> dict[str, list[np.ndarray]]:
     """Sounds for the noise of one side: {"music": [...], "speech": [...], "machines": [...]}.
 
     Each is a list of float32 (n_samples,) at 8 kHz: whole tracks of music; prompts and sound
@@ -91,22 +68,20 @@ def noises(side, workers=2):
         low, high = (SHORTEST_S, float("inf")) if kind == "music" else NOISE_S
         files = table.file[table.seconds.between(low, high)]
         if files.empty:
-            raise InputError(f"the packages {', '.join(packages)} hold no sound for {side} noise of "
-                             f"the kind {kind!r}; see why they were skipped.")
+            raise InputError(f"the packages {', '.join(packages)} hold no sound for {side} noise "
+                             f"of the kind {kind!r}; see why they were skipped.")
         sounds[kind] = [soundfile.read(paths.resolve(f), dtype="float32")[0] for f in files]
     return sounds
 
 
-def versions(side):
-    """Packages and versions that the noise of a side is made of: kind -> list of "name version"."""
-    found = {kind: pd.concat([_read(name) for name in packages if _manifest(name).exists()])
-             for kind, packages in NOISES[side].items()}
-    return {kind: list(dict.fromkeys(table.package + " " + table.version))
-            for kind, table in found.items()}
-
-
 def _read(package):
     return pd.read_csv(_manifest(package), keep_default_na=False, dtype={"version": str})
+
+
+def _is_whole(package):
+    """Whether a package was fetched, and none of its sounds was deleted since."""
+    return _manifest(package).exists() and all(
+        paths.resolve(file).exists() for file in _read(package).file if file)
 
 
 def _folder(package):
@@ -120,7 +95,7 @@ def _manifest(package):
 def _fetch_one(package):
     """Make one package's folder; returns None, or a sentence why it cannot be had.
 
-    The manifest is written last: its presence says that the folder is whole.
+    The manifest is written last: its presence says that the folder was whole.
     """
     work = paths.resolve(f"data/audio/open_music/.{package}")
     try:
@@ -148,7 +123,8 @@ def _download(package, work):
     """
     part = work / "part"
     part.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["apt-get", "download", package], cwd=part, capture_output=True, text=True)
+    done = subprocess.run(["apt-get", "download", package], cwd=part, capture_output=True,
+                          text=True)
     if done.returncode or not (found := next(part.glob("*.deb"), None)):
         errors = [line for line in done.stderr.splitlines() if line.startswith("E: ")]
         raise LookupError((errors or ["E: apt-get gave no reason"])[0].removeprefix("E: "))

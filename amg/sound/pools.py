@@ -1,7 +1,7 @@
 """Pools of noises, rooms, loudspeakers and microphones that degradations draw from.
 
-A pool follows from a seed and from the recordings reserved for it. Making one takes minutes,
-most of them in the rooms, so that a finished pool is kept in `data/cache/`.
+A pool follows from a seed and from the sounds reserved for it; no two sides share a sound. Making
+one takes minutes, most of them in the rooms, so that a finished pool is kept in `data/cache/`.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import scipy.signal
 from amg import files, paths, progress
 from amg.sound.audio import SAMPLE_RATE
 
+FORMAT = 1  # raised when the same sounds and seed give another pool
 SIDES = {"train": 0, "test": 1, "valid": 2}  # part of the seed: no two pools coincide
 T60_S = (0.1, 1.0)
 DISTANCE_M = (0.3, 3.0)  # from the loudspeaker to the microphone
@@ -31,32 +32,31 @@ class Pool:
     rooms: np.ndarray  # float32 (n_rooms, n_taps), direct sound at sample 0, zeros at the end
     microphones: np.ndarray  # float32 (n_microphones, n_taps), linear phase
     speakers: np.ndarray  # float32 (n_speakers, n_taps), linear phase
+    sounds: np.ndarray  # str (n_sounds,): digests of the reserved sounds that it is made from
     digest: str = ""  # of all that the pool follows from
 
 
-def make(side, sounds, n_rooms, seed, workers=2):
+def make(side, sounds, n_rooms, seed, workers=2) -> Pool:
     """Build the pool of one side (a key of SIDES), or read it from the cache.
 
-    sounds: name -> list of float32 sounds reserved for this pool; those named music are mixed to
+    sounds: name -> list of float32 sounds reserved for this side; those named music are mixed to
     a babble of long pieces, others (speech, machines) strung together to scenes.
     """
+    heard = {name: [hashlib.sha256(np.ascontiguousarray(sound)).hexdigest()[:16] for sound in group]
+             for name, group in sounds.items()}
     seed, n_noises = [seed, SIDES[side]], N_NOISES[side]
-    digest = hashlib.sha256(repr((seed, n_rooms, n_noises, N_DEVICES, NOISE_S)).encode())
-    for name, clips in sounds.items():
-        digest.update(name.encode())
-        for clip in clips:
-            digest.update(np.ascontiguousarray(clip))
-    name = f"{digest.hexdigest()[:16]}-{paths.code('pools')}"
-    file = paths.resolve(f"data/cache/pool-{name}.npz")
+    digest = files.digest([FORMAT, seed, n_rooms, n_noises, N_DEVICES, NOISE_S, heard])
+    file = paths.resolve(f"data/cache/pool-{digest}.npz")
     if not file.exists():
         pool = _make(np.random.default_rng(seed), sounds, n_noises, n_rooms, workers)
         with files.atomic(file) as temporary:
-            np.savez(temporary, **vars(pool))
+            np.savez(temporary, **pool, sounds=[name for group in heard.values() for name in group])
     with np.load(file, allow_pickle=False) as arrays:
-        return Pool(**{key: arrays[key] for key in arrays if key != "digest"}, digest=name)
+        return Pool(**arrays, digest=digest)
 
 
 def _make(rng, sounds, n_noises, n_rooms, workers):
+    """The arrays of a pool, by name."""
     kinds = np.repeat(["coloured", *sounds], n_noises)
     noises = [coloured_noise(rng) for _ in range(n_noises)]
     for name, clips in sounds.items():
@@ -65,13 +65,13 @@ def _make(rng, sounds, n_noises, n_rooms, workers):
     rooms = list(progress.bar(joblib.Parallel(workers, return_as="generator")(jobs),
                               desc="simulating rooms", unit="room", total=len(jobs)))
     n_taps = max(map(len, rooms))
-    return Pool(np.stack(noises).astype(np.float16), kinds,
-                np.stack([np.pad(room, (0, n_taps - len(room))) for room in rooms]),
-                np.stack([microphone_response(rng) for _ in range(N_DEVICES)]),
-                np.stack([speaker_response(rng) for _ in range(N_DEVICES)]))
+    return {"noises": np.stack(noises).astype(np.float16), "kinds": kinds,
+            "rooms": np.stack([np.pad(room, (0, n_taps - len(room))) for room in rooms]),
+            "microphones": np.stack([microphone_response(rng) for _ in range(N_DEVICES)]),
+            "speakers": np.stack([speaker_response(rng) for _ in range(N_DEVICES)])}
 
 
-def coloured_noise(rng, n_samples=NOISE_S * SAMPLE_RATE):
+def coloured_noise(rng, n_samples=NOISE_S * SAMPLE_RATE) -> np.ndarray:
     """Noise of a random spectral slope (0 to -6 dB/octave) whose level wanders by a few dB."""
     spectrum = np.fft.rfft(rng.standard_normal(n_samples))
     frequency = np.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE)
@@ -81,14 +81,14 @@ def coloured_noise(rng, n_samples=NOISE_S * SAMPLE_RATE):
     return _unit_rms(np.fft.irfft(spectrum, n_samples) * 10 ** (np.clip(level_db, -8, 8) / 20))
 
 
-def babble(rng, music, n_samples=NOISE_S * SAMPLE_RATE):
+def babble(rng, music, n_samples=NOISE_S * SAMPLE_RATE) -> np.ndarray:
     """Up to four pieces of music at once, each shifted at random."""
     chosen = rng.choice(len(music), size=min(4, len(music)), replace=False)
     return _unit_rms(sum(np.roll(np.resize(_unit_rms(music[i]), n_samples),
                                  rng.integers(n_samples)) for i in chosen))
 
 
-def scene(rng, sounds, n_samples=NOISE_S * SAMPLE_RATE):
+def scene(rng, sounds, n_samples=NOISE_S * SAMPLE_RATE) -> np.ndarray:
     """One to five voices, each a string of sounds with pauses between: a crowd, a workshop."""
     mix = np.zeros(n_samples)
     for _ in range(rng.integers(1, 6)):
@@ -101,7 +101,7 @@ def scene(rng, sounds, n_samples=NOISE_S * SAMPLE_RATE):
     return _unit_rms(mix + 0.03 * coloured_noise(rng, n_samples))  # no scene is digital silence
 
 
-def room_response(rng):
+def room_response(rng) -> np.ndarray:
     """Image-source response of a random shoebox room, T60 from 0.1 to 1.0 s."""
     import pyroomacoustics as pra  # slow to import, and only pools need it
 
@@ -126,12 +126,12 @@ def room_response(rng):
     return (kept / np.abs(response[direct])).astype(np.float32)
 
 
-def microphone_response(rng):
+def microphone_response(rng) -> np.ndarray:
     """Band-pass with a few dB of ripple, as a telephone's microphone; unit gain on average."""
     return _band_pass(rng, rng.uniform(80, 300), rng.uniform(2800, 3800), ripple_db=5)
 
 
-def speaker_response(rng):
+def speaker_response(rng) -> np.ndarray:
     """A loudspeaker of a few centimetres: no bass, and resonances in the middle."""
     return _band_pass(rng, rng.uniform(200, 600), rng.uniform(3000, 3900), ripple_db=7)
 

@@ -5,6 +5,8 @@ a row, too, with the reason in its column `refused`, so that nothing is left out
 """
 
 import hashlib
+import os
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -12,23 +14,27 @@ import pandas as pd
 import soundfile
 
 from amg import files, paths, progress
-from amg.sound import audio
-from amg.sound.audio import SAMPLE_RATE
 from amg.check import InputError
+from amg.sound import audio, clips
+from amg.sound.audio import SAMPLE_RATE
 
-SILENT_DB = -60.0  # RMS below full scale under which a recording counts as silent
 COLUMNS = ("track", "file", "seconds", "level_db", "peak", "sha256", "refused")
 SUFFIXES = tuple(f".{name.lower()}" for name in (
     "aif", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "snd", "w64", "wav"))
 
 
-def find(folder):
+def find(folder) -> list[Path]:
     """Audio files below `folder`, by suffix, in the order of their relative paths."""
     return sorted(path for path in folder.rglob("*")
                   if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def root(folder):
+def first_folder(track) -> str:
+    """Of a path below a corpus's folder: the first folder in it, "." if it lies in none."""
+    return Path(track).parts[0] if len(Path(track).parts) > 1 else "."
+
+
+def root(folder) -> Path:
     """Resolve a user's directory of audio; InputError if there is none, or no audio in it."""
     path = paths.resolve(folder or ".")
     if not folder or not path.is_dir() or not find(path):
@@ -37,10 +43,10 @@ def root(folder):
     return path
 
 
-def decode_folder(folder, shortest_s, workers=2):
-    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`; its manifest, a DataFrame.
+def decode_folder(folder, shortest_s, workers=2) -> pd.DataFrame:
+    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`; its manifest.
 
-    The manifest is written beside the decoded files, too, as `manifest.csv`.
+    It is written beside the decoded files, too, as `manifest.csv`.
     """
     source = root(folder)
     name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
@@ -51,8 +57,8 @@ def decode_folder(folder, shortest_s, workers=2):
     return table
 
 
-def decode_all(folder, target, shortest_s, workers=2, label="decoding"):
-    """Decode every audio file below `folder` to `target`; returns the manifest, a list of dicts.
+def decode_all(folder, target, shortest_s, workers=2, label="decoding") -> list[dict]:
+    """Decode every audio file below `folder` to `target`; returns the rows of a manifest.
 
     Columns: track (path below `folder`), file (the decoded FLAC), seconds, level_db (RMS, dB
     below full scale), peak, sha256 (of the decoded 16-bit samples), refused (why it is unusable:
@@ -70,36 +76,38 @@ def decode_all(folder, target, shortest_s, workers=2, label="decoding"):
     return rows
 
 
-def decode(path, track, target, shortest_s):
-    """Decode one file, unless that is done; returns its manifest row."""
+def decode(path, track, target, shortest_s) -> dict:
+    """Decode one file, unless that is done; returns its manifest row.
+
+    What was decoded bears the time of its source: a source or a copy of another date is noticed,
+    older or newer.
+    """
     row = dict.fromkeys(COLUMNS, "") | {"track": str(track), "seconds": 0.0}
-    file = (target / track).with_name(f"{track.name}.flac")
+    file, time = (target / track).with_name(f"{track.name}.flac"), path.stat().st_mtime_ns
     try:
-        if not file.exists() or file.stat().st_mtime < path.stat().st_mtime:
-            with files.atomic(file) as temporary, soundfile.SoundFile(
-                    temporary, "w", SAMPLE_RATE, 1, "PCM_16") as out:
-                n_samples = 0
-                for block in audio.blocks(path):
-                    out.write(np.clip(block, -1, 1))
-                    n_samples += len(block)
-                if not n_samples:  # a FLAC file without samples could not be read again
-                    raise InputError("holds no sound")
-        return row | {"file": str(paths.relative(file))} | _measure(file, shortest_s)
+        if not file.exists() or file.stat().st_mtime_ns != time:
+            with files.atomic(file) as temporary:
+                write(temporary, audio.blocks(path))
+                os.utime(temporary, ns=(time, time))
+        found = clips.measure(soundfile.blocks(file, blocksize=60 * SAMPLE_RATE, dtype="float32"))
+        found["refused"] = _verdict(found, shortest_s)
+        return row | {"file": str(paths.relative(file))} | found
     except InputError as reason:
         return row | {"refused": str(reason).removeprefix(f"{path} ").split(" (")[0]}
 
 
-def _measure(file, shortest_s):
-    """Seconds, level, peak, checksum and verdict of a decoded file, block by block."""
-    digest, energy, peak, n_samples = hashlib.sha256(), 0.0, 0, 0
-    for block in soundfile.blocks(file, blocksize=60 * SAMPLE_RATE, dtype="int16"):
-        digest.update(block)
-        energy += np.square(block / 32768).sum()
-        peak = max(peak, int(np.abs(block.astype(int)).max(initial=0)))
-        n_samples += len(block)
-    seconds = n_samples / SAMPLE_RATE
-    level_db = 10 * np.log10(energy / max(n_samples, 1) + 1e-12)
-    refused = (f"lasts {seconds:.1f} s, shorter than {shortest_s:g} s" if seconds < shortest_s
-               else "silent" if level_db < SILENT_DB else "")
-    return {"seconds": seconds, "level_db": round(float(level_db), 1),
-            "peak": round(peak / 32768, 3), "sha256": digest.hexdigest(), "refused": refused}
+def write(file, blocks) -> None:
+    """Write blocks of 8 kHz samples to a 16-bit FLAC file; InputError if there are none."""
+    n_samples = 0
+    with soundfile.SoundFile(file, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as out:
+        for block in blocks:
+            out.write(np.clip(block, -1, 1))
+            n_samples += len(block)
+    if not n_samples:  # a FLAC file without samples could not be read again
+        raise InputError("holds no sound")
+
+
+def _verdict(found, shortest_s):
+    if found["seconds"] < shortest_s:
+        return f"lasts {found['seconds']:.1f} s, shorter than {shortest_s:g} s"
+    return "silent" if found["level_db"] < clips.SILENT_DB else ""

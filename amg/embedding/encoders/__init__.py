@@ -102,4 +102,4 @@ def whole_batch(encoder) -> bool:
 
 for _file in pkgutil.iter_modules(__path__):  # each registers its class
     importlib.import_module(f"{__name__}.{_file.name}")
-from amg.embedding.encoders.mean import Mean
+from amg.embedding.encoders.mean import Mean  # noqa: F401 a name for notebooks

@@ -1,0 +1,90 @@
+"""Fingerprinters by name: NAFP, and whatever a researcher registers.
+
+A fingerprinter is an object with the members of `Fingerprinter`. One function that loads it and the
+line `@fingerprinters.register("name")` make it known; what it extracts is packed, trained on and searched
+as NAFP's fingerprints are, whatever their dimension.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Callable, Iterator, Protocol
+
+import numpy as np
+
+from amg import files, paths
+from amg.check import InputError
+from amg.fingerprint import nafp
+from amg.sound.audio import HOP, WINDOW
+
+
+class Fingerprinter(Protocol):
+    """Turns 8 kHz mono sound into a sequence of unit vectors, one for each frame."""
+
+    name: str
+    dimension: int  # values in a vector
+    hop: int  # samples from one frame to the next
+    window: int  # samples in a frame
+
+    def extract(self, recordings, hop=HOP) -> Iterator[np.ndarray]:
+        """Yield float32 (T, dimension) for each recording, an iterable of consecutive sample blocks,
+        in order. Raises InputError for a recording shorter than a frame."""
+
+
+LOADERS = {}
+
+
+def register(name) -> Callable:
+    """Make a function known as the fingerprinter `name`: (path of weights or None, device) -> it.
+
+    Without weights the name is all that tells its fingerprints from others: a changed one needs
+    another name.
+    """
+    def keep(load):
+        LOADERS[name] = load
+        return load
+    return keep
+
+
+register("nafp")(nafp.load)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A fingerprinter that is not loaded yet: what worker processes are given, and records tell."""
+
+    name: str
+    loader: Callable
+    weights: Path | None = None
+
+    @property
+    def digest(self) -> str:
+        """Names it as an input of what is made with it; the SHA-256 of its weights, if it has any."""
+        return files.sha256(self.weights)[:16] if self.weights else files.digest(self.name)
+
+    def load(self, device="cpu") -> Fingerprinter:
+        """The fingerprinter, loaded once per process, device and version of its weights.
+
+        Raises InputError if its frames are not those of the paper: 2 * d - 1 in d seconds.
+        """
+        version = self.weights.stat().st_mtime_ns if self.weights and self.weights.exists() else 0
+        loaded = _load(self.loader, self.weights, device, version)
+        if loaded.hop != HOP or not HOP < loaded.window <= WINDOW:
+            raise InputError(f"fingerprinter {self.name!r} has a frame of {loaded.window} samples every "
+                             f"{loaded.hop}, but d seconds must have 2 * d - 1 frames: a hop of {HOP} "
+                             f"samples (half a second) and frames of {HOP + 1} to {WINDOW}.")
+        return loaded
+
+
+@lru_cache(1)
+def _load(loader, weights, device, version):
+    return loader(weights, device)
+
+
+def find(fingerprinter="") -> Source:
+    """What a notebook's parameter `fingerprinter` names: a registered one, or a file of NAFP weights
+    (relative to the workspace; "" is the shipped ones)."""
+    if fingerprinter in LOADERS and fingerprinter != "nafp":
+        return Source(fingerprinter, LOADERS[fingerprinter])
+    own = fingerprinter not in ("", "nafp")
+    return Source("nafp", nafp.load, paths.resolve(fingerprinter) if own else nafp.shipped())

@@ -1,0 +1,100 @@
+"""The embedded corpus."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from amg import files, paths
+from amg.check import InputError
+from amg.sound import audio, clips, sheet_music
+
+ROLES = ("fingerprinter", *sheet_music.SHARES)
+
+
+def test_every_piece_is_in_one_role_whatever_the_seed():
+    first = {role: set(sheet_music.pieces(role, 0)) for role in ROLES}
+    second = {role: set(sheet_music.pieces(role, 1)) for role in ROLES}
+    assert first == second and all(first.values())
+    assert sum(map(len, first.values())) == len(set.union(*first.values()))
+    assert sheet_music.pieces("test", 0) != sheet_music.pieces("test", 1)
+
+
+def test_pieces_that_were_heard_are_the_fingerprinters():
+    listed = (paths.checkout() / "amg/sound/fingerprinter_pieces.txt").read_text().splitlines()
+    assert len(listed) == len(set(listed)) == 450
+    pieces = sheet_music.pieces("fingerprinter", 0)
+    assert {sheet_music._slug(name) for name in pieces} == set(listed)
+    assert all(sheet_music.role_by_hash(slug) == "train" for slug in listed)
+
+
+def test_rendering_follows_from_piece_and_seed():
+    piece = sheet_music.pieces("test", 0)[0]
+    sound, arrangement = sheet_music.render(piece, 0)
+    again, same = sheet_music.render(piece, 0)
+    assert np.array_equal(sound, again) and arrangement == same
+    other, different = sheet_music.render(piece, 1)
+    assert arrangement != different and not np.allclose(sound, other)
+    assert sound.shape == (248000,) and sound.dtype == np.float32 and np.abs(sound).max() < 1
+    rms_db = 20 * np.log10(np.sqrt(np.mean(sound**2)))
+    assert rms_db == pytest.approx(arrangement.level_db, abs=0.1)
+    # two arrangements share no waveform: 5 s of one are nowhere in the other
+    likest = max(audio.likeness(sound[start:][:40000], other) for start in range(0, 200000, 40000))
+    assert likest < audio.SAME
+
+
+def test_no_pickle_is_read(tmp_path, monkeypatch):
+    """music21 keeps parsed music in a folder that anybody may write to."""
+    from music21 import environment
+
+    class Bomb:
+        def __reduce__(self):
+            return pytest.fail, ("a pickle was run",)
+
+    monkeypatch.setattr(pickle, "load", lambda *_: pytest.fail("a pickle was read"))
+    monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("a pickle was read"))
+    monkeypatch.setattr(environment.Environment, "getRootTempDir", lambda _: tmp_path)
+    sheet_music._notes(sheet_music.pieces("test", 0)[0])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError, MemoryError])
+def test_what_says_nothing_of_a_piece_is_no_lasting_refusal(home, monkeypatch, error):
+    def fails(*_):
+        raise error("no room")
+
+    monkeypatch.setattr("music21.converter.parseFile", lambda *_, **__: fails())
+    with pytest.raises(error):
+        sheet_music.build("test", 1, 0, 1)
+    assert not list((home / "data").rglob("*.json"))
+
+
+def test_longest_silence():
+    tone = np.sin(np.arange(80000)).astype(np.float32)
+    tone[16000:36000] = 0
+    assert clips.longest_silence(tone) == pytest.approx(2.5, abs=0.1)
+    assert clips.longest_silence(np.ones(8000)) == 0
+
+
+def test_build_continues_and_repeats(home):
+    found = sheet_music.build("noise_test", 3, seed=5)
+    flacs = [home / clip.file for clip in found]
+    before = [f.read_bytes() for f in flacs]
+    flacs[1].with_suffix(".json").unlink()  # as if interrupted
+    flacs[1].unlink()
+    flacs[2].unlink()  # as if lost
+    again = sheet_music.build("noise_test", 3, seed=5)
+    assert again == found and [f.read_bytes() for f in flacs] == before
+    assert len(sheet_music.build("noise_test", 3, seed=5, spare=1)) == 4
+    clip, note = found[0], files.read_json(flacs[0].with_suffix(".json"))
+    assert note["piece"] == clip.piece and clip.source == clip.piece.split("/")[0]
+    assert (clip.role, clip.refused, len(clip.read())) == ("noise_test", "", 240000)
+    assert len(clip.read(0.5)) == 248000 and len(clip.sha256) == 64
+    flacs[0].write_bytes(before[1])  # replaced
+    assert sheet_music.build("noise_test", 3, seed=5)[0].sha256 == found[1].sha256
+
+
+def test_build_refuses_more_than_there_are(home, monkeypatch):
+    monkeypatch.setattr(sheet_music, "pieces", lambda role, seed: ["nobody/Nothing.krn"])
+    with pytest.raises(InputError, match="only 0 usable pieces"):
+        sheet_music.build("test", 2, seed=0)
