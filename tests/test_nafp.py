@@ -221,7 +221,7 @@ def noise():
     clips = [(rng.standard_normal(24000) * 3000).astype(np.int16) for _ in range(4)]
     ones = np.ones((1, 1), np.float32)
     return clips, pools.Pool(rng.standard_normal((2, 24000)).astype(np.float32),
-                             np.array(["coloured", "coloured"]), ones, ones, ones)
+                             np.array(["coloured", "coloured"]), ones, ones, ones, np.array(["a"]))
 
 
 def fit(noise, config, validate=lambda _: {}, name="mine", every=2):
@@ -346,7 +346,7 @@ def degraded():
     ones = np.ones((1, 1), np.float32)
     noises = np.stack([pools.coloured_noise(rng) for _ in range(4)])
     pool = pools.Pool(noises, np.array(["coloured"] * 4), taps.astype(np.float32),
-                      np.stack([pools.microphone_response(rng) for _ in range(4)]), ones)
+                      np.stack([pools.microphone_response(rng) for _ in range(4)]), ones, np.array(["a"]))
     clean = [tune(rng) for _ in range(12)]
     return clean, [degrade.degrade(clip, [1, i], pool) for i, clip in enumerate(clean)]
 

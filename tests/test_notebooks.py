@@ -120,7 +120,7 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
                     "-p", "duration_max", "30", *parameters], cwd=where, check=True,
                    capture_output=True)
     text = (tmp_path / "out.ipynb").read_text()
-    assert "mt-amg-30s/best.safetensors" in text and "image/png" in text
+    assert "mt-amg-30s-" in text and "image/png" in text
 
 
 @pytest.mark.parametrize("notebook, parameters, message", [
@@ -190,7 +190,7 @@ def test_the_base_system_alone_is_evaluated(smoke, tmp_path, monkeypatch):
 
 def test_robustness_refuses_parameters_other_than_those_of_the_queries(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("AMG_HOME", str(smoke))
-    with pytest.raises(PapermillExecutionError, match="query was made with other parameters"):
+    with pytest.raises(PapermillExecutionError, match="was made with other parameters than these"):
         execute("06_robustness", tmp_path, database="database/smoke", report="smoke", n_rooms=2,
                 query_frames=[1])
 
@@ -204,11 +204,12 @@ def test_a_folder_of_music_becomes_a_database(home, tmp_path):
         for name in [next(n for n in names if sheet_music.role_by_hash(n) == role) for _ in range(count)]:
             notes = np.repeat(rng.uniform(300, 3000, 80), 4000) / 8000
             soundfile.write(tmp_path / "music" / name, 0.3 * np.sin(2 * np.pi * np.cumsum(notes)), 8000)
-    (tmp_path / "music/broken.wav").write_text("no sound")
+    broken = next(name for name in names if sheet_music.role_by_hash(name) == "dummy")
+    (tmp_path / "music" / broken).write_text("no sound")
     execute("01_data_prep", tmp_path, corpus="folder", folder=str(tmp_path / "music"), n_train=0,
             n_test=2, n_dummy=3, n_rooms=2, database="database/mine", report="mine")
     clips = pd.read_csv(home / "reports/mine/tables/clips.csv")
-    assert clips.refused.notna().sum() == 1 and list(clips.role.value_counts())[:2] == [3, 2]
+    assert clips.refused.notna().sum() == 1 and list(clips.role.value_counts()) == [4, 2]
     assert len(list((home / "database/mine/query").glob("*.npy"))) == 2
 
 

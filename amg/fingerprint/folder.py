@@ -6,6 +6,7 @@ before the record is renewed, and arrays are written whole: an array that is the
 command continues after any interruption, and brings the target up to date with its music.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def extract(source, target, fingerprinter, workers=2, device="auto") -> tuple[in
     check.integers(1, workers=workers)
     source, target, device = recordings.root(source).resolve(), Path(target).resolve(), machine.device(device)
     fingerprinter.load(device)  # refused here, not in every worker
-    if not target.name or target.exists() and not target.is_dir():
+    if not target.name or os.path.exists(target) and not target.is_dir():
         raise InputError(f"target is {target}, but must be a folder of its own for the fingerprints.")
     try:
         target.mkdir(parents=True, exist_ok=True)
