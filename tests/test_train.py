@@ -11,7 +11,7 @@ import torch
 import naive
 from amg import checkpoint, files, made
 from amg.check import InputError
-from amg.embedding import batches, crops, encoders, losses, runs, training, validation
+from amg.embedding import batches, encoders, losses, runs, training, validation
 from amg.embedding.encoders import densenet
 from amg.embedding.encoders.cnn import CNN
 from amg.embedding.encoders.lstm import LSTM
