@@ -17,7 +17,7 @@ from bench.timing import forward_flops, medians_alone, row
 from bench.training import first_batch
 
 
-@pytest.mark.parametrize("query_frames", [19, 24])  # two pieces and a frame, three pieces
+@pytest.mark.parametrize("query_frames", [19, 24])  # two pieces and a frame; three pieces
 def test_both_evaluations_give_the_same_hit_rates(home, monkeypatch, query_frames):
     monkeypatch.setattr(published, "BATCH", 7)
     root = data.database(home / "database", n_dummies=6, n_tests=5, duration_max=5, noise=0.13)
