@@ -17,7 +17,7 @@ from bench.timing import forward_flops, medians_alone, row
 from bench.training import first_batch
 
 
-@pytest.mark.parametrize("query_frames", [19, 24])  # two pieces and a frame, three pieces
+@pytest.mark.parametrize("query_frames", [19, 24])  # two pieces and a frame; three pieces
 def test_both_evaluations_give_the_same_hit_rates(home, monkeypatch, query_frames):
     monkeypatch.setattr(published, "BATCH", 7)
     root = data.database(home / "database", n_dummies=6, n_tests=5, duration_max=5, noise=0.13)
@@ -34,8 +34,8 @@ def test_the_published_update_has_our_loss(home):
     songs = features.pack(folder)
     run, theirs = (training.Run(config, songs, "bench", "cpu") for _ in range(2))
     batch = first_batch(config, songs)
-    assert run._update(batch, config.lr) == pytest.approx(published.step(theirs, folder, batch), rel=1e-5)
-
+    expected = published.step(theirs, folder, batch)
+    assert run._update(batch, config.lr) == pytest.approx(expected, rel=1e-5)
 
 
 def test_both_extractions_give_the_same_fingerprints(monkeypatch):
@@ -64,7 +64,8 @@ def test_useful_work_grows_with_frames_and_attention():
 def test_notebook_rows_and_the_table(tmp_path):
     manifest = tmp_path / "manifest.json"
     assert notebook_rows(manifest) == []
-    manifest.write_text(json.dumps({"steps": [{"label": "02", "wall_s": 1.4}, {"label": "03", "wall_s": 60.2}]}))
+    steps = [{"label": "02", "wall_s": 1.4}, {"label": "03", "wall_s": 60.2}]
+    manifest.write_text(json.dumps({"steps": steps}))
     rows = notebook_rows(manifest)
     assert [(r["name"], r["ours"]) for r in rows] == [("reproduce_02", 1), ("reproduce_03", 60),
                                                       ("reproduce", 62)]

@@ -17,7 +17,8 @@ from conftest import unit_rows
 def test_vectors_are_those_of_the_padded_module(encoder, n, monkeypatch):
     monkeypatch.setitem(encoders.BATCH_FRAMES, "cpu", 128)
     rng, threads = np.random.default_rng(0), torch.get_num_threads()
-    frames, first, length = unit_rows(rng, 200, 128), rng.integers(0, 140, n), rng.integers(3, 60, n)
+    first, length = rng.integers(0, 140, n), rng.integers(3, 60, n)
+    frames = unit_rows(rng, 200, 128)
     found = encoders.embed_runs(encoder, frames, first, length)
     for vector, low, size in zip(found, first, length):
         x = torch.from_numpy(frames[None, low : low + size])

@@ -1,11 +1,15 @@
 """The AMG search and the base system over trials: perfect queries, queries between frames, labels."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from amg.embedding import encoders
+from amg.check import InputError
+from amg.embedding import encoders, runs, training
+from amg.fingerprint import features
+from amg.report import tables
 from amg.retrieval import base, databases, evaluate, published, rates, search, trials
-from conftest import unit_rows
+from conftest import unit_rows, write_training_set
 
 
 @pytest.fixture
@@ -85,3 +89,17 @@ def test_every_row_names_its_run(database):
     table = rates.table([scored.assign(**base.LABELS), scored.assign(**base.LABELS | run)])
     assert list(table.run.unique()) == ["", "mt-amg-10s-1a2b3c4d"]
     assert table.groupby("run").finished.first().tolist() == [True, False]
+
+
+def test_an_unfinished_run_is_evaluated_only_if_asked_for(home):
+    data = features.pack(write_training_set(home / "data/train/t"))
+    run = training.Run(runs.Config(epochs=2, batch_size=8, n_valid=2, settings={"layers": 1}), data,
+                       "t", "cpu")
+    with pytest.raises(KeyboardInterrupt):  # after the first epoch, whose checkpoint is kept
+        run.fit(lambda history: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(InputError, match="is not finished; run notebook 03_train again"):
+        evaluate.trained("t", "mt", "amg", [10])
+    found = evaluate.trained("t", "mt", "amg", [10], unfinished=True)[10]
+    labels = evaluate.labels("mt", "amg", 10, found)
+    assert not labels["finished"] and labels["run"] == run.folder.name
+    assert "not finished" in tables.ablation_label(pd.Series(labels))

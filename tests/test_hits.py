@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from amg.fingerprint import nafp
 from amg.retrieval import databases, evaluate, hits, search
-from amg.retrieval.duplicates import SAME, likeness
+from amg.sound.audio import SAME, likeness
 from conftest import unit_rows
 
 

@@ -159,7 +159,7 @@ def test_cosine_against_overlap_shows_medians_of_tenths():
 
 
 def test_headline_states_what_was_left_out_and_the_whole_cost():
-    clips = pd.DataFrame({"role": ["test", "dummy", "test"], "seconds": 30.0,
+    clips = pd.DataFrame({"role": ["test", "dummy", "test"], "recording": "x", "seconds": 30.0,
                           "refused": ["", "", "same sound as x (train)"]})
     said = " ".join(tables.headline({"retrieval": RATES, "cost": COST, "clips": clips}))
     assert "1 clip left out for sharing sound" in said

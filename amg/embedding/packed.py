@@ -19,8 +19,8 @@ from amg.embedding.attention import attend, dropout, split
 def transformer(encoder, frames, length):
     """`encoders.transformer.Transformer`: frames (N, 128), length (B,) -> (B, 128), unit rows.
 
-    Layer by layer what torch's post-norm layers compute, from their own weights; sums and ReLU go where
-    the terms were, for new memory costs as much time as they do.
+    Layer by layer what torch's post-norm layers compute, from their own weights. Sums and ReLU go
+    where their terms were: new memory would cost as much time as they do.
     """
     runs = runs_of(length)
     x = encoder.linear1(frames)  # (N, width)

@@ -35,9 +35,10 @@ class TrainingSet:
         return self.frames[self.first[song, clip] :][: self.length[song, clip]]
 
 
-def natural_key(path) -> list:
-    """Sort key that reads digits as numbers: 2.npy before 10.npy, 2_0 before 2_1."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem)]
+def natural_key(path) -> tuple:
+    """Sort key that reads digits as numbers: 2.npy before 10.npy, 2_0 before 2_1; no two are equal."""
+    parts = re.split(r"(\d+)", path.stem)
+    return [int(part) if part.isdecimal() else part for part in parts], path.stem
 
 
 def save(path, fingerprints) -> None:

@@ -210,8 +210,8 @@ def _cost_sentence(cost):
 
 def left_out(found):
     """How many clips the hit rates do without, for they share sound with another role's."""
-    if "clips" not in found:
-        return "What was left out is not known: the songs came from elsewhere."
+    if "recording" not in found.get("clips", ()):
+        return "What was left out is not known: the songs came from elsewhere, or from an older kit."
     n = found["clips"].refused.str.startswith(SHARED).sum()
     return f"{n or 'No'} clip{'' if n == 1 else 's'} left out for sharing sound with another role."
 

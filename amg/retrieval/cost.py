@@ -1,8 +1,8 @@
 """What a search costs: bytes, and milliseconds per query.
 
-The headline of a method is embedding plus search time, and the bytes of its index plus those of the
-fingerprints that its second stage reads. Times are of single queries, one at a time, on this machine;
-fingerprinting the query is left out: every method needs it.
+The headline of a method is embedding plus search time, and the bytes of its index plus those of
+the fingerprints that its second stage reads. Times are of single queries, one at a time, on this
+machine; fingerprinting the query is left out: every method needs it.
 """
 
 import time
@@ -16,8 +16,8 @@ import pandas as pd
 from amg.embedding import crops, encoders
 from amg.retrieval import search
 
-COLUMNS = ["method", "duration_max", "n_vectors", "index_bytes", "refine_bytes",
-           "embed_ms", "embed_ms_q1", "embed_ms_q3", "search_ms", "search_ms_q1", "search_ms_q3", "top1"]
+COLUMNS = ["method", "duration_max", "n_vectors", "index_bytes", "refine_bytes", "embed_ms",
+           "embed_ms_q1", "embed_ms_q3", "search_ms", "search_ms_q1", "search_ms_q3", "top1"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ def base_method(method, index, sequences, top1=np.nan) -> Method:
     An index of codes finds candidates; the frames that score them are then a second stage.
     """
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
-    coded = not isinstance(index, faiss.IndexFlat)
+    refined = 0 if isinstance(index, faiss.IndexFlat) else sequences.frames.nbytes
 
     def find(query, _):
         return search.sequence_search(query[None], index.search(query, k)[1][None], sequences)
 
-    return Method(method, index.ntotal, n_bytes(index), coded * sequences.frames.nbytes, find, top1=top1)
+    return Method(method, index.ntotal, n_bytes(index), refined, find, top1=top1)
 
 
 def amg_methods(encoder, vectors, segments, sequences, duration_max, top1=np.nan) -> list[Method]:

@@ -5,7 +5,7 @@ song; `fma_part_10s`, `test_10s` and so on hold the same songs cut into segments
 01 made also has `songs.csv`, which tells what was recorded, a row per song.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from amg import check, files, made, paths, progress
 from amg.check import InputError
 from amg.embedding import crops
 from amg.fingerprint import features
-from amg.retrieval import search
-from amg.sound import audio, clips
+from amg.retrieval import duplicates, search
+from amg.sound import clips
 
 DUMMY, TEST, QUERY = "dummy_db/fma_part", "db/test_30s", "query"
 MAKER = "01_data_prep"
@@ -40,10 +40,7 @@ class Database:
 
     def hear(self, position, n_frames) -> np.ndarray:
         """Undegraded samples of `n_frames` frames from a position on, float32."""
-        song = int(self.sequences.song_of(position))
-        start_s = (position - self.sequences.bounds[song]) * audio.HOP / audio.SAMPLE_RATE
-        clip = self.clips[song]
-        return replace(clip, start_s=clip.start_s + start_s, seconds=audio.seconds(n_frames)).read()
+        return duplicates.hear(position, n_frames, self.clips, self.sequences)
 
 
 def load(root) -> tuple[Database, list[np.ndarray]]:

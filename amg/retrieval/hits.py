@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 
 from amg.retrieval import search
-from amg.retrieval.duplicates import SAME, likeness
+from amg.sound.audio import SAME, likeness
 
 TOLERANCES = ("segment", "exact", "near", "same_audio", "song")
 # Mean inner product of two places' undegraded fingerprints below which they are not listened to. Of

@@ -1,7 +1,7 @@
 """The base system's index as its authors run it: IVF-PQ (arXiv 2010.11910, and its published code).
 
-FAISS puts every frame in the list of the nearest of 256 centroids, and keeps of it 64 codes of 8 bits,
-each for two dimensions of what the centroid leaves. A query frame is compared, by Euclidean
+FAISS puts every frame in the list of the nearest of 256 centroids, and keeps of it 64 codes of
+8 bits, each for two dimensions of what the centroid leaves. A query frame is compared, by Euclidean
 distance, with the codes in the 40 lists that are nearest to it. The frames so found only propose
 where a query may lie: the original fingerprints score it (`search.sequence_search`).
 """
@@ -18,8 +18,8 @@ PER_LIST = 39  # training frames that FAISS asks for per centroid
 def build(frames, training) -> faiss.IndexIVFPQ:
     """An index of `frames`, float32 (N, 128), that was trained on `training`, float32 (n, 128).
 
-    Its authors train on the distractors. Fewer than 39 training frames per list give fewer lists: with
-    40 or less, all codes are compared.
+    Its authors train on the distractors. Fewer than 39 training frames per list give fewer lists;
+    of 40 or less, all are searched.
     """
     dim = frames.shape[1]
     n_lists = int(np.clip(len(training) // PER_LIST, 1, N_LISTS))
@@ -34,5 +34,5 @@ def build(frames, training) -> faiss.IndexIVFPQ:
 def describe(index) -> str:
     """What an index is, in a sentence."""
     said = "" if index.nlist == N_LISTS else f" (its authors have {N_LISTS}: too few distractors)"
-    return (f"IVF-PQ: {index.ntotal:,} frames in {index.nlist} lists{said}, {index.code_size} bytes a "
-            f"frame; {min(index.nprobe, index.nlist)} lists are searched.")
+    return (f"IVF-PQ: {index.ntotal:,} frames in {index.nlist} lists{said}, {index.code_size} "
+            f"bytes a frame; {min(index.nprobe, index.nlist)} lists are searched.")

@@ -9,8 +9,8 @@ import pandas as pd
 
 from amg import check, paths
 from amg.retrieval import databases, hits, rates as rates_, trials as trials_
-from amg.retrieval.duplicates import SAME
 from amg.sound import degrade
+from amg.sound.audio import SAME
 
 CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
     "clean": {"as recorded": ((), {})},

@@ -18,16 +18,17 @@ def notebook_rows(manifest):
     if not manifest.exists():
         return []
     steps = json.loads(manifest.read_text())["steps"]
-    return [*(row(f"reproduce_{step['label']}", round(step["wall_s"]), None, "s") for step in steps),
-            row("reproduce", round(sum(step["wall_s"] for step in steps)), None, "s")]
+    seconds = {f"reproduce_{step['label']}": step["wall_s"] for step in steps}
+    seconds["reproduce"] = sum(seconds.values())
+    return [row(name, round(wall_s), None, "s") for name, wall_s in seconds.items()]
 
 
 def markdown(rows, described):
     """The table of the README, and how it was made."""
-    table = pd.DataFrame({"": [r["name"] for r in rows], "ours": [f"{r['ours']:,g}" for r in rows],
-                          "published way": [f"{r['published_way']:,g}" if r["ratio"] else "" for r in rows],
-                          "ratio": [f"{r['ratio']:.3g}" if r["ratio"] else "" for r in rows],
-                          "unit": [r["unit"] for r in rows]})
+    table = pd.DataFrame([{"": r["name"], "ours": f"{r['ours']:,g}",
+                           "published way": f"{r['published_way']:,g}" if r["ratio"] else "",
+                           "ratio": f"{r['ratio']:.3g}" if r["ratio"] else "", "unit": r["unit"]}
+                          for r in rows])
     where = described["machine"]
     return (f"{tables.markdown(table.set_index(''))}\n\n`make bench`, batches of {training.BATCH}, "
             f"published Transformer, seed 0, commit {described['commit']}; {where['processor']}, "
@@ -41,7 +42,8 @@ def main():
         os.environ["AMG_HOME"] = temporary  # packed copies go there, too
         folder = data.training_set(workspace / "train")
         rows = evaluation.rows(data.database(workspace / "database"))
-        rows += training.rows(30, folder) + training.rows(10, folder) + training.rows_of_sizes(workspace)
+        rows += training.rows(30, folder) + training.rows(10, folder)
+        rows += training.rows_of_sizes(workspace)
         rows += extraction.rows(workspace) + extraction.rows_of_memory(workspace)
     rows += notebook_rows(reference / "demo/manifest.json")
     texts = {"bench.json": json.dumps(rows, indent=1) + "\n", "bench.md": markdown(rows, described)}

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from amg.embedding import crops
 from amg.fingerprint import features
 from amg.retrieval import databases
 
@@ -43,8 +44,8 @@ def database(root, n_dummies=1500, n_tests=500, duration_max=10, noise=0.05):
             if folder == databases.TEST:
                 query = _unit(song + noise * rng.standard_normal(song.shape, dtype=np.float32))
                 features.save(root / databases.QUERY / f"{i:05d}.npy", query)
-        whole = root / folder
-        databases.split_database(whole, databases.split_folder(whole, duration_max), 2 * duration_max - 1)
+        pieces = databases.split_folder(root / folder, duration_max)
+        databases.split_database(root / folder, pieces, crops.segment_frames(duration_max))
     return root
 
 

@@ -1,7 +1,8 @@
-"""Rows of fingerprinting: seconds of music per second on one core, from an Ogg file of 44.1 kHz stereo.
+"""Rows of fingerprinting: seconds of music per second on one core, from an Ogg file of 44.1 kHz,
+stereo.
 
-The published way takes windows in batches of 125. Decoding, log-mel and encoder are also timed apart,
-and the encoder's share of the rate of a large matrix product is given.
+The published way takes windows in batches of 125. Decoding, log-mel and encoder are also timed
+apart, and the encoder's share of the rate of a large matrix product is given.
 """
 
 import os
@@ -54,8 +55,8 @@ def _rows(file, encoder):
     np.testing.assert_allclose(ours(), theirs(), atol=1e-4)
     whole_s, their_s = medians(ours, theirs)
     decode_s, mel_s, encode_s, product_s = medians(
-        lambda: audio.load(file), lambda: encoder.log_mel(windows), lambda: encoder.encode(spectrograms),
-        lambda: a @ a)
+        lambda: audio.load(file), lambda: encoder.log_mel(windows),
+        lambda: encoder.encode(spectrograms), lambda: a @ a)
     with FlopCounterMode(display=False) as counter:
         encoder.encode(spectrograms)
     share = counter.get_total_flops() / encode_s / (2 * SIZE**3 / product_s)
@@ -68,7 +69,7 @@ def _rows(file, encoder):
 
 
 def rows_of_memory(workspace):
-    """Highest memory of a process that fingerprints a recording of ten minutes, and of two hours."""
+    """Highest memory of a process that fingerprints ten minutes in a piece, and two hours."""
     code = ("import sys; from amg.sound import audio; from amg.fingerprint import nafp; "
             "next(nafp.extract_all(nafp.load(), [audio.blocks(sys.argv[1])]))")
     found, rng = [], np.random.default_rng(0)

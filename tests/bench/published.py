@@ -1,9 +1,9 @@
 """What the published code does, step by step, from our reading of it.
 
 A file is opened for each sample. Batches of 640 samples are padded to M frames and masked, and
-embedded with gradients recorded, though nobody asks for them. The queries of one start are embedded and
-searched at once, votes are counted in dictionaries. The second stage reads the files of each query's ten
-candidates and builds an index over their frames.
+embedded with gradients recorded, though nobody asks for them. The queries of one start are embedded
+and searched at once, votes are counted in dictionaries. The second stage reads the files of each
+query's ten candidates and builds an index over their frames.
 """
 
 import numpy as np
@@ -44,21 +44,21 @@ def embed(encoder, arrays, start, length, padded_frames):
 def evaluate(encoder, root, starts, query_frames, duration_max, stages):
     """Top-1 and Top-10 (%) of all queries of a database at all starts, in one or two stages."""
     length, padded = crops.segment_frames(duration_max), crops.PADDED_FRAMES[duration_max]
-    parts = [Files(databases.split_folder(root / whole, duration_max))
-             for whole in (databases.DUMMY, databases.TEST)]
-    n_dummies, per_song = len(parts[0]), 59 // length
-    index = search.flat_index(np.concatenate([embed(encoder, part, 0, length, padded) for part in parts]))
-    segments = Files(*(databases.split_folder(root / whole, duration_max)
-                       for whole in (databases.DUMMY, databases.TEST)))
-    queries, ranks = Files(root / databases.QUERY), []
+    dummies, tests = (databases.split_folder(root / whole, duration_max)
+                      for whole in (databases.DUMMY, databases.TEST))
+    segments, queries, ranks = Files(dummies, tests), Files(root / databases.QUERY), []
+    n_dummies = len(Files(dummies))
+    index = search.flat_index(embed(encoder, segments, 0, length, padded))
     for start in starts:
-        for song, ids in enumerate(first_stage(encoder, index, queries, start, query_frames, length, padded)):
-            truth = n_dummies + song * per_song + start // length
+        voted = first_stage(encoder, index, queries, start, query_frames, length, padded)
+        for song, found in enumerate(voted):
+            truth = n_dummies + song * (59 // length) + start // length
             right = {truth, truth + 1}
             if stages == 2:
                 query = queries[song][start : start + query_frames]
-                ids, right = naive.published_second_stage(query, ids, segments), {(truth, start % length)}
-            ranks.append(next((rank for rank, found in enumerate(ids) if found in right), 10))
+                found = naive.published_second_stage(query, found, segments)
+                right = {(truth, start % length)}
+            ranks.append(next((rank for rank, one in enumerate(found) if one in right), 10))
     return [100 * float(np.mean(np.array(ranks) < n)) for n in (1, 10)]
 
 
@@ -72,15 +72,15 @@ def first_stage(encoder, index, queries, start, query_frames, length, padded_fra
 
 def step(run, folder, batch):
     """One update: a file opened per sample, one batch padded to M frames."""
-    clips = []
-    for song, clip, start, length in zip(batch.song, batch.clip, batch.crop.start, batch.crop.length):
+    clips, crop = [], batch.crop
+    for song, clip, start, length in zip(batch.song, batch.clip, crop.start, crop.length):
         rows = np.load(features.song_file(folder, song + 1, clip), allow_pickle=False)
         clips.append(rows[start : start + length])
     x, mask = naive.pad(clips, crops.PADDED_FRAMES[run.config.duration_max])
     run.encoder.train()
     run.optimiser.zero_grad(set_to_none=True)
-    song, margin, original = map(torch.from_numpy, (batch.song, crops.margin(batch.crop.share),
-                                                    batch.clip == 0))
+    song, margin, original = map(
+        torch.from_numpy, (batch.song, crops.margin(crop.share), batch.clip == 0))
     loss = naive.published_loss(run.encoder(x, mask), run.loss.centres, song, margin, original)
     loss.backward()
     run.optimiser.step()

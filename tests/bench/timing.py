@@ -35,7 +35,8 @@ def medians(*functions, repeats=5):
 
 def medians_alone(*ways, repeats=5):
     """The same of functions that live in a process each, for what one leaves of the heap would slow
-    the others: a list of Timed. A way is (prepare, *arguments), and `prepare(*arguments)` the function.
+    the others: a list of Timed. A way is (prepare, *arguments), and `prepare(*arguments)` gives the
+    function.
     """
     times = [[] for _ in ways]
     with ExitStack() as stack:

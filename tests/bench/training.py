@@ -5,7 +5,8 @@ import numpy as np
 from amg.embedding import batches, runs, training
 from amg.fingerprint import features
 from bench import data, published
-from bench.timing import forward_flops, matmul_rate, medians_alone, peak_memory, prepare_product, row
+from bench.timing import (forward_flops, matmul_rate, medians_alone, peak_memory, prepare_product,
+                          row)
 
 BATCH = published.BATCH
 
@@ -46,7 +47,7 @@ def rows(duration_max, folder):
     share = 3 * forward_flops(lengths) / ours.seconds / matmul_rate(product.seconds)
     name = f"train_{duration_max}"
     return [row(name, BATCH / ours.seconds, BATCH / theirs.seconds, "samples/s"),
-            row(f"{name}_kernel", ours.kernel_s, theirs.kernel_s, "s of an update in the system's kernel"),
+            row(f"{name}_kernel", ours.kernel_s, theirs.kernel_s, "s of an update in the kernel"),
             row(f"{name}_flops", 100 * share, None, "% of matmul rate, useful only"),
             row(f"{name}_memory", *(peak_memory(*way) for way in ways), "MB")]
 
@@ -61,9 +62,9 @@ def rows_of_sizes(workspace, duration_max=10):
         songs = data.many_songs(n_songs, workspace)
         flops = 3 * (forward_flops(first_batch(config_of(duration_max), songs).crop.length)
                      + 2 * BATCH * n_songs * 128)
+        share = flops / timed.seconds / matmul_rate(product.seconds)
         name = f"train_{duration_max}_{n_songs}_songs"
         found += [row(name, BATCH / timed.seconds, None, "samples/s"),
-                  row(f"{name}_flops", 100 * flops / timed.seconds / matmul_rate(product.seconds), None,
-                      "% of matmul rate, useful only"),
+                  row(f"{name}_flops", 100 * share, None, "% of matmul rate, useful only"),
                   row(f"{name}_memory", peak_memory(*way), None, "MB")]
     return found
