@@ -395,7 +395,7 @@ def test_missing_runs_name_the_notebook(home):
     (lambda t, r: ({}, {}), "holds no run, but should hold mt-amg-10s"),
     (lambda t, r: (t, {"config": {"layers": 2}}), "holds no run"),
     (lambda t, r: (t, {**r, "config": {**r["config"], "duration_max": 5}}), "holds mt-amg-5s, but should hold mt-amg-10s"),
-    (lambda t, r: ({n: w * np.nan for n, w in t.items()}, r), "weights that are not finite"),
+    (lambda t, r: ({n: w * np.nan for n, w in t.items()}, r), "holds infinite weights or NaN"),
     (lambda t, r: (t, {**r, "config": {**r["config"], "settings": {"layers": 2}}}), "do not fit")])
 def test_other_files_than_its_checkpoint_are_refused(data, home, spoil, message):
     """In a folder that came from elsewhere: it has no record."""
