@@ -86,11 +86,13 @@ def making(name, recipe, differs=""):
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
         old = files.read_json(record_of(folder)) or {}
+        same = files.digest({key: old.get(key) for key in recipe.identity}) == files.digest(
+            recipe.identity)
         record = {**recipe.identity, "kit": amg.__version__, "finished": False}
-        if files.digest({**old, "kit": 0}) != files.digest({**record, "kit": 0, "finished": True}):
-            files.write_json(record_of(folder), record)
-        else:
+        if same and old.get("finished"):
             record = old
+        else:
+            files.write_json(record_of(folder), record)
         _link(name, folder)
         yield Made(folder, record, record["finished"])
         if not record["finished"]:

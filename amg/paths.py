@@ -4,8 +4,6 @@ The workspace is the checkout that holds this package, or the folder named by th
 environment variable AMG_HOME. Notebook parameters name files relative to it.
 """
 
-import hashlib
-import itertools
 import os
 from pathlib import Path
 
@@ -29,19 +27,3 @@ def relative(path):
     """`path` relative to the workspace if it lies inside it; for messages and manifests."""
     path = Path(path)
     return path.relative_to(home()) if path.is_relative_to(home()) else path
-
-
-def code(*modules):
-    """Digest of the source of some of this package's modules: names the code that made a file."""
-    sources = [next((checkout() / "amg").rglob(f"{name}.py")).read_bytes() for name in modules]
-    return hashlib.sha256(b"".join(sources)).hexdigest()[:12]
-
-
-def put_aside(folder):
-    """Rename `folder` to the first free `<name>.old-<n>`, say so, and return its new path."""
-    old = next(path for n in itertools.count(1)
-               if not (path := folder.with_name(f"{folder.name}.old-{n}")).exists())
-    folder.rename(old)
-    print(f"{relative(folder)} was made with other parameters, data or code; "
-          f"it is kept as {old.name}.")
-    return old

@@ -9,6 +9,7 @@ import pandas as pd
 
 from amg import files, paths
 from amg.check import InputError
+from amg.retrieval import duplicates
 from amg.sound.audio import seconds
 
 TOLERANCES = {  # what counts as a hit, in the order of every table
@@ -19,7 +20,6 @@ TOLERANCES = {  # what counts as a hit, in the order of every table
     "segment": "the segment in which the query begins, or the next one of the same song",
     "song": "the right recording, anywhere in it"}
 METHOD = "Transformer, AMG loss"  # called AMG where nothing else is
-SHARED = "same sound as"  # begins the reason of such a clip (amg.retrieval.duplicates)
 ENCODERS = {"mt": "Transformer", "mlstm": "LSTM", "mcnn": "CNN"}
 
 
@@ -212,7 +212,7 @@ def left_out(found):
     """How many clips the hit rates do without, for they share sound with another role's."""
     if "recording" not in found.get("clips", ()):
         return "What was left out is not known: the songs came from elsewhere, or from an older kit."
-    n = found["clips"].refused.str.startswith(SHARED).sum()
+    n = sum(duplicates.counts(found["clips"]).values())
     return f"{n or 'No'} clip{'' if n == 1 else 's'} left out for sharing sound with another role."
 
 
