@@ -173,13 +173,6 @@ def test_whatever_bytes_an_array_file_holds(tmp_path):
             assert str(error).count("x.npy") == 1
 
 
-def test_a_given_dimension_is_asked_for(tmp_path):
-    features.save(tmp_path / "x.npy", unit_rows(np.random.default_rng(0), 3, 64))
-    assert features.load(tmp_path / "x.npy").shape == features.load(tmp_path / "x.npy", 64).shape
-    with pytest.raises(InputError, match=r"shape \(3, 64\).*of shape \(frames, 128\)"):
-        features.load(tmp_path / "x.npy", 128)
-
-
 def test_checkpoint_round_trip_and_no_pickle(tmp_path):
     tensors = {"model.w": torch.arange(3.0)}
     checkpoint.save(tmp_path / "c.safetensors", tensors, {"epoch": 2})

@@ -88,7 +88,7 @@ def test_a_registered_fingerprinter_is_extracted_packed_and_read(toy, home):
         file.rename(home / "out" / file.name.replace(".wav", ""))
     data = features.pack(home / "out")
     assert data.frames.shape == (15, 64) and data.length.tolist() == [[5, 5], [5, 0]]
-    stored = features.load(home / "out/1-01.npy", dimension=64)
+    stored = features.load(home / "out/1-01.npy")
     assert np.array_equal(data.clip(0, 1), stored)
     direct = next(Projection().extract([[audio.load(home / "in/1-01.wav")]]))
     np.testing.assert_allclose(stored, direct, atol=1e-5)
@@ -193,21 +193,21 @@ def test_names_that_join_alike_have_targets_of_their_own(tmp_path, toy):
 
 
 @pytest.mark.parametrize("name, message", [
-    (b"\xff.wav", r"\udcff.wav: its name is not UTF-8"),
-    (b"d" * 200 + b"/" + b"e" * 60 + b".wav", "makes 270 bytes, of at most 240"),
-    (b".hidden.wav", "begins with a dot")])
+    (b"\xff.wav", r"in/\udcff.wav"), (b".hidden.wav", "in/.hidden.wav"),
+    (b"d" * 200 + b"/" + b"e" * 60 + b".wav", "eeee.wav")])
 def test_names_that_cannot_be_written(music, tmp_path, toy, name, message):
     path = os.path.join(os.fsencode(music), name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     os.rename(os.fsencode(music / "a.wav"), path)
     n_written, (sentence,) = folder.extract(music, tmp_path / "out", toy, 1)
-    assert n_written == 2 and message in sentence and sentence.encode()
+    assert n_written == 2 and f"{message}: its name, with its folders', must be UTF-8" in sentence
+    assert sentence.encode()
 
 
 def test_a_target_that_is_no_folder(music, tmp_path, toy):
     (tmp_path / "file").write_text("mine")
     for target in (tmp_path / "file", tmp_path / "file/below", tmp_path / ("x" * 300)):
-        with pytest.raises(InputError, match="must be a folder of its own|cannot be written"):
+        with pytest.raises(InputError, match="cannot be written"):
             folder.extract(music, target, toy, 1)
     assert (tmp_path / "file").read_text() == "mine"
     with pytest.raises(InputError, match="directory with audio files"):

@@ -47,27 +47,21 @@ def save(path, fingerprints) -> None:
         np.save(temporary, fingerprints.astype(np.float32, copy=False))
 
 
-def load(path, dimension=None) -> np.ndarray:
-    """Read one fingerprint array; returns float32 (T, D), D the given dimension if there is one.
-
-    Raises InputError if it is none.
-    """
-    array, problem = _read(path, dimension)
-    if array is None:
-        raise InputError(f"{paths.relative(path)} {problem}.")
+def load(path) -> np.ndarray:
+    """Read one fingerprint array, float32 (T, D); InputError if it is none."""
+    array, problem = _read(path)
     if problem:
-        raise InputError(f"{paths.relative(path)} {problem}, but fingerprints have norm 1; "
-                         "extract it again.")
+        raise InputError(f"{paths.relative(path)} {problem}; extract it again.")
     return array
 
 
 def _read(path, dimension=None):
-    """(array, None) of sound fingerprints, (array, problem) of rows of another norm, or (None,
-    problem)."""
+    """(array, None), (array, problem) of rows of another norm than 1, or (None, problem)."""
     try:
-        array = np.load(path, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("it is an archive of arrays")
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        return None, "is missing"
     except Exception as error:  # numpy lets through whatever a broken header makes Python raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         return None, f"is not a readable .npy array ({reason})"  # not how to unpickle it
@@ -81,7 +75,7 @@ def _read(path, dimension=None):
     if not np.isfinite(norms).all() or norms.min() == 0:
         return None, "has rows of zeros, infinities or NaN"
     if np.abs(norms - 1).max() >= 0.01:
-        return array, f"has rows of norm {norms.min():.3g} to {norms.max():.3g}"
+        return array, f"has rows of norm {norms.min():.3g} to {norms.max():.3g}, not 1"
     return array, None
 
 
@@ -125,65 +119,61 @@ def pack(folder) -> TrainingSet:
 
 def _write_packed(folder, found, packed):
     """Write the clips of all songs that have an original, song after song; returns the note."""
-    grid, problems = _grid(found)
-    dimension = _dimension(grid)
-    rows, content = [], hashlib.sha256()
+    songs, n_clips, problems = _songs(found)
+    lengths, dimension, content = [], None, hashlib.sha256()
     with files.atomic(packed) as temporary, temporary.open("wb") as out:
-        for song, clips in progress.bar(grid.items(), desc="packing", unit="song"):
-            row = _song(folder, song, clips, dimension, problems)
-            for array in row:
-                out.write(array.data)
-                content.update(array.data)
-            rows += [[len(array) for array in row]] if row else []
-        if not rows:
+        for song in progress.bar(songs, desc="packing", unit="song"):
+            clips = _clips([song_file(folder, song, clip) for clip in range(n_clips)], dimension,
+                           problems)
+            if clips:
+                frames = np.concatenate(clips)
+                out.write(frames.data)
+                content.update(frames.data)
+                lengths.append([len(clip) for clip in clips])
+                dimension = frames.shape[1]
+        if not lengths:
             raise InputError(f"{paths.relative(folder)} holds no song whose original, as 1-00.npy, "
                              f"can be used: {problems[0]['file']} {problems[0]['problem']}.")
-    content.update(json.dumps(rows).encode())
-    return {"length": rows, "dimension": dimension, "bytes": packed.stat().st_size,
+    content.update(json.dumps(lengths).encode())
+    return {"length": lengths, "dimension": dimension, "bytes": packed.stat().st_size,
             "content": content.hexdigest()[:16], "problems": problems}
 
 
-def _dimension(grid):
-    """That of the first clip that can be used; None if none can."""
-    arrays = (_read(file)[0] for clips in grid.values() for file in clips if file)
-    return next((array.shape[1] for array in arrays if array is not None), None)
-
-
-def _grid(found):
-    """({song: paths of its clips 00, 01, .., None where there is none}, problems so far)."""
-    clips, problems = {}, []
+def _songs(found):
+    """Numbers of the songs in order, how many clips one has at most, and problems with names."""
+    songs, n_clips, problems = set(), 1, []
     for file in found:
-        match = re.fullmatch(r"([1-9]\d*)-(\d\d)", file.stem)
+        match = re.fullmatch(r"([1-9][0-9]*)-([0-9][0-9])", file.stem)
         if match:
-            clips.setdefault(int(match[1]), {})[int(match[2])] = file
+            songs.add(int(match[1]))
+            n_clips = max(n_clips, int(match[2]) + 1)
         else:
-            problems.append(_problem(file.name, "is not named songId-clipId, as 12-00", "left out"))
-    n_clips = 1 + max((max(of_song) for of_song in clips.values()), default=0)
-    n_gaps = max(clips, default=0) - len(clips)
+            problems.append({"file": file.name, "problem": "is not named songId-clipId, as 12-00",
+                             "done": "left out"})
+    n_gaps = max(songs, default=0) - len(songs)
     if n_gaps:
-        some = itertools.islice((n for n in itertools.count(1) if n not in clips), min(n_gaps, 5))
-        some = ", ".join(map(str, some)) + (", ..." if n_gaps > 5 else "")
-        problems.append(_problem(f"songs {some}", f"{n_gaps} numbers without a file",
-                                 "classes are numbered without them"))
-    return {song: [clips[song].get(clip) for clip in range(n_clips)]
-            for song in sorted(clips)}, problems
+        gaps = (str(n) for n in itertools.count(1) if n not in songs)
+        some = ", ".join(itertools.islice(gaps, min(n_gaps, 5)))
+        problems.append({"file": f"songs {some}{', ...' if n_gaps > 5 else ''}",
+                         "problem": f"{n_gaps} numbers without a file",
+                         "done": "classes are numbered without them"})
+    return sorted(songs), n_clips, problems
 
 
-def _song(folder, song, clips, dimension, problems):
-    """Arrays of a song's clips, empty where one is missing; [] if the song is left out."""
-    row, missing = [], np.empty((0, dimension or 1), np.float32)
-    for clip, file in enumerate(clips):
-        array, problem = _read(file, dimension) if file else (None, "is missing")
-        done = "the song is left out" if clip == 0 else "trained without it"
+def _clips(versions, dimension, problems):
+    """Arrays of a song's files, empty where one is of no use; [] if the first, its original, is."""
+    clips = []
+    for file in versions:
+        array, problem = _read(file, dimension)
+        done = "trained without it" if clips else "the song is left out"
         if array is not None and problem:
             array, done = array / np.linalg.norm(array, axis=1, keepdims=True), "rescaled to norm 1"
         if problem:
-            problems.append(_problem(song_file(folder, song, clip).name, problem, done))
-        if array is None and clip == 0:
+            problems.append({"file": file.name, "problem": problem, "done": done})
+        if array is None and not clips:
             return []
-        row.append(np.ascontiguousarray(missing if array is None else array))
-    return row
-
-
-def _problem(file, problem, done):
-    return {"file": file, "problem": problem, "done": done}
+        if array is None:
+            array = np.empty((0, dimension), np.float32)
+        dimension = array.shape[1]
+        clips.append(array)
+    return clips

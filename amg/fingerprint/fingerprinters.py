@@ -64,19 +64,18 @@ class Source:
         Raises InputError if its frames are not those of the paper: 2 * d - 1 in d seconds.
         """
         known = self.weights and self.weights.exists()
-        version = self.weights.stat().st_mtime_ns if known else 0
-        loaded = _load(self.loader, self.weights, device, version)
-        if loaded.hop != HOP or not HOP < loaded.window <= WINDOW:
-            raise InputError(
-                f"fingerprinter {self.name!r} has a frame of {loaded.window} samples every "
-                f"{loaded.hop}, but d seconds must have 2 * d - 1 frames: a hop of {HOP} samples "
-                f"(half a second) and frames of {HOP + 1} to {WINDOW}.")
-        return loaded
+        return _load(self, device, known and self.weights.stat().st_mtime_ns)
 
 
 @lru_cache(1)
-def _load(loader, weights, device, version):
-    return loader(weights, device)
+def _load(source, device, version):
+    loaded = source.loader(source.weights, device)
+    if loaded.hop != HOP or not HOP < loaded.window <= WINDOW:
+        raise InputError(
+            f"fingerprinter {source.name!r} has a frame of {loaded.window} samples every "
+            f"{loaded.hop}, but d seconds must have 2 * d - 1 frames: a hop of {HOP} samples "
+            f"(half a second) and frames of {HOP + 1} to {WINDOW}.")
+    return loaded
 
 
 def find(fingerprinter="") -> Source:

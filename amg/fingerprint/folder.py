@@ -7,7 +7,6 @@ So the same command continues after any interruption, and brings the target up t
 """
 
 import os
-import re
 from pathlib import Path
 
 import joblib
@@ -18,7 +17,6 @@ from amg.check import InputError
 from amg.fingerprint import features
 from amg.sound import audio, recordings
 
-GROUP = 16  # files whose windows share batches
 LONGEST = 240  # bytes of a name: file systems take 255, and temporary names are longer
 
 
@@ -33,7 +31,7 @@ def extract(source, target, fingerprinter, workers=2, device="auto") -> tuple[in
     device = machine.device(device)
     source, target = recordings.root(source).resolve(), Path(target).resolve()
     fingerprinter.load(device)  # refused here, not in every worker
-    if not target.name or os.path.exists(target) and not target.is_dir():
+    if not target.name:  # /
         raise InputError(f"target is {target}, but must be a folder of its own.")
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -56,27 +54,19 @@ def _plan(source):
         name = "__".join(parts)
         if name.split("__") != list(parts):  # a__b.wav is not a/b.wav
             name += f"-{files.digest(parts)[:8]}"
-        problem = _problem(f"{name}.npy")
-        if problem:
-            refused.append(f"{file}: {problem}".encode(errors="backslashreplace").decode())
+        raw = os.fsencode(f"{name}.npy")
+        if name.startswith(".") or len(raw) > LONGEST or raw.decode(errors="ignore") != f"{name}.npy":
+            shown = str(file).encode(errors="backslashreplace").decode()
+            refused.append(f"{shown}: its name, with its folders', must be UTF-8 of at most "
+                           f"{LONGEST} bytes and not begin with a dot; rename it.")
         else:
             stat = file.stat()
             plan[f"{name}.npy"] = ["/".join(parts), stat.st_size, stat.st_mtime_ns]
     return plan, refused
 
 
-def _problem(name):
-    """What is wrong with the name of a file to write; None if nothing is."""
-    n_bytes = len(os.fsencode(name))
-    if name != name.encode(errors="replace").decode():
-        return "its name is not UTF-8; rename it."
-    if n_bytes > LONGEST:
-        return f"its name, with its folders', makes {n_bytes} bytes, of at most {LONGEST}."
-    return "its name begins with a dot; rename it." if name.startswith(".") else None
-
-
 def _claim(source, target, fingerprinter, device, plan):
-    """Remove what is not as planned from a target that is ours, renew its record and return it."""
+    """Remove what is outdated from a target that is ours; writes its new record and returns it."""
     path, there = made.record_of(target), sorted(file.name for file in target.glob("[!.]*"))
     old = files.read_json(path) or {}
     known = old.get("files", {})
@@ -87,48 +77,34 @@ def _claim(source, target, fingerprinter, device, plan):
                          "another target.")
     new = made.Recipe("fingerprints", {"source": str(source)},
                       {"fingerprinter": fingerprinter.digest}, {"device": device}).identity
-    if there:
-        _check_same(target, old, new)
-    for file in target.iterdir():
-        half = re.fullmatch(r"\.(.+)\.\d+\.tmp\.npy", file.name)  # of a process that was killed
-        if half or file.name in known and known[file.name] != plan.get(file.name):
-            file.unlink()
+    was, now = ({"format": made_by["format"], **made_by["parameters"], **made_by["inputs"],
+                 **made_by["computed"]} for made_by in (old if there else new, new))
+    for key, value in now.items():
+        if was.get(key) != value:
+            raise InputError(f"{target} was made with {key} {was.get(key)}, not {value}; choose "
+                             "another target, or delete it first.")
+    outdated = [target / name for name in there if known[name] != plan.get(name)]
+    for file in [*outdated, *target.glob(".*.*.tmp.npy")]:  # half ones of a process that was killed
+        file.unlink()
     new["inputs"]["music"] = files.digest(plan)
     record = {**new, "kit": amg.__version__, "finished": False, "files": plan}
     files.write_json(path, record)
     return record
 
 
-def _check_same(target, old, new):
-    """InputError unless two identities tell the same source, fingerprinter, device and format."""
-    was, now = ({"format": made_by["format"], **made_by["parameters"], **made_by["inputs"],
-                 **made_by["computed"]} for made_by in (old, new))
-    for key, value in now.items():
-        if was.get(key) != value:
-            raise InputError(f"{target} was made with {key} {was.get(key)}, not {value}; choose "
-                             "another target, or delete it first.")
-
-
 def _run(jobs, fingerprinter, device, workers):
     """Write the arrays that are not there; returns sentences about files that give none."""
     jobs = [(file, array) for file, array in jobs if not array.exists()]
-    groups = [jobs[i : i + GROUP] for i in range(0, len(jobs), GROUP)]
     results = joblib.Parallel(workers, return_as="generator")(
-        joblib.delayed(_group)(group, fingerprinter, device) for group in groups)
-    return [sentence for part in progress.bar(results, desc="fingerprinting", total=len(groups),
-                                              unit=f"{GROUP} files") for sentence in part]
+        joblib.delayed(_one)(file, array, fingerprinter, device) for file, array in jobs)
+    bar = progress.bar(results, desc="fingerprinting", total=len(jobs), unit="file")
+    return [sentence for sentence in bar if sentence]
 
 
-def _group(jobs, fingerprinter, device):
-    """Fingerprint some files together; returns sentences about those that cannot be."""
-    jobs = [(file, array) for file, array in jobs if not array.exists()]
-    found = fingerprinter.load(device).extract(audio.blocks(file) for file, _ in jobs)
+def _one(file, array, fingerprinter, device):
+    """Write the array of one file; returns a sentence if it gives none."""
     try:
-        for _, array in jobs:
-            features.save(array, next(found))
+        features.save(array, next(fingerprinter.load(device).extract([audio.blocks(file)])))
     except InputError as reason:
-        if len(jobs) == 1:
-            name = str(jobs[0][0])
-            return [str(reason) if str(reason).startswith(name) else f"{name}: {reason}"]
-        return [sentence for job in jobs for sentence in _group([job], fingerprinter, device)]
-    return []
+        return str(reason) if str(reason).startswith(str(file)) else f"{file}: {reason}"
+    return ""

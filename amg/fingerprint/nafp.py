@@ -6,6 +6,7 @@ mels, an eighth to half of the width, narrowest where maps are large and channel
 """
 
 import itertools
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
@@ -125,10 +126,7 @@ class NAFP(nn.Module):
 
 
 def extract(encoder, samples) -> np.ndarray:
-    """Fingerprint a clip: float32 (n_samples,) at 8 kHz -> float32 (T, dimension), unit rows.
-
-    `T = 2 * seconds - 1`: one row for each 1 s window, every 0.5 s.
-    """
+    """A clip, float32 (n_samples,) at 8 kHz -> float32 (2 * seconds - 1, dimension), unit rows."""
     return next(extract_all(encoder, [[samples]]))
 
 
@@ -138,41 +136,27 @@ def extract_all(encoder, recordings, hop=audio.HOP) -> Iterator[np.ndarray]:
 
     encoder: a module (B, 8000) -> (B, dimension), on any device; recordings: iterable of iterables
     of consecutive sample blocks, as from `audio.blocks`; hop: samples from one window to the next.
-    A batch takes windows from one recording after the other, so that short ones cost no more than
-    long ones; no more than the windows of a block and of a batch are in memory. Each window has an
-    STFT of its own: the usual hop of 4000 samples is no multiple of the STFT's 256, so that two
-    windows share no column. Raises InputError for a recording shorter than 1 s.
+    A batch takes windows from one recording after the other, and blocks are asked for when their
+    windows are due. Each window has an STFT of its own: the hop of 4000 samples is no multiple of
+    the STFT's 256. Raises InputError for a recording shorter than 1 s.
     """
+    windows = ((number, window) for number, blocks in enumerate(recordings)
+               for part in audio.frames(blocks, hop) for window in part)
+    for _, rows in itertools.groupby(_encoded(encoder, windows), operator.itemgetter(0)):
+        vectors = bytearray()  # grows in place; between small arrays, freed batches would leave holes
+        for _, row in rows:
+            vectors += row.tobytes()
+        yield np.frombuffer(vectors, np.float32).reshape(-1, encoder.dimension)
+
+
+def _encoded(encoder, windows):
+    """(number, window) -> (number, vector), in batches."""
     device = next(itertools.chain(encoder.parameters(), encoder.buffers())).device
-    batch = BATCH if device.type == "cpu" else GPU_BATCH
-    done, held = [], []  # counts of finished recordings; windows to encode
-    vectors = bytearray()  # grows in place; between small arrays, freed batches would leave holes
-    size = encoder.dimension * np.dtype(np.float32).itemsize
-
-    def encode(n_windows):
-        windows = np.concatenate(held)
-        held[:] = [windows[n_windows:]]
-        found = encoder(torch.from_numpy(windows[:n_windows]).to(device))
-        vectors.extend(found.cpu().numpy().data.cast("B"))
-
-    def finished():
-        while done and done[0] * size <= len(vectors):
-            end = done.pop(0) * size
-            yield np.frombuffer(vectors[:end], np.float32).reshape(-1, encoder.dimension)
-            del vectors[:end]
-
-    for blocks in recordings:
-        n_windows = 0
-        for windows in audio.frames(blocks, hop):
-            held.append(windows)
-            n_windows += len(windows)
-            while sum(map(len, held)) >= batch:
-                encode(batch)
-        done.append(n_windows)
-        yield from finished()
-    if sum(map(len, held)):
-        encode(None)
-    yield from finished()
+    size = BATCH if device.type == "cpu" else GPU_BATCH
+    while batch := list(itertools.islice(windows, size)):
+        numbers, sounds = zip(*batch)
+        vectors = encoder(torch.from_numpy(np.stack(sounds)).to(device))
+        yield from zip(numbers, vectors.cpu().numpy())
 
 
 def shipped(name="lite") -> Path:
@@ -194,17 +178,13 @@ def load(path=None, device="cpu") -> NAFP:
         raise InputError(f"{path} does not have the SHA-256 that {card.name} states; "
                          "restore both files from the repository.")
     tensors, record = checkpoint.load(path)
-    size = str(record.get("size"))
-    if size not in CONFIGS:
-        raise InputError(f"{path} is not a NAFP checkpoint of this kit; "
-                         "give one that notebook 00_fingerprinter wrote.")
-    encoder = NAFP(CONFIGS[size])
     weights = {name: tensor.float() for name, tensor in checkpoint.part("model", tensors).items()}
-    if "whitening.matrix" in weights:
-        encoder.whitening = Whitening()
     try:
+        encoder = NAFP(CONFIGS[record["size"]])
+        if "whitening.matrix" in weights:
+            encoder.whitening = Whitening()
         encoder.load_state_dict(weights)
-    except RuntimeError:
-        raise InputError(f"{path} was trained for another network than the {size!r} one of "
-                         "this version; train again with notebook 00_fingerprinter.") from None
+    except (KeyError, TypeError, RuntimeError):
+        raise InputError(f"{path} is not a NAFP checkpoint of this version; give one that notebook "
+                         "00_fingerprinter wrote, or train again with it.") from None
     return encoder.to(device).eval()
