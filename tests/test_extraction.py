@@ -65,7 +65,7 @@ def test_originals_are_kept_by_their_sound(home, music):
 
 @pytest.mark.parametrize("kinds", [("offset",), degrade.KINDS])
 def test_queries_at_any_offset_are_excerpts_of_the_recording(home, music, pool, kinds):
-    folder = extraction.condition(music, home / "c", fingerprinters.find(), 0, 1, pool, kinds, 2)
+    extraction.condition(music, home / "c", fingerprinters.find(), 0, 1, pool, kinds, 2)
     late = extraction.late_frames(2, 0, pool)
     for i, clip in enumerate(music):
         setting = extraction.drawn(0, i, pool, kinds)
@@ -76,7 +76,7 @@ def test_queries_at_any_offset_are_excerpts_of_the_recording(home, music, pool, 
             excerpt = replace(clip, start_s=1 + late_s).read() * 10 ** (setting.gain_db / 20)
             np.testing.assert_allclose(sound, excerpt, atol=1e-6)
         expected = next(nafp.extract_all(nafp.load(), [[sound]], 2000))
-        np.testing.assert_allclose(features.load(folder / f"{i:05d}.npy"), expected, atol=1e-4)
+        np.testing.assert_allclose(features.load(home / f"c/{i:05d}.npy"), expected, atol=1e-4)
 
 
 def test_whatever_decides_a_thing_makes_another_one(home, music, pool, tmp_path):
@@ -86,11 +86,12 @@ def test_whatever_decides_a_thing_makes_another_one(home, music, pool, tmp_path)
     louder = replace(test, sha256="0" * 64)
 
     def database(tests=(test,), dummies=(dummy,), prints=prints, seed=0, pool=pool, device="cpu"):
-        return extraction.database_recipe(tests, dummies, prints, seed, pool, device).digest
+        clips_ = {"test": tests, "dummy": dummies}
+        return extraction.recipe("database", clips_, prints, seed, pool, device).digest
 
     def training(train=(test,), valid=(dummy,), n_versions=2, prints=prints, seed=0, pool=pool):
-        return extraction.training_recipe(train, valid, n_versions, prints, seed, pool,
-                                          "cpu").digest
+        return extraction.recipe("training set", {"train": train, "valid": valid}, prints, seed,
+                                 pool, "cpu", n_versions=n_versions).digest
 
     more = replace(pool, digest="more")
     digests = [database(), database(tests=(louder,)), database(dummies=(louder,)),
@@ -101,13 +102,13 @@ def test_whatever_decides_a_thing_makes_another_one(home, music, pool, tmp_path)
                training(pool=more)]
     assert len(set(digests)) == len(digests)
     assert database() == digests[0]
-    recipe = extraction.training_recipe([test], [dummy, dummy], 2, prints, 0, pool, "cpu")
-    assert recipe.parameters["n_valid"] == 2 and recipe.inputs["fingerprinter"] == prints.digest
+    recipe = extraction.recipe("database", {"test": [test, test]}, prints, 0, pool, "cpu")
+    assert recipe.parameters["n_test"] == 2 and recipe.inputs["fingerprinter"] == prints.digest
 
 
 def test_a_database_tells_its_songs_and_who_made_its_queries(home, music, pool):
     prints, (dummy, test) = fingerprinters.find(), music
-    recipe = extraction.database_recipe([test], [dummy], prints, 0, pool, "cpu")
+    recipe = extraction.recipe("database", {"test": [test], "dummy": [dummy]}, prints, 0, pool, "cpu")
     with made.making(home / "db", recipe) as place:
         extraction.write_songs([dummy, test], place.folder)
     table = clips.read_csv(home / "db/songs.csv")

@@ -5,7 +5,6 @@ interrupted preparation continues. Fingerprints of a clip as it was recorded are
 `data/cache/`, by the checksum of its sound: comparing roles, training set and database share them.
 """
 
-from functools import partial
 from pathlib import Path
 
 import joblib
@@ -19,25 +18,14 @@ from amg.sound import audio, clips as clips_, degrade
 TRAIN, TEST = 1, 2  # first word of every degradation's seed: the two never coincide
 
 
-def content(clips) -> str:
-    """Digest of what the clips are and of their sound."""
-    return files.digest([[clip.piece, clip.role, clip.start_s, clip.seconds, clip.sha256]
-                         for clip in clips])
-
-
-def training_recipe(train, valid, n_versions, fingerprinter, seed, pool, device) -> made.Recipe:
-    """What decides a training set; arguments as for `training_set`."""
-    return made.Recipe("training set", {"n_train": len(train), "n_valid": len(valid),
-                                        "n_versions": n_versions, "seed": seed},
-                       {"fingerprinter": fingerprinter.digest, "pool": pool.digest,
-                        "train": content(train), "valid": content(valid)}, {"device": device})
-
-
-def database_recipe(tests, dummies, fingerprinter, seed, pool, device) -> made.Recipe:
-    """What decides a database and its queries; arguments as for `songs`."""
-    return made.Recipe("database", {"n_test": len(tests), "n_dummy": len(dummies), "seed": seed},
-                       {"fingerprinter": fingerprinter.digest, "pool": pool.digest,
-                        "test": content(tests), "dummy": content(dummies)}, {"device": device})
+def recipe(kind, clips, fingerprinter, seed, pool, device, **parameters) -> made.Recipe:
+    """What decides stored fingerprints; clips: role -> list of Clip, the rest as for `songs`."""
+    heard = {role: files.digest([[clip.piece, clip.role, clip.start_s, clip.seconds, clip.sha256]
+                                 for clip in of_role]) for role, of_role in clips.items()}
+    sizes = {f"n_{role}": len(of_role) for role, of_role in clips.items()}
+    return made.Recipe(kind, {**sizes, "seed": seed, **parameters},
+                       {"fingerprinter": fingerprinter.digest, "pool": pool.digest, **heard},
+                       {"device": device})
 
 
 def training_set(clips, folder, n_versions, pool, fingerprinter, seed, workers=2,
@@ -48,53 +36,49 @@ def training_set(clips, folder, n_versions, pool, fingerprinter, seed, workers=2
     (seed, s, v).
     """
     jobs = [(clip, {features.song_file(folder, song, version):
-                    partial(degrade.degrade, seed=[seed, TRAIN, song, version], pool=pool)
-                    if version else None for version in range(n_versions)})
-            for song, clip in enumerate(clips, 1)]
-    _run(jobs, fingerprinter, workers, device, folder.name)
+                    [seed, TRAIN, song, version] if version else None
+                    for version in range(n_versions)}) for song, clip in enumerate(clips, 1)]
+    _run(jobs, fingerprinter, workers, device, folder.name, pool)
 
 
-def songs(clips, folder, fingerprinter, seed, workers=2, pool=None, kinds=degrade.FIELD, n_grids=1,
-          device="cpu", **fixed) -> None:
+def songs(clips, folder, fingerprinter, seed, workers=2, pool=None, device="cpu", **how) -> None:
     """Write `{i:05d}.npy` per clip, i from 0: as it is, or degraded if there is a `pool`.
 
-    kinds, fixed: as for `degrade.degrade`. Clip i is degraded from (seed, i) alone, so that folders
-    of other kinds share what they have in common. n_grids: frames per hop, as for
-    `base.find_on_grids`; a divisor of the hop in samples.
+    how: kinds, n_grids and settings, as for `condition`. Clip i is degraded from (seed, i) alone,
+    so that folders of other kinds share what they have in common.
     """
-    margin_s = degrade.margin_s(kinds) if pool else 0.0
-    jobs = [(clip, {folder / f"{i:05d}.npy": partial(
-                degrade.degrade, seed=[seed, TEST, i], pool=pool, kinds=kinds, **fixed)
-                if pool else None}) for i, clip in enumerate(clips)]
-    _run(jobs, fingerprinter, workers, device, folder.name, audio.HOP // n_grids, margin_s)
+    jobs = [(clip, {folder / f"{i:05d}.npy": [seed, TEST, i] if pool else None})
+            for i, clip in enumerate(clips)]
+    _run(jobs, fingerprinter, workers, device, folder.name, pool, **how)
 
 
 def condition(clips, name, fingerprinter, seed, workers, pool, kinds, n_grids=1, device="cpu",
-              **fixed) -> Path:
-    """`songs` as a made thing under the path `name`; returns its folder."""
-    parameters = {"seed": seed, "kinds": list(kinds), "n_grids": n_grids, **fixed}
-    recipe = made.Recipe("fingerprints", parameters,
-                         {"fingerprinter": fingerprinter.digest, "pool": pool.digest,
-                          "test": content(clips)}, {"device": device})
-    with made.making(name, recipe) as place:
-        songs(clips, place.folder, fingerprinter, seed, workers, pool, kinds, n_grids, device,
-              **fixed)
-    return place.folder
+              **fixed) -> None:
+    """Degraded `songs` as a made thing under the path `name`.
+
+    kinds, fixed: as for `degrade.degrade`; n_grids: frames per hop, as for `base.find_on_grids`, a
+    divisor of the hop in samples.
+    """
+    made_by = recipe("fingerprints", {"test": clips}, fingerprinter, seed, pool, device,
+                     kinds=list(kinds), n_grids=n_grids, **fixed)
+    with made.making(name, made_by) as place:
+        songs(clips, place.folder, fingerprinter, seed, workers, pool, device, kinds=kinds,
+              n_grids=n_grids, **fixed)
 
 
 def write_songs(clips, root) -> None:
     """Write `songs.csv` of a database: its clips in the order of the index, distractors first."""
-    names = [f"{i:05d}" for role in ("dummy", "test")
-             for i in range(sum(clip.role == role for clip in clips))]
+    table = clips_.to_table(clips)
+    names = table.groupby("role").cumcount().map("{:05d}".format)
     with files.atomic(root / "songs.csv") as temporary:
-        clips_.to_table(clips).assign(name=names).to_csv(temporary, index=False)
+        table.assign(name=names).to_csv(temporary, index=False)
 
 
 def check_queries(root, tests, dummies, fingerprinter, seed, pool) -> None:
     """InputError unless the database at `root` was made with these very arguments."""
-    recipe = database_recipe(tests, dummies, fingerprinter, seed, pool, "").identity
+    asked = recipe("database", {"test": tests, "dummy": dummies}, fingerprinter, seed, pool, "")
     record = made.find(root, "01_data_prep").record
-    if any(record.get(key) != recipe[key] for key in ("kind", "format", "parameters", "inputs")):
+    if any(record.get(key) != value for key, value in asked.identity.items() if key != "computed"):
         raise InputError(f"{paths.relative(root)} was made with other parameters than these; give "
                          "the corpus, seed, n_rooms and fingerprinter of notebook 01_data_prep, or "
                          "run it again.")
@@ -125,27 +109,28 @@ def _cached(clip, fingerprinter, device):
                          f"{clip.sha256[:32]}.npy")
 
 
-def _run(jobs, fingerprinter, workers, device, label, hop=audio.HOP, margin_s=0.0):
+def _run(jobs, fingerprinter, workers, device, label, pool=None, **how):
+    """jobs: of (clip, {file to write: seed of its degradation, or None: as it was recorded})."""
     device = machine.device(device)
     waiting = [job for job in jobs if not all(target.exists() for target in job[1])]
     results = joblib.Parallel(workers, return_as="generator_unordered")(
-        joblib.delayed(_one)(clip, versions, fingerprinter, device, hop, margin_s)
-        for clip, versions in waiting)
+        joblib.delayed(_one)(*job, fingerprinter, device, pool, **how) for job in waiting)
     for _ in progress.bar(results, desc=f"fingerprinting {label}", unit="song",
                           total=len(jobs), initial=len(jobs) - len(waiting)):
         pass
 
 
-def _one(clip, versions, fingerprinter, device, hop, margin_s):
-    """Fingerprint the versions of one clip that are not there yet; None is the clip as it is."""
+def _one(clip, seeds, fingerprinter, device, pool, kinds=degrade.FIELD, n_grids=1, **fixed):
+    """Fingerprint the versions of one clip that are not there yet."""
     clip.check()
-    missing = {target: change for target, change in versions.items() if not target.exists()}
-    kept = _cached(clip, fingerprinter, device)
-    for target, change in list(missing.items()):
-        if change is None and target != kept and kept.exists() and hop == audio.HOP:
+    missing = {target: seed for target, seed in seeds.items() if not target.exists()}
+    kept, margin_s = _cached(clip, fingerprinter, device), degrade.margin_s(kinds)
+    for target, seed in list(missing.items()):
+        if seed is None and target != kept and kept.exists():
             features.save(target, features.load(kept))
             del missing[target]
-    heard = ([change(clip.read(margin_s), margin_s=margin_s)] if change else clip.blocks()
-             for change in missing.values())
-    for target, fingerprints in zip(missing, fingerprinter.load(device).extract(heard, hop)):
+    heard = ([degrade.degrade(clip.read(margin_s), seed, pool, kinds, margin_s, **fixed)] if seed
+             else clip.blocks() for seed in missing.values())
+    found = fingerprinter.load(device).extract(heard, audio.HOP // n_grids)
+    for target, fingerprints in zip(missing, found):
         features.save(target, fingerprints)
