@@ -23,7 +23,7 @@ NAFP = fingerprinters.find()
 class Projection(torch.nn.Module):
     """A toy: log-mel, projected at random to 64 values."""
 
-    name, dimension, hop, window = "toy", 64, audio.HOP, audio.WINDOW
+    dimension, hop, window = 64, audio.HOP, audio.WINDOW
 
     def __init__(self, hop=audio.HOP):
         super().__init__()

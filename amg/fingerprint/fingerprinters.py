@@ -1,41 +1,27 @@
 """Fingerprinters by name: NAFP, and whatever a researcher registers.
 
-A fingerprinter is an object with the members of `Fingerprinter`. A function that loads it, under
-`@fingerprinters.register("name")`, makes it known; what it extracts is packed, trained on and
+A fingerprinter turns 8 kHz mono sound into a sequence of unit vectors. It is an object with `hop`
+and `window` (samples from one frame to the next, and in a frame) and `extract(recordings, hop=HOP)`,
+which yields float32 (T, dimension) for each recording, an iterable of consecutive blocks of samples,
+and raises InputError for one shorter than a frame. What it extracts is packed, trained on and
 searched as NAFP's fingerprints are, whatever their dimension.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Callable, Iterator, Protocol
-
-import numpy as np
+from typing import Callable
 
 from amg import files, paths
 from amg.check import InputError
 from amg.fingerprint import nafp
 from amg.sound.audio import HOP, WINDOW
 
-
-class Fingerprinter(Protocol):
-    """Turns 8 kHz mono sound into a sequence of unit vectors, one for each frame."""
-
-    name: str
-    dimension: int  # values in a vector
-    hop: int  # samples from one frame to the next
-    window: int  # samples in a frame
-
-    def extract(self, recordings, hop=HOP) -> Iterator[np.ndarray]:
-        """Yield float32 (T, dimension) for each recording, an iterable of consecutive blocks of
-        samples, in order. Raises InputError for a recording shorter than a frame."""
-
-
 LOADERS = {"nafp": nafp.load}
 
 
 def register(name) -> Callable:
-    """Make a function known as the fingerprinter `name`: (path of weights or None, device) -> it.
+    """Decorate a function (path of weights or None, device) -> fingerprinter: known as `name`.
 
     Without weights the name alone tells its fingerprints from others: a changed one needs another.
     """
@@ -58,7 +44,7 @@ class Source:
         """Names it as an input of what is made with it: from its weights, if it has any."""
         return files.sha256(self.weights)[:16] if self.weights else files.digest(self.name)
 
-    def load(self, device="cpu") -> Fingerprinter:
+    def load(self, device="cpu"):
         """The fingerprinter, loaded once per process, device and version of its weights.
 
         Raises InputError if its frames are not those of the paper: 2 * d - 1 in d seconds.

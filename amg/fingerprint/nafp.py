@@ -100,7 +100,7 @@ class Whitening(nn.Module):
 class NAFP(nn.Module):
     """1 s windows (B, 8000) -> unit vectors (B, 128)."""
 
-    name, dimension, hop, window = "nafp", DIM, audio.HOP, audio.WINDOW
+    dimension, hop, window = DIM, audio.HOP, audio.WINDOW
 
     def __init__(self, config=LITE):
         super().__init__()

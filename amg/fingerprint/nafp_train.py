@@ -42,13 +42,13 @@ class Config:
         check.number("peak_lr", self.peak_lr, 1e-6, 1)
 
 
-def nt_xent(anchors, replicas, temperature=TEMPERATURE) -> torch.Tensor:
+def nt_xent(anchors, replicas) -> torch.Tensor:
     """Normalised-temperature cross-entropy (NAFP, eq. 1) of unit vectors (P, D), (P, D).
 
     Row i's positive is its pair; the other 2P - 2 rows are its negatives. Returns a scalar.
     """
     rows = torch.cat([anchors, replicas])  # (2P, D)
-    similarity = rows @ rows.T / temperature
+    similarity = rows @ rows.T / TEMPERATURE
     similarity.fill_diagonal_(-math.inf)
     pairs = len(anchors)
     target = torch.arange(2 * pairs, device=rows.device).roll(pairs)
@@ -85,14 +85,24 @@ class Trained:
 
 
 class Trainer:
-    """The state of a training: weights, optimiser and history."""
+    """Weights, optimiser and history of a training, as its checkpoint `file` left them."""
 
-    def __init__(self, config, device):
+    def __init__(self, config, device, file):
         torch.manual_seed(config.seed)
-        self.config, self.device, self.history = config, device, []
+        self.config, self.device, self.file, self.history = config, device, file, []
         self.encoder = nafp.NAFP(nafp.CONFIGS[config.size]).to(device)
         self.optimiser = torch.optim.AdamW(self.encoder.parameters(),
                                            weight_decay=config.weight_decay)
+        if file.exists():
+            tensors, record = checkpoint.load(file, "history")
+            self.history = record["history"]
+            self.encoder.load_state_dict(checkpoint.part("model", tensors))
+            checkpoint.restore_optimiser(self.optimiser, checkpoint.part("optimiser", tensors))
+
+    def save(self) -> None:
+        tensors = (checkpoint.prefixed("model", self.encoder.state_dict())
+                   | checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser)))
+        checkpoint.save(self.file, tensors, {"size": self.config.size, "history": self.history})
 
     def step(self, number, anchors, replicas) -> float:
         """Update `number` (from 1) on float32 (pairs, 8000) each; returns its loss."""
@@ -110,19 +120,6 @@ class Trainer:
         self.optimiser.step()
         return loss.item()
 
-    def save(self, path) -> None:
-        """Write all of the state."""
-        tensors = (checkpoint.prefixed("model", self.encoder.state_dict())
-                   | checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser)))
-        checkpoint.save(path, tensors, {"size": self.config.size, "history": self.history})
-
-    def restore(self, path) -> None:
-        """Put back what `save` wrote."""
-        tensors, record = checkpoint.load(path, "history")
-        self.history = record["history"]
-        self.encoder.load_state_dict(checkpoint.part("model", tensors))
-        checkpoint.restore_optimiser(self.optimiser, checkpoint.part("optimiser", tensors))
-
 
 def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1) -> Trained:
     """Train a fingerprinter under `data/models/<name>`, and whiten the weights that validated best.
@@ -139,22 +136,19 @@ def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1
         {"device": device, "precision": precision(device)})
     target = paths.resolve(f"data/models/{name}")
     with made.making(target, recipe, f"{config.steps}-steps") as place:
-        last, best, final = (place.folder / f"{part}.safetensors"
-                             for part in ("last", "best", "final"))
-        trainer = Trainer(config, device)
-        if last.exists():
-            trainer.restore(last)
+        trainer = Trainer(config, device, place.folder / "last.safetensors")
+        best, final = place.folder / "best.safetensors", place.folder / "final.safetensors"
         if not place.finished:
             data = Pairs(music["train"], pools["train"], config)
-            _train(trainer, data, last, best, validate, every, loaders)
+            _train(trainer, data, best, validate, every, loaders)
             encoder = nafp.load(best)
             whiten(encoder, music["train"], seed=config.seed)
             save(encoder, final, config.size)
     return Trained(place.folder, place.record, nafp.load(final), trainer.history)
 
 
-def _train(trainer, data, last, best, validate, every, loaders):
-    """The steps that are missing; each validation writes the checkpoints `last` and `best`."""
+def _train(trainer, data, best, validate, every, loaders):
+    """The steps that are missing; each validation writes the checkpoints."""
     config, history = trainer.config, trainer.history
     steps = range(history[-1]["step"] + 1 if history else 1, config.steps + 1)
     batches = iter(torch.utils.data.DataLoader(
@@ -176,7 +170,7 @@ def _train(trainer, data, last, best, validate, every, loaders):
                             "waiting": waited / seconds, "score": sum(figures.values()), **figures})
             if kept(history) is history[-1]:
                 save(trainer.encoder, best, config.size)
-            trainer.save(last)
+            trainer.save()
             losses, waited, began = [], 0.0, time.perf_counter()
 
 
@@ -186,7 +180,6 @@ def kept(history) -> dict:
 
 
 def _digest(tracks, pool):
-    """Digest of what is heard."""
     digest = hashlib.sha256(pool.digest.encode())
     for track in tracks:
         digest.update(np.ascontiguousarray(track))
