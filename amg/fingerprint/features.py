@@ -36,7 +36,7 @@ class TrainingSet:
 
 
 def natural_key(path) -> tuple:
-    """Sort key that reads digits as numbers: 2.npy before 10.npy, 2_0 before 2_1; no two are equal."""
+    """Sort key that reads digits as numbers: 2.npy before 10.npy; no two are equal."""
     parts = re.split(r"(\d+)", path.stem)
     return [int(part) if part.isdecimal() else part for part in parts], path.stem
 

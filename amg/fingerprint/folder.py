@@ -54,39 +54,37 @@ def _plan(source):
         name = "__".join(parts)
         if name.split("__") != list(parts):  # a__b.wav is not a/b.wav
             name += f"-{files.digest(parts)[:8]}"
-        raw = os.fsencode(f"{name}.npy")
-        if name.startswith(".") or len(raw) > LONGEST or raw.decode(errors="ignore") != f"{name}.npy":
+        name += ".npy"
+        raw = os.fsencode(name)
+        if name.startswith(".") or len(raw) > LONGEST or raw.decode(errors="ignore") != name:
             shown = str(file).encode(errors="backslashreplace").decode()
             refused.append(f"{shown}: its name, with its folders', must be UTF-8 of at most "
                            f"{LONGEST} bytes and not begin with a dot; rename it.")
         else:
             stat = file.stat()
-            plan[f"{name}.npy"] = ["/".join(parts), stat.st_size, stat.st_mtime_ns]
+            plan[name] = ["/".join(parts), stat.st_size, stat.st_mtime_ns]
     return plan, refused
 
 
 def _claim(source, target, fingerprinter, device, plan):
     """Remove what is outdated from a target that is ours; writes its new record and returns it."""
     path, there = made.record_of(target), sorted(file.name for file in target.glob("[!.]*"))
-    old = files.read_json(path) or {}
-    known = old.get("files", {})
-    ours = not old or old.get("kind") == "fingerprints" and "files" in old
-    strange = [name for name in there if name not in known] if ours else [path.name]
-    if strange:
-        raise InputError(f"{target} has {strange[0]}, which this command did not make; choose "
-                         "another target.")
+    found, music = files.read_json(path) or {}, {"music": files.digest(plan)}
+    old = found if "files" in found else {}
     new = made.Recipe("fingerprints", {"source": str(source)},
-                      {"fingerprinter": fingerprinter.digest}, {"device": device}).identity
-    was, now = ({"format": made_by["format"], **made_by["parameters"], **made_by["inputs"],
-                 **made_by["computed"]} for made_by in (old if there else new, new))
-    for key, value in now.items():
-        if was.get(key) != value:
-            raise InputError(f"{target} was made with {key} {was.get(key)}, not {value}; choose "
-                             "another target, or delete it first.")
+                      {"fingerprinter": fingerprinter.digest, **music}, {"device": device}).identity
+    was = {**old, "inputs": {**old.get("inputs", {}), **music}}  # files may come and go
+    known = old.get("files", {}) if new.items() <= was.items() else {}
+    strange = [name for name in there if name not in known]
+    if found and not old:  # somebody else's notes
+        strange = [path.name]
+    if strange:
+        raise InputError(f"{target} has {strange[0]}, which this command did not make of {source} "
+                         f"by fingerprinter {fingerprinter.digest} on {device}; choose another "
+                         "target, or delete it first.")
     outdated = [target / name for name in there if known[name] != plan.get(name)]
     for file in [*outdated, *target.glob(".*.*.tmp.npy")]:  # half ones of a process that was killed
         file.unlink()
-    new["inputs"]["music"] = files.digest(plan)
     record = {**new, "kit": amg.__version__, "finished": False, "files": plan}
     files.write_json(path, record)
     return record

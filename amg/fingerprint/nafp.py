@@ -143,7 +143,7 @@ def extract_all(encoder, recordings, hop=audio.HOP) -> Iterator[np.ndarray]:
     windows = ((number, window) for number, blocks in enumerate(recordings)
                for part in audio.frames(blocks, hop) for window in part)
     for _, rows in itertools.groupby(_encoded(encoder, windows), operator.itemgetter(0)):
-        vectors = bytearray()  # grows in place; between small arrays, freed batches would leave holes
+        vectors = bytearray()  # grows in place; small arrays leave holes between freed batches
         for _, row in rows:
             vectors += row.tobytes()
         yield np.frombuffer(vectors, np.float32).reshape(-1, encoder.dimension)

@@ -31,9 +31,6 @@ class Pairs(torch.utils.data.Dataset):
         lengths = np.array([len(track) for track in tracks], float)
         self.share = lengths / lengths.sum()
 
-    def __len__(self):
-        return self.config.steps
-
     def __getitem__(self, step):
         rng = np.random.default_rng([self.config.seed, step])
         n_visits = -(-self.config.pairs // self.config.per_visit)
