@@ -65,10 +65,10 @@ def test_originals_are_kept_by_their_sound(home, music):
 
 @pytest.mark.parametrize("kinds", [("offset",), degrade.KINDS])
 def test_queries_at_any_offset_are_excerpts_of_the_recording(home, music, pool, kinds):
-    extraction.condition(music, home / "c", fingerprinters.find(), 0, 1, pool, kinds, 2)
+    extraction.condition(music, home / "c", fingerprinters.find(), 0, 1, pool, kinds, 2, snr_db=3.0)
     late = extraction.late_frames(2, 0, pool)
     for i, clip in enumerate(music):
-        setting = extraction.drawn(0, i, pool, kinds)
+        setting = replace(extraction.drawn(0, i, pool, kinds), snr_db=3.0)
         assert setting.offset_s * 2 == pytest.approx(late[i]) and abs(late[i]) <= 0.5
         sound = degrade.apply(clip.read(0.25), setting, pool, 0.25)
         if kinds == ("offset",):

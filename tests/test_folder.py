@@ -41,7 +41,7 @@ class Projection(torch.nn.Module):
 @pytest.fixture
 def toy(monkeypatch):
     """The toy fingerprinter, registered."""
-    monkeypatch.setattr(fingerprinters, "LOADERS", dict(fingerprinters.LOADERS))
+    monkeypatch.setattr(fingerprinters, "SOURCES", dict(fingerprinters.SOURCES))
     fingerprinters.register("toy")(lambda weights, device: Projection().to(device))
     return fingerprinters.find("toy")
 

@@ -17,19 +17,6 @@ from amg.check import InputError
 from amg.fingerprint import nafp
 from amg.sound.audio import HOP, WINDOW
 
-LOADERS = {"nafp": nafp.load}
-
-
-def register(name) -> Callable:
-    """Decorate a function (path of weights or None, device) -> fingerprinter: known as `name`.
-
-    Without weights the name alone tells its fingerprints from others: a changed one needs another.
-    """
-    def keep(load):
-        LOADERS[name] = load
-        return load
-    return keep
-
 
 @dataclass(frozen=True)
 class Source:
@@ -64,11 +51,22 @@ def _load(source, device, version):
     return loaded
 
 
+SOURCES = {"nafp": Source("nafp", nafp.load, nafp.shipped())}
+
+
+def register(name) -> Callable:
+    """Decorate a function (path of weights or None, device) -> fingerprinter: known as `name`.
+
+    Without weights the name alone tells its fingerprints from others: a changed one needs another.
+    """
+    def keep(load):
+        SOURCES[name] = Source(name, load)
+        return load
+    return keep
+
+
 def find(fingerprinter="") -> Source:
     """What a notebook's parameter `fingerprinter` names: a registered one, or a file of NAFP
     weights, relative to the workspace; "" is the shipped one."""
-    if fingerprinter in ("", "nafp"):
-        return Source("nafp", nafp.load, nafp.shipped())
-    if fingerprinter in LOADERS:
-        return Source(fingerprinter, LOADERS[fingerprinter])
-    return Source("nafp", nafp.load, paths.resolve(fingerprinter))
+    name = fingerprinter or "nafp"
+    return SOURCES.get(name) or Source("nafp", nafp.load, paths.resolve(name))

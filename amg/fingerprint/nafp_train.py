@@ -50,8 +50,7 @@ def nt_xent(anchors, replicas) -> torch.Tensor:
     rows = torch.cat([anchors, replicas])  # (2P, D)
     similarity = rows @ rows.T / TEMPERATURE
     similarity.fill_diagonal_(-math.inf)
-    pairs = len(anchors)
-    target = torch.arange(2 * pairs, device=rows.device).roll(pairs)
+    target = torch.arange(len(rows), device=rows.device).roll(len(anchors))
     return F.cross_entropy(similarity, target)
 
 
