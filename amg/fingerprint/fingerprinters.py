@@ -1,10 +1,10 @@
 """Fingerprinters by name: NAFP, and whatever a researcher registers.
 
-A fingerprinter turns 8 kHz mono sound into a sequence of unit vectors. It is an object with `hop` and
-`window`, samples from one frame to the next and in a frame, and with `extract(recordings, hop=HOP)`.
-That yields float32 (T, dimension) for each recording, an iterable of consecutive blocks of samples,
-and raises InputError for one shorter than a frame. What it extracts is packed, trained on and
-searched as NAFP's fingerprints are, whatever their dimension.
+A fingerprinter turns 8 kHz mono sound into a sequence of unit vectors. It has `hop` and `window`,
+samples from one frame to the next and in a frame, and `extract(recordings, hop=HOP)`. That yields
+float32 (T, dimension) for each recording, an iterable of consecutive blocks of samples, and raises
+InputError for one shorter than a frame. What it extracts is packed, trained on and searched as
+NAFP's fingerprints are, whatever their dimension.
 """
 
 from dataclasses import dataclass
