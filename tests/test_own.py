@@ -126,7 +126,7 @@ def test_it_is_evaluated_and_named_in_tables_and_figures(own, data):
     assert tables.curve_label(table.iloc[0]) == "toy, nearest loss, 10 s, single-stage"
     assert "toy, nearest loss, two-stage" in tables.ablations(table).index.get_level_values(0)
     drawn = [line.get_label() for axis in figures.recall_vs_duration(table).axes for line in axis.lines]
-    assert "toy, nearest loss, 10 s, two-stage" in drawn
+    assert set(drawn) == {"toy, nearest loss"}
 
 
 def test_a_changed_class_is_another_run(own, data):

@@ -28,32 +28,34 @@ def write_notebook(executed, profile, label, audible) -> Path:
     if target.exists() and target.stat().st_mtime_ns > executed.stat().st_mtime_ns:
         return target
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(executed, 4), {})
-    for output in (o for cell in notebook.cells for o in cell.get("outputs", ()) if not audible):
-        if "<audio" in output.get("data", {}).get("text/html", ""):
+    for output in (o for cell in notebook.cells for o in cell.get("outputs", ())):
+        if not audible and "<audio" in output.get("data", {}).get("text/html", ""):
             output.data = {"text/plain": "(a sound, left out of this page)"}
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
-    return _write(target, "notebook.html", profile=profile, title=label, body=body,
-                  highlight=HtmlFormatter().get_style_defs(".highlight"))
+    _write(target, "notebook.html", profile=profile, title=label, body=body,
+           highlight=HtmlFormatter().get_style_defs(".highlight"))
+    return target
 
 
-def write_index(profile, manifest, written, compared) -> Path:
-    """Write `manifest.json` and `index.html`.
+def write_index(profile, manifest, written) -> list:
+    """Write `manifest.json` and `index.html`; returns what `compare.with_reference` says.
 
-    written: names of what the steps wrote, relative to the workspace; compared: what
-    `compare.with_reference` said.
+    written: names of what the steps wrote, relative to the workspace.
     """
     base = paths.resolve(f"reports/{profile}")
     files.write_json(base / "manifest.json", manifest)
     here = _inside(base, written)
     found = {path.stem: tables.read_file(base / path) for path in here if path.suffix == ".csv"}
+    compared = compare.with_reference(profile, found)
     shown = {name: draw(found[table]).to_html(border=0, classes="numbers")
              for name, (table, draw) in SHOWN.items() if table in found}
-    return _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
-                  manifest=manifest, compared=compared, tables=shown, tolerances=tables.TOLERANCES,
-                  headline=tables.headline(found), left_out=tables.left_out(found),
-                  ablated=tables.compared_at(found, "ablation_differences"),
-                  size=tables.size(found), files=[path for path in here if "tables" in path.parts],
-                  figures=[path.name for path in here if path.suffix == ".png"])
+    _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
+           manifest=manifest, compared=compared, tables=shown, tolerances=tables.TOLERANCES,
+           headline=tables.headline(found), left_out=tables.left_out(found),
+           ablated=tables.compared_at(found, "ablation_differences"), size=tables.size(found),
+           files=[path for path in here if "tables" in path.parts],
+           figures=[path.name for path in here if path.suffix == ".png"])
+    return compared
 
 
 def results(profile) -> str:
@@ -91,11 +93,12 @@ def make_reference(profile) -> Path:
             raise InputError(f"reports/{profile} has steps of commit {commit}, whose amg/ and "
                              "notebooks/ are not what they are now; commit them, delete the "
                              f"report, and run `make reproduce PROFILE={profile}` again.")
-    labels = [step["label"] for step in run["steps"]]
-    states = [files.read_json(base / "state" / f"{label}.json") for label in labels]
+    names = ["index.html", "manifest.json"]
+    for label in (step["label"] for step in run["steps"]):
+        state = files.read_json(base / "state" / f"{label}.json")
+        names += [f"notebooks/{label}.html", *_inside(base, state["outputs"])]
     shutil.rmtree(target, ignore_errors=True)
-    for name in ("index.html", "manifest.json", *(f"notebooks/{label}.html" for label in labels),
-                 *_inside(base, [name for state in states for name in state["outputs"]])):
+    for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(base / name, target / name)
     return target
@@ -114,4 +117,3 @@ def _write(target, template, **values):
     html = environment.get_template(template).render(**values)
     with files.atomic(target) as temporary:
         temporary.write_text(html)
-    return target

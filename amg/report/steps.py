@@ -16,11 +16,7 @@ from amg import files, machine, made, paths
 from amg.check import InputError
 from amg.embedding import losses
 from amg.fingerprint import nafp
-from amg.report import tables
 from amg.retrieval import databases
-
-NOTEBOOKS = ("00_fingerprinter", "01_data_prep", "02_split", "03_train", "04_evaluate",
-             "05_ablations", "06_robustness")
 
 
 def _run(p, **change):
@@ -54,47 +50,27 @@ def _split(p, durations):
             f"{p['database']}/trials.csv"]
 
 
-def _report(p, *names):
-    """Files of the report: figures by their name alone, tables with `.csv`."""
-    return [f"reports/{p['report']}/" + (f"tables/{name}" if ".csv" in name else
-                                         f"figures/{name}.png") for name in names]
-
-
-# notebook -> (what it reads, what it writes), as functions of its parameters
+# notebook -> (what it reads, what it makes besides tables and figures), by its parameters
 FILES = {
-    "00_fingerprinter": (
-        _folder,
-        lambda p: [f"data/models/{p['name']}",
-                   *_report(p, f"training_{paths.Path(p['name']).name}.csv", "fingerprinter")]),
+    "00_fingerprinter": (_folder, lambda p: [f"data/models/{p['name']}"]),
     "01_data_prep": (
         lambda p: [_weights(p), *_folder(p)],
-        lambda p: [*[f"data/train/{p['train_set']}"] * (p["n_train"] > 0), p["database"],
-                   *_report(p, "clips.csv", "degradation", "fingerprint")]),
-    "02_split": (
-        _songs,
-        lambda p: [*_split(p, p["durations"]), *_report(p, "split.csv")]),
-    "03_train": (
-        lambda p: [f"data/train/{p['train_set']}"],
-        lambda p: [_run(p), *_report(p, *(name.format(p["duration_max"]) for name in (
-            "training_{}s.csv", "overlap_{}s.csv", "crops_{}s", "training_{}s", "overlap_{}s")))]),
+        lambda p: [*[f"data/train/{p['train_set']}"] * (p["n_train"] > 0), p["database"]]),
+    "02_split": (_songs, lambda p: _split(p, p["durations"])),
+    "03_train": (lambda p: [f"data/train/{p['train_set']}"], lambda p: [_run(p)]),
     "04_evaluate": (
         lambda p: [*_songs(p), *_split(p, p["durations"]), *filter(None, [p["test_ids"]]), *(
             [p["checkpoint"]] if p["checkpoint"] else
             [_run(p, duration_max=duration) for duration in p["durations"]])],
-        lambda p: _report(p, "retrieval.csv", "trials.csv.gz", "differences.csv", "cost.csv",
-                          "cost", *map(tables.recall_figure, p["protocols"]))),
+        lambda p: []),
     "05_ablations": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}",
                    _run(p)],
         lambda p: [*(_run(p, loss=loss) for loss in p["losses"]),
-                   *(_run(p, encoder=encoder) for encoder in p["encoders"]),
-                   *_report(p, "ablations.csv", "ablation_trials.csv.gz", "ablation_training.csv",
-                            "ablation_differences.csv", "ablations", "ablation_training")]),
-    "06_robustness": (
-        lambda p: [_weights(p), *_songs(p), *_split(p, [])],
-        lambda p: _report(p, "robustness.csv", "misses.csv", "miss_reasons.csv", "robustness",
-                          "misses")),
+                   *(_run(p, encoder=encoder) for encoder in p["encoders"])]),
+    "06_robustness": (lambda p: [_weights(p), *_songs(p), *_split(p, [])], lambda p: []),
 }
+NOTEBOOKS = tuple(FILES)
 
 
 class Step:
@@ -103,9 +79,9 @@ class Step:
     def __init__(self, notebook, parameters, label, report):
         self.notebook, self.label = notebook, label
         self.source = paths.checkout() / "notebooks" / f"{notebook}.ipynb"
-        base = paths.resolve(f"reports/{report}")
-        self.executed = base / "executed" / f"{label}.ipynb"
-        self.state = base / "state" / f"{label}.json"
+        self.base = paths.resolve(f"reports/{report}")
+        self.executed = self.base / "executed" / f"{label}.ipynb"
+        self.state = self.base / "state" / f"{label}.json"
         self.code, defaults = read_notebook(self.source)
         for name, value in parameters.items():
             if name not in defaults:
@@ -124,16 +100,13 @@ class Step:
             inputs={name: _state(name) for name in reads},
             computed={"device": machine.device(device)} if device else {})
 
-    def outputs(self) -> dict:
-        """What lies where the step writes: name -> its state."""
-        return {name: _state(name) for name in FILES[self.notebook][1](self.resolved)}
-
     def finished(self) -> dict | None:
         """The record of the last run if nothing has changed since, else None."""
         record = files.read_json(self.state)
         if record is None or not self.executed.exists():
             return None
-        now = {**self.recipe().identity, "outputs": self.outputs()}
+        outputs = {name: _state(name) for name in record["outputs"]}
+        now = {**self.recipe().identity, "outputs": outputs}
         return record if {key: record.get(key) for key in now} == now else None
 
     def run(self) -> dict:
@@ -141,13 +114,23 @@ class Step:
         self.executed.parent.mkdir(parents=True, exist_ok=True)
         self.state.unlink(missing_ok=True)
         began, recipe, commit = time.perf_counter(), self.recipe(), machine.commit()
+        before = self._times()
         with machine.PeakMemory() as memory:
             self._execute()
-        record = {**recipe.identity, "outputs": self.outputs(), "label": self.label,
-                  "commit": commit, "wall_s": round(time.perf_counter() - began, 1),
-                  "peak_memory_mb": memory.peak_mb}
+        written = [str(paths.relative(path)) for path, changed in self._times().items()
+                   if changed != before.get(path)]
+        outputs = FILES[self.notebook][1](self.resolved) + written
+        record = {**recipe.identity, "outputs": {name: _state(name) for name in outputs},
+                  "label": self.label, "commit": commit,
+                  "wall_s": round(time.perf_counter() - began, 1), "peak_memory_mb": memory.peak_mb}
         files.write_json(self.state, record)
         return record
+
+    def _times(self):
+        """When the report's tables and figures were written, the oldest first."""
+        times = {path: path.stat().st_mtime_ns for part in ("tables", "figures")
+                 for path in (self.base / part).glob("[!.]*")}
+        return dict(sorted(times.items(), key=lambda item: item[1]))
 
     def _execute(self):
         where = f"The partly executed notebook is {paths.relative(self.executed)}"

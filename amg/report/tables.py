@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from amg import files, paths
-from amg.check import InputError
 from amg.retrieval import duplicates
 from amg.sound.audio import seconds
 
@@ -33,17 +32,8 @@ def write(table, report, name, compressed=False):
     return path
 
 
-def read(report, name):
-    """Read what `write` wrote; InputError if it is not there."""
-    path = paths.resolve(f"reports/{report}/tables/{name}.csv")
-    if not path.exists():
-        raise InputError(f"{paths.relative(path)} is missing; run the notebook that writes it "
-                         f"first, with the parameter report={report!r}.")
-    return read_file(path)
-
-
 def read_file(path):
-    """Read a table at a path; a clip that was not refused has an empty text there."""
+    """Read what `write` wrote; a clip that was not refused has an empty text there."""
     table = pd.read_csv(path, dtype={"refused": str})
     return table.fillna({"refused": ""}) if "refused" in table else table
 
@@ -51,9 +41,8 @@ def read_file(path):
 def ablation_label(row):
     """What answered: the base system, or any encoder and loss; an unfinished training is said.
 
-    row: of `retrieval.csv` or `ablations.csv`, a Series or a named tuple.
+    row: of `retrieval.csv` or `ablations.csv`, by the names of its columns.
     """
-    row = row._asdict() if isinstance(row, tuple) else row
     if row["method"].startswith("nafp"):
         return "NAFP, IVF-PQ" if "pq" in row["method"].lower() else "NAFP, every frame indexed"
     if row["encoder"] == "mean":
@@ -72,46 +61,47 @@ def curve_label(row):
     return f"{who}, {row['duration_max']:.0f} s, {row['stage']}-stage{protocol}"
 
 
-def recall_figure(protocol):
-    """Name of the recall-vs-duration figure of a protocol; protocols never share one."""
-    return "recall_vs_duration" + ("" if protocol == "contiguous" else f"_{protocol}")
-
-
-def hits(retrieval):
+def hits(rates, label=curve_label):
     """Top-1 / Top-10 as in the paper: a row per method and tolerance, a column per query length."""
-    return _by_query_length(retrieval, [curve_label(row) for _, row in retrieval.iterrows()])
+    rates = rates.assign(who=rates.apply(label, axis=1))
+    by_tolerance = rates.tolerance.map([*TOLERANCES].index)
+    rates = rates.iloc[np.lexsort([by_tolerance, pd.factorize(rates.who)[0]])]
+    cells = [f"{row.top1:.1f} / {row.top10:.1f}" for row in rates.itertuples()]
+    return _by_length(rates.assign(hit=rates.tolerance.str.replace("_", " "), cell=cells),
+                      {"who": "Top-1 / Top-10 (%)", "hit": "hit"})
 
 
 def ablations(rates):
-    """The same for the rows of `ablations.csv`."""
-    return _by_query_length(rates, [f"{ablation_label(row)}, {row['stage']}-stage"
-                                    for _, row in rates.iterrows()])
+    """The same for the rows of `ablations.csv`, which are of one duration."""
+    return hits(rates, lambda row: f"{ablation_label(row)}, {row['stage']}-stage")
 
 
-def _by_query_length(rates, labels):
-    cells = rates.assign(hit=[f"{row.top1:.1f} / {row.top10:.1f}" for row in rates.itertuples()],
-                         who=labels, query=[f"{s:g} s" for s in rates.query_s])
-    cells = cells.sort_values("tolerance", kind="stable",
-                              key=lambda column: column.map(list(TOLERANCES).index))
-    lengths = [f"{s:g} s" for s in sorted(rates.query_s.unique())]
-    table = cells.pivot_table(index=["who", "tolerance"], columns="query", values="hit",
-                              aggfunc="first", sort=False)
-    table = table.loc[list(dict.fromkeys(labels)), lengths].fillna("")
-    table.index = table.index.map(lambda row: (row[0], row[1].replace("_", " ")))
-    return table.rename_axis(index=["Top-1 / Top-10 (%)", "hit"], columns=None)
+def robustness(rates):
+    """Top-1 in % at three tolerances: a row per condition, a column per query length."""
+    rates = rates[rates.tolerance.isin(["exact", "near", "song"])]
+    return _by_length(rates.assign(cell=rates.top1.map("{:.1f}".format)),
+                      {"group": "exact / near / song (%)", "condition": "condition"})
+
+
+def _by_length(rates, rows):
+    """The texts `cell`, a row per value of two columns, `rows`: column -> its name in the table."""
+    table = rates.pivot_table(index=[*rows], columns="query_s", values="cell",
+                              aggfunc=" / ".join).fillna("")
+    table = table.loc[pd.MultiIndex.from_frame(rates[[*rows]].drop_duplicates())]
+    table.columns = [f"{query_s:g} s" for query_s in table]
+    return table.rename_axis(index=[*rows.values()])
 
 
 def summary(retrieval, query_s=10.0):
     """Top-1 with its interval at one query length: a row per method, a column per tolerance."""
-    rows = _at(retrieval.query("protocol == 'contiguous'"), query_s)
-    rows = rows.assign(who=[curve_label(row) for _, row in rows.iterrows()],
-                       rate=[f"{row.top1:.1f} [{row.top1_low:.1f}, {row.top1_high:.1f}]"
-                             for row in rows.itertuples()])
-    table = rows.pivot_table(index="who", columns="tolerance", values="rate", aggfunc="first",
-                             sort=False)
-    table = table[[name for name in TOLERANCES if name in table]].fillna("")
-    table.columns = [name.replace("_", " ") for name in table.columns]
-    return table.rename_axis(f"Top-1 (%) at {rows.query_s.iloc[0]:g} s")
+    rows = _at(retrieval[retrieval.protocol == "contiguous"], query_s)
+    rates = [f"{row.top1:.1f} [{row.top1_low:.1f}, {row.top1_high:.1f}]"
+             for row in rows.itertuples()]
+    table = rows.assign(who=rows.apply(curve_label, axis=1), rate=rates).pivot_table(
+        index="who", columns="tolerance", values="rate", aggfunc="first", sort=False).fillna("")
+    table = table[[name for name in TOLERANCES if name in table]]
+    table.columns = table.columns.str.replace("_", " ")
+    return table.rename_axis(index=f"Top-1 (%) at {rows.query_s.iloc[0]:g} s", columns=None)
 
 
 def _at(rates, query_s):
@@ -154,18 +144,6 @@ def differences(table):
     return said
 
 
-def robustness(rates):
-    """Top-1 in % at three tolerances: a row per condition, a column per query length."""
-    shown = [name for name in ("exact", "near", "song") if name in set(rates.tolerance)]
-    rates = rates.assign(length=[f"{s:g} s" for s in rates.query_s],
-                         cell=[f"{top1:.1f}" for top1 in rates.top1])
-    cells = rates[rates.tolerance.isin(shown)].groupby(["group", "condition", "length"], sort=False)
-    table = cells.cell.agg(" / ".join).unstack().fillna("")
-    order = pd.MultiIndex.from_frame(rates[["group", "condition"]].drop_duplicates())
-    table = table.loc[order, rates.sort_values("query_s").length.unique()]
-    return table.rename_axis(index=[f"{' / '.join(shown)} (%)", "condition"], columns=None)
-
-
 def reasons(why):
     """`miss_reasons.csv` with readable units, and what the same audio makes of it."""
     shares = why.drop(columns=["condition", "query_frames"]).map("{:.1f} %".format)
@@ -184,12 +162,10 @@ def headline(found, query_s=10.0):
     if not {"retrieval", "cost"} <= set(found):
         return []
     rows = _at(found["retrieval"], query_s)
-    said = [f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with "
-            f"95 % intervals by recording. {left_out(found)}", _cost_sentence(found["cost"])]
-    compared = compared_at(found, "differences", query_s)
-    if compared:
-        said.append(" ".join(["Differences by paired bootstrap over recordings.", *compared]))
-    return said
+    compared = " ".join(compared_at(found, "differences", query_s))
+    return [f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with "
+            f"95 % intervals by recording. {left_out(found)}", cost_sentence(found["cost"]),
+            *([f"Differences by paired bootstrap over recordings. {compared}"] if compared else [])]
 
 
 def compared_at(found, name, query_s=10.0):
@@ -197,7 +173,7 @@ def compared_at(found, name, query_s=10.0):
     return differences(_at(found[name], query_s)) if len(found.get(name, ())) else []
 
 
-def _cost_sentence(cost):
+def cost_sentence(cost):
     """Time and bytes of the whole way of each method, as shares of the base system's, row 0."""
     size, time = cost.index_bytes + cost.refine_bytes, cost.embed_ms + cost.search_ms
     shares = [f"{row.method}{'' if np.isnan(row.duration_max) else f' {row.duration_max:.0f} s'} "
@@ -211,7 +187,8 @@ def _cost_sentence(cost):
 def left_out(found):
     """How many clips the hit rates do without, for they share sound with another role's."""
     if "recording" not in found.get("clips", ()):
-        return "What was left out is not known: the songs came from elsewhere, or from an older kit."
+        return ("What was left out is not known: the songs came from elsewhere, or from an older"
+                " kit.")
     n = sum(duplicates.counts(found["clips"]).values())
     return f"{n or 'No'} clip{'' if n == 1 else 's'} left out for sharing sound with another role."
 
