@@ -31,15 +31,25 @@ def blocks(path, block_s=30) -> Iterator[np.ndarray]:
     """
     try:
         with soundfile.SoundFile(path) as file:
-            resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, "float32")
-            for block in file.blocks(block_s * file.samplerate, dtype="float32", always_2d=True):
-                if not np.isfinite(block).all():
-                    raise InputError(f"{path} holds samples that are no numbers; export it again.")
-                yield resampler.resample_chunk(block.mean(axis=1))
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            decoded = file.blocks(block_s * file.samplerate, dtype="float32", always_2d=True)
+            yield from resampled((_mono(block, path) for block in decoded), file.samplerate)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(f"{path} cannot be decoded ({error}); "
                          "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3).") from None
+
+
+def resampled(blocks, rate) -> Iterator[np.ndarray]:
+    """Consecutive blocks of `rate` samples per second -> the same sound in blocks at 8 kHz."""
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32")
+    for block in blocks:
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _mono(block, path):
+    if not np.isfinite(block).all():
+        raise InputError(f"{path} holds samples that are no numbers; export it again.")
+    return block.mean(axis=1)
 
 
 def load(path) -> np.ndarray:
