@@ -39,7 +39,7 @@ def folder(tmp_path):
 @pytest.fixture
 def all_test(monkeypatch):
     """Every track of a folder plays the role `test`."""
-    monkeypatch.setattr(sheet_music, "role_by_hash", lambda name: "test")
+    monkeypatch.setattr(corpora, "_role_in_folder", lambda name: "test")
 
 
 def chosen(corpus, role, tracks, **more):

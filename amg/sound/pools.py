@@ -7,7 +7,6 @@ one takes minutes, most of them in the rooms, so that a finished pool is kept in
 import hashlib
 from dataclasses import dataclass
 
-import joblib
 import numpy as np
 import scipy.signal
 
@@ -61,9 +60,8 @@ def _make(rng, sounds, n_noises, n_rooms, workers):
     noises = [coloured_noise(rng) for _ in range(n_noises)]
     for name, clips in sounds.items():
         noises += [(babble if name == "music" else scene)(rng, clips) for _ in range(n_noises)]
-    jobs = [joblib.delayed(room_response)(room) for room in rng.spawn(n_rooms)]
-    rooms = list(progress.bar(joblib.Parallel(workers, return_as="generator")(jobs),
-                              desc="simulating rooms", unit="room", total=len(jobs)))
+    rooms = list(progress.parallel(room_response, [(room,) for room in rng.spawn(n_rooms)], workers,
+                                   desc="simulating rooms", unit="room"))
     n_taps = max(map(len, rooms))
     return {"noises": np.stack(noises).astype(np.float16), "kinds": kinds,
             "rooms": np.stack([np.pad(room, (0, n_taps - len(room))) for room in rooms]),
