@@ -2,10 +2,10 @@
 
 A training set, a database, a run: each is a folder `<name>-<digest>` with a record beside it,
 `<name>-<digest>.json`, that tells its kind, the format version of that kind, parameters, digests of
-its inputs, and whether it is finished. Another recipe has another digest and so another folder: nothing
-is displaced, and going back to earlier parameters finds what they made. The plain `<name>` is a link
-to what was last asked for under that name, and what later notebooks read. A folder of that name that
-is no link is not ours: it is read, never written into.
+its inputs, and whether it is finished. Another recipe has another folder: nothing is displaced, and
+going back to earlier parameters finds what they made. The plain `<name>` is a link to what was last
+asked for, and what later notebooks read. A folder of that name that is no link is not ours: it is
+read, never written into.
 """
 
 import os
@@ -66,32 +66,26 @@ def record_of(folder) -> Path:
     return folder.with_name(f"{folder.name}.json")
 
 
-def place(name, recipe, differs="") -> Path:
-    """Folder of a recipe under `name`; `differs` tells people what is special about it."""
-    words = "-".join(filter(None, [name.name, differs[:60], recipe.digest]))
-    return name.with_name(words)
-
-
 @contextmanager
 def making(name, recipe, differs=""):
     """Make what `recipe` says under the path `name`: yields its `Made`, finished or not.
 
-    Its folder is locked meanwhile, `name` points to it, and after the block it counts as finished.
-    Raises InputError if another process is at it, or if `name` holds what the kit did not make.
+    differs: words for its folder's name. It is locked meanwhile, `name` points to it, and after the
+    block it counts as finished. Raises InputError if another process is at it, or if `name` holds
+    what the kit did not make.
     """
-    folder = place(name, recipe, differs)
+    words = filter(None, [name.name, differs[:60], recipe.digest])
+    folder = name.with_name("-".join(words))
     if name.exists() and not name.is_symlink():
         raise InputError(f"{paths.relative(name)} was not made by this kit and is left alone; choose "
                          "another name, or move it elsewhere.")
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
-        old = files.read_json(record_of(folder)) or {}
-        same = files.digest({key: old.get(key) for key in recipe.identity}) == files.digest(
+        record = files.read_json(record_of(folder)) or {}
+        same = files.digest({key: record.get(key) for key in recipe.identity}) == files.digest(
             recipe.identity)
-        record = {**recipe.identity, "kit": amg.__version__, "finished": False}
-        if same and old.get("finished"):
-            record = old
-        else:
+        if not same or not record.get("finished"):
+            record = {**recipe.identity, "kit": amg.__version__, "finished": False}
             files.write_json(record_of(folder), record)
         _link(name, folder)
         yield Made(folder, record, record["finished"])
