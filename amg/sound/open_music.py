@@ -13,7 +13,6 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import yaml
 
@@ -40,10 +39,8 @@ def fetch(packages, workers=2) -> list[Clip]:
         raise InputError("corpus 'open_music' is fetched with apt-get and dpkg-deb, which this "
                          "system lacks; run it on Debian or Ubuntu, or use corpus 'folder' with "
                          "music of your own, or 'sheet_music', which needs neither.")
-    jobs = [joblib.delayed(_fetch_one)(name) for name in missing]
-    results = joblib.Parallel(workers, return_as="generator_unordered")(jobs)
-    for refusal in progress.bar(results, desc="fetching packages", unit="package",
-                                total=len(packages), initial=len(packages) - len(jobs)):
+    for refusal in progress.parallel(_fetch_one, [(name,) for name in missing], workers,
+                                     desc="fetching packages", unit="package"):
         if refusal:
             print(refusal)
     found = [clip for name in packages for clip in _read(name) or ()]
