@@ -1,7 +1,7 @@
 """Pools of noises, rooms, loudspeakers and microphones that degradations draw from.
 
-A pool follows from a seed and from the sounds reserved for it; no two sides share a sound. Making
-one takes minutes, most of them in the rooms, so that a finished pool is kept in `data/cache/`.
+A pool follows from a seed and from the sounds reserved for its side. No two sides share a sound, a
+room or a device. Making one takes minutes, so that a finished pool is kept in `data/cache/`.
 """
 
 import hashlib
@@ -38,8 +38,8 @@ class Pool:
 def make(side, sounds, n_rooms, seed, workers=2) -> Pool:
     """Build the pool of one side (a key of SIDES), or read it from the cache.
 
-    sounds: name -> list of float32 sounds reserved for this side; those named music are mixed to
-    a babble of long pieces, others (speech, machines) strung together to scenes.
+    sounds: name -> list of float32 sounds reserved for this side; those named music become a
+    `babble`, others (speech, machines) a `scene`.
     """
     heard = {name: [hashlib.sha256(np.ascontiguousarray(sound)).hexdigest()[:16] for sound in group]
              for name, group in sounds.items()}
@@ -125,7 +125,7 @@ def room_response(rng) -> np.ndarray:
 
 
 def microphone_response(rng) -> np.ndarray:
-    """Band-pass with a few dB of ripple, as a telephone's microphone; unit gain on average."""
+    """Band-pass with a few dB of ripple, as a telephone's microphone."""
     return _band_pass(rng, rng.uniform(80, 300), rng.uniform(2800, 3800), ripple_db=5)
 
 
