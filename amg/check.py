@@ -35,8 +35,8 @@ def number(name, value, low, high):
     """Return `value` if it is a number with low <= value <= high, else raise InputError."""
     numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not numeric or not low <= value <= high:
-        raise InputError(f"{name} is {value!r}, but must be a number from {low} to {high}"
-                         f"{' (in YAML, write 1.0e-3 for 1e-3)' if isinstance(value, str) else ''}.")
+        hint = " (in YAML, write 1.0e-3 for 1e-3)" if isinstance(value, str) else ""
+        raise InputError(f"{name} is {value!r}, but must be a number from {low} to {high}{hint}.")
     return value
 
 

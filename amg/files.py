@@ -34,7 +34,7 @@ def write_json(path, value) -> None:
 
 
 def read_json(path) -> dict | None:
-    """A dict that `write_json` wrote; None if there is no file, or (which is said) anything else."""
+    """The dict in a file; None if there is no file, or (which is said) anything but a dict."""
     try:
         value = json.loads(Path(path).read_text())
         if isinstance(value, dict):

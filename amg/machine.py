@@ -30,10 +30,10 @@ def device(name="auto") -> str:
 
 
 class PeakMemory:
-    """Context manager: highest memory of all child processes together, sampled every 0.2 s."""
+    """Context manager; `peak_mb` is the most memory of all child processes together, so far."""
 
     def __enter__(self):
-        self._bytes, self._stop = 0, threading.Event()
+        self.peak_mb, self._stop = 0, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -41,10 +41,6 @@ class PeakMemory:
     def __exit__(self, *_):
         self._stop.set()
         self._thread.join()
-
-    @property
-    def peak_mb(self):
-        return round(self._bytes / 1e6)
 
     def _watch(self):
         while not self._stop.wait(0.2):
@@ -56,7 +52,7 @@ class PeakMemory:
                     total += memory.rss - getattr(memory, "shared", 0)
                 except psutil.Error:
                     pass  # ended between the listing and the look
-            self._bytes = max(self._bytes, total)
+            self.peak_mb = max(self.peak_mb, round(total / 1e6))
 
 
 def describe() -> dict:

@@ -77,8 +77,8 @@ def making(name, recipe, differs=""):
     words = filter(None, [name.name, differs[:60], recipe.digest])
     folder = name.with_name("-".join(words))
     if name.exists() and not name.is_symlink():
-        raise InputError(f"{paths.relative(name)} was not made by this kit and is left alone; choose "
-                         "another name, or move it elsewhere.")
+        raise InputError(f"{paths.relative(name)} was not made by this kit and is left alone; "
+                         "choose another name, or move it elsewhere.")
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
         record = files.read_json(record_of(folder)) or {}
@@ -96,35 +96,32 @@ def making(name, recipe, differs=""):
 def find(name, made_by, unfinished=False) -> Made:
     """What lies under the path `name`: what was last made there, or a folder from elsewhere.
 
-    made_by: the notebook that makes such things, for the messages. Raises InputError if there is
-    nothing, or something unfinished (unless that is asked for).
+    made_by: the notebook that makes it. Raises InputError if there is nothing, or something
+    unfinished (unless that is asked for).
     """
     if not name.is_dir():
-        raise InputError(f"{paths.relative(name)} is missing; run notebook {made_by} first, or unpack "
-                         "your own there.")
+        raise InputError(f"{paths.relative(name)} is missing; run notebook {made_by} first, or "
+                         "unpack your own there.")
     folder = name.resolve()
     record = files.read_json(record_of(folder)) or {}
     # a link without a record is ours all the same: the record was lost
     found = Made(folder, record, record.get("finished", not name.is_symlink()))
     if not found.finished and not unfinished:
-        raise InputError(f"{paths.relative(folder)} is not finished; run notebook {made_by} again, it "
-                         "continues where it stopped.")
+        raise InputError(f"{paths.relative(folder)} is not finished; run notebook {made_by} again, "
+                         "it continues where it stopped.")
     return found
 
 
 @contextmanager
 def lock(path):
     """Keep other processes out of `path`; InputError if one is there already."""
-    held = filelock.FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        held.acquire(timeout=0)
+        held = filelock.FileLock(path.with_name(f".{path.name}.lock")).acquire(timeout=0)
     except filelock.Timeout:
-        raise InputError(f"another process is working on {paths.relative(path)}; wait for it, or stop "
-                         "it and start this again.") from None
-    try:
+        raise InputError(f"another process is working on {paths.relative(path)}; wait for it, or "
+                         "stop it and start this again.") from None
+    with held:
         yield
-    finally:
-        held.release()
 
 
 def _link(name, folder):

@@ -12,7 +12,7 @@ def bar(iterable=None, **options):
 
 
 def parallel(function, jobs, workers, **options):
-    """Yield `function(*job)` for each of `jobs`, in order, from several processes, under a `bar`."""
+    """Yield `function(*job)` for each of `jobs`, in order, from several processes, with a bar."""
     calls = [joblib.delayed(function)(*job) for job in jobs]
     results = joblib.Parallel(workers, return_as="generator")(calls)
     return bar(results, total=len(calls), **options)

@@ -45,10 +45,10 @@ class Clip:
 
         Raises InputError if its file is gone, or ends before.
         """
-        return np.concatenate(list(self.blocks(margin_s=margin_s)))
+        return np.concatenate(list(self.blocks(margin_s)))
 
-    def blocks(self, block_s=CLIP_S, margin_s=0.0) -> Iterator[np.ndarray]:
-        """The same in consecutive pieces of `block_s` seconds."""
+    def blocks(self, margin_s=0.0) -> Iterator[np.ndarray]:
+        """The same in consecutive pieces of CLIP_S seconds."""
         first = round((self.start_s - margin_s) * SAMPLE_RATE)
         n_samples = round((self.seconds + 2 * margin_s) * SAMPLE_RATE)
         try:
@@ -57,7 +57,7 @@ class Clip:
                     raise InputError(f"{self.file} ends within {margin_s:g} s of the clip "
                                      f"{self.piece}; run notebook 01_data_prep again.")
                 file.seek(first)
-                yield from file.blocks(block_s * SAMPLE_RATE, dtype="float32", frames=n_samples)
+                yield from file.blocks(CLIP_S * SAMPLE_RATE, dtype="float32", frames=n_samples)
         except (soundfile.LibsndfileError, OSError):
             raise InputError(f"{self.file}, the sound of {self.piece}, is missing or damaged; run "
                              "notebook 01_data_prep again.") from None
@@ -71,7 +71,7 @@ class Clip:
     def measured(self, pauses=False) -> "Clip":
         """The clip with level, peak, checksum and verdict of its own sound, whatever they were.
 
-        A clip of CLIP_S or less is refused if it falls silent, unless it may have `pauses`.
+        It is refused if it is silent, or, up to CLIP_S, for long, unless it may have `pauses`.
         """
         found = measure(self.blocks())
         refused = "silent" if found["level_db"] < SILENT_DB else ""

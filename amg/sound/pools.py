@@ -29,8 +29,8 @@ class Pool:
     noises: np.ndarray  # float16 (n_noises, n_samples), unit RMS
     kinds: np.ndarray  # str (n_noises,): coloured, music, or the name of a group of sounds
     rooms: np.ndarray  # float32 (n_rooms, n_taps), direct sound at sample 0, zeros at the end
-    microphones: np.ndarray  # float32 (n_microphones, n_taps), linear phase
-    speakers: np.ndarray  # float32 (n_speakers, n_taps), linear phase
+    microphones: np.ndarray  # float32 (N_DEVICES, n_taps), linear phase
+    speakers: np.ndarray  # float32 (N_DEVICES, n_taps), linear phase
     sounds: np.ndarray  # str (n_sounds,): digests of the reserved sounds that it is made from
     digest: str = ""  # of all that the pool follows from
 

@@ -1,7 +1,6 @@
 """Recordings of any format and length -> 8 kHz mono FLAC, each a `Clip`.
 
-Used by the corpora `folder` (any directory of audio) and `open_music`. What cannot be used is a
-clip, too, with the reason in `refused`, so that nothing is left out in silence.
+What cannot be used is a clip, too, with the reason in `refused`: nothing is left out in silence.
 """
 
 import hashlib
@@ -78,17 +77,12 @@ def decode(path, track, target, shortest_s) -> Clip:
     except InputError as reason:
         return replace(clip, refused=str(reason).removeprefix(f"{path} ").split(" (")[0])
     clip = clip.whole(file)
-    if clip.seconds < shortest_s:
-        reason = f"lasts {clip.seconds:.1f} s, shorter than {shortest_s:g} s"
-        return replace(clip, refused=reason)
-    return clip
+    too_short = f"lasts {clip.seconds:.1f} s, shorter than {shortest_s:g} s"
+    return replace(clip, refused=too_short) if clip.seconds < shortest_s else clip
 
 
 def write(file, blocks, time_ns=None) -> None:
-    """Write blocks of 8 kHz samples to a 16-bit FLAC file, atomically, with a date if it is given.
-
-    Raises InputError if there are none.
-    """
+    """Write blocks of 8 kHz samples to a 16-bit FLAC file; raise InputError if there are none."""
     n_samples = 0
     with files.atomic(file) as temporary:
         with soundfile.SoundFile(temporary, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as out:
@@ -102,9 +96,9 @@ def write(file, blocks, time_ns=None) -> None:
 
 
 def at_speeds(clips, workers=2) -> list[Clip]:
-    """Each whole recording at each of SPEEDS; recordings of their own, of other pitch and tempo.
+    """Each whole recording at each of SPEEDS: recordings of their own, of other pitch and tempo.
 
-    They lie in `data/audio/speed/`, by the checksum of their recording; those there are kept.
+    They lie in `data/audio/speed/`, by the checksum of their original; those there are kept.
     """
     return list(progress.parallel(_at_speed, itertools.product(clips, SPEEDS), workers,
                                   desc="changing speed", unit="recording"))
