@@ -202,7 +202,7 @@ def archive(tmp_path, monkeypatch):
     scripts = {"apt-get": f'[ -d "{tmp_path}/archive/$2" ] || '
                           '{ echo "E: Unable to locate package $2" >&2; exit 100; }\n'
                           'echo "$2" > "$2_1%3a2.0-1_all.deb"\n',
-               "dpkg-deb": f'mkdir -p "$3"; cp -r "{tmp_path}/archive/$(cat "$2")/." "$3"\n'}
+               "dpkg-deb": f'mkdir -p "$3"; cp -rp "{tmp_path}/archive/$(cat "$2")/." "$3"\n'}
     for name, body in scripts.items():
         (tools / name).write_text(f"#!/bin/sh\n{body}")
         (tools / name).chmod((tools / name).stat().st_mode | stat.S_IEXEC)
@@ -279,11 +279,12 @@ def test_a_package_that_cannot_be_unpacked_is_named(home, archive, tmp_path, cap
 
 def test_an_interrupted_fetch_continues(home, archive, monkeypatch):
     whole = open_music.fetch(["one"], 1)
-    folder = home / "data/audio/open_music"
-    (folder / "one/recordings.csv").unlink()  # killed before its end ...
+    decoded, folder = paths.resolve(whole[0].file), home / "data/audio/open_music"
+    before = decoded.stat().st_ctime_ns
+    (folder / "one/recordings.csv").rename(folder / "one/manifest.csv")  # killed before its end ...
     (folder / ".one/part").mkdir(parents=True)
     (folder / ".one/part/one_1%3a2.0-1_all.deb").write_text("half")  # ... while it downloaded
-    assert open_music.fetch(["one"], 1) == whole
+    assert open_music.fetch(["one"], 1) == whole and decoded.stat().st_ctime_ns == before
 
 
 def test_open_music_needs_apt(home, monkeypatch):

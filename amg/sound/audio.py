@@ -23,15 +23,15 @@ RANGE_DB = 80.0  # dynamic range of the spectrogram
 SAME = 0.9  # likeness of two undegraded sounds from which on they sound the same
 
 
-def blocks(path, block_s=30) -> Iterator[np.ndarray]:
+def blocks(path) -> Iterator[np.ndarray]:
     """Decode a file of any format libsndfile reads: 8 kHz mono float32 in consecutive arrays.
 
-    They are of about `block_s` seconds; memory does not grow with the recording's length. Raises
-    InputError if it cannot be decoded.
+    They are of about 30 s; memory does not grow with the recording's length. Raises InputError if
+    it cannot be decoded.
     """
     try:
         with soundfile.SoundFile(path) as file:
-            decoded = file.blocks(block_s * file.samplerate, dtype="float32", always_2d=True)
+            decoded = file.blocks(30 * file.samplerate, dtype="float32", always_2d=True)
             yield from resampled((_mono(block, path) for block in decoded), file.samplerate)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(f"{path} cannot be decoded ({error}); "

@@ -18,6 +18,7 @@ SIDES = {"train": 0, "test": 1, "valid": 2}  # part of the seed: no two pools co
 T60_S = (0.1, 1.0)
 DISTANCE_M = (0.3, 3.0)  # from the loudspeaker to the microphone
 NOISE_S = 30
+N_SAMPLES = NOISE_S * SAMPLE_RATE  # of a noise
 N_NOISES = {"train": 120, "test": 40, "valid": 40}  # of each kind; a network learns few by heart
 N_DEVICES = 64  # microphones, and loudspeakers
 
@@ -69,34 +70,34 @@ def _make(rng, sounds, n_noises, n_rooms, workers):
             "speakers": np.stack([speaker_response(rng) for _ in range(N_DEVICES)])}
 
 
-def coloured_noise(rng, n_samples=NOISE_S * SAMPLE_RATE) -> np.ndarray:
+def coloured_noise(rng) -> np.ndarray:
     """Noise of a random spectral slope (0 to -6 dB/octave) whose level wanders by a few dB."""
-    spectrum = np.fft.rfft(rng.standard_normal(n_samples))
-    frequency = np.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE)
+    spectrum = np.fft.rfft(rng.standard_normal(N_SAMPLES))
+    frequency = np.fft.rfftfreq(N_SAMPLES, 1 / SAMPLE_RATE)
     spectrum *= np.maximum(frequency, 50.0) ** -rng.uniform(0, 1)
-    steps = np.cumsum(rng.normal(0, 1.5, n_samples // SAMPLE_RATE + 2))
-    level_db = np.interp(np.arange(n_samples) / SAMPLE_RATE, np.arange(len(steps)), steps)
-    return _unit_rms(np.fft.irfft(spectrum, n_samples) * 10 ** (np.clip(level_db, -8, 8) / 20))
+    steps = np.cumsum(rng.normal(0, 1.5, N_SAMPLES // SAMPLE_RATE + 2))
+    level_db = np.interp(np.arange(N_SAMPLES) / SAMPLE_RATE, np.arange(len(steps)), steps)
+    return _unit_rms(np.fft.irfft(spectrum, N_SAMPLES) * 10 ** (np.clip(level_db, -8, 8) / 20))
 
 
-def babble(rng, music, n_samples=NOISE_S * SAMPLE_RATE) -> np.ndarray:
+def babble(rng, music) -> np.ndarray:
     """Up to four pieces of music at once, each shifted at random."""
     chosen = rng.choice(len(music), size=min(4, len(music)), replace=False)
-    return _unit_rms(sum(np.roll(np.resize(_unit_rms(music[i]), n_samples),
-                                 rng.integers(n_samples)) for i in chosen))
+    return _unit_rms(sum(np.roll(np.resize(_unit_rms(music[i]), N_SAMPLES),
+                                 rng.integers(N_SAMPLES)) for i in chosen))
 
 
-def scene(rng, sounds, n_samples=NOISE_S * SAMPLE_RATE) -> np.ndarray:
+def scene(rng, sounds) -> np.ndarray:
     """One to five voices, each a string of sounds with pauses between: a crowd, a workshop."""
-    mix = np.zeros(n_samples)
+    mix = np.zeros(N_SAMPLES)
     for _ in range(rng.integers(1, 6)):
         at, level = -rng.integers(2 * SAMPLE_RATE), 10 ** (rng.uniform(-10, 0) / 20)
-        while at < n_samples:
+        while at < N_SAMPLES:
             sound = level * _unit_rms(sounds[rng.integers(len(sounds))])
-            part = sound[max(0, -at) : max(0, n_samples - at)]
+            part = sound[max(0, -at) : max(0, N_SAMPLES - at)]
             mix[max(0, at) :][: len(part)] += part
             at += len(sound) + int(rng.exponential(0.3) * SAMPLE_RATE)
-    return _unit_rms(mix + 0.03 * coloured_noise(rng, n_samples))  # no scene is digital silence
+    return _unit_rms(mix + 0.03 * coloured_noise(rng))  # no scene is digital silence
 
 
 def room_response(rng) -> np.ndarray:
