@@ -42,9 +42,9 @@ def all_test(monkeypatch):
     monkeypatch.setattr(corpora, "_role_in_folder", lambda name: "test")
 
 
-def chosen(corpus, role, tracks, **more):
+def chosen(corpus, role, folder="", **more):
     """All usable clips of one role."""
-    return corpora.choose(corpus, {role: None}, 0, 1, tracks, **more)[0][role]
+    return corpora.choose(corpus, {role: None}, 0, 1, folder, **more)[0][role]
 
 
 def manifest(folder):
@@ -85,20 +85,19 @@ def test_a_replaced_file_is_decoded_again(home, folder, moved_s):
 
 
 def test_clips_of_a_recording(home, folder, all_test):
-    tracks = corpora.manifest("folder", 1, str(folder))
-    cut = chosen("folder", "test", tracks)
+    cut = chosen("folder", "test", folder)
     assert len({clip.piece for clip in cut}) == 10 and len({clip.recording for clip in cut}) == 5
     for clip in cut:  # two of 30 s in 65.08 s, whole ones, with something before and after
         assert clip.start_s in (0.3, 34.7) and len(clip.read()) == 30 * RATE
         assert len(clip.read(clips.MARGIN_S)) == 30.6 * RATE
         assert -14 < clip.level_db < -13 and clip.refused == ""
-    whole = chosen("folder", "test", tracks, whole=("test",))[0]
+    whole = chosen("folder", "test", folder, whole=("test",))[0]
     assert abs(len(whole.read()) - 65.08 * RATE) < 100 and whole.seconds < 65.2
     assert len(list(whole.blocks())) == 3
     for role, n_clips in (("test", 11), ("valid", 1)):
         with pytest.raises(InputError, match=f"n_{role} is {n_clips}, but corpus 'folder' has on"):
-            corpora.choose("folder", {role: n_clips}, 0, 1, tracks)
-    other, _ = corpora.choose("folder", {"test": 3}, 1, 1, tracks)  # spare ones after them
+            corpora.choose("folder", {role: n_clips}, 0, 1, folder)
+    other, _ = corpora.choose("folder", {"test": 3}, 1, 1, folder)  # spare ones after them
     assert set(other["test"]) == set(cut) and other["test"] != cut
 
 
@@ -113,7 +112,7 @@ def test_a_clip_goes_through_a_table_and_back(home, folder, all_test):
 
 
 def test_sound_that_is_gone_or_replaced_is_refused(home, folder, all_test):
-    clip = chosen("folder", "test", corpora.manifest("folder", 1, folder))[0]
+    clip = chosen("folder", "test", folder)[0]
     clip.check()
     with pytest.raises(InputError, match="ends within 5 s of the clip"):
         clip.read(5.0)
@@ -129,19 +128,18 @@ def test_a_clip_that_is_silent_for_long_is_listed_and_not_drawn(home, tmp_path, 
     (tmp_path / "in").mkdir()
     pause = np.concatenate([tone(32), np.zeros(4 * RATE), tone(30)])
     soundfile.write(tmp_path / "in/pause.wav", pause, RATE)
-    cut = chosen("folder", "test", corpora.manifest("folder", 1, str(tmp_path / "in")))
+    cut = chosen("folder", "test", tmp_path / "in")
     assert {clip.start_s for clip in cut} == {0.3, 35.7}
     pause[: 20 * RATE] = 0.0
     soundfile.write(tmp_path / "in/pause.wav", pause, RATE)
-    tracks = corpora.manifest("folder", 1, str(tmp_path / "in"))
-    found, refused = corpora.choose("folder", {"test": 1, "train": None}, 0, 1, tracks)
+    sizes = {"test": 1, "train": None}
+    found, refused = corpora.choose("folder", sizes, 0, 1, tmp_path / "in")
     assert [clip.piece for clip in found["test"]] == ["pause.wav@35.7"]
     assert found["train"] == []
     assert [clip.refused for clip in refused] == ["is silent for 19.7 s"]
 
 
 def test_too_many_clips_are_refused_before_any_work(home, folder, all_test, monkeypatch):
-    tracks = corpora.manifest("folder", 1, str(folder))
     monkeypatch.setattr(clips.Clip, "read", lambda *_: pytest.fail("listened to"))
     monkeypatch.setattr(sheet_music, "render", lambda *_: pytest.fail("rendered"))
     for corpus, sizes, message in (
@@ -149,7 +147,7 @@ def test_too_many_clips_are_refused_before_any_work(home, folder, all_test, monk
             ("folder", {"test": 1, "dummy": 1}, "n_dummy is 1, but corpus 'folder' has only 0"),
             ("sheet_music", {"test": 1, "fingerprinter": 451}, "'sheet_music' has only 450 usable")):
         with pytest.raises(InputError, match=message):
-            corpora.choose(corpus, sizes, 0, 1, tracks)
+            corpora.choose(corpus, sizes, 0, 1, folder)
 
 
 def test_nothing_of_a_folder_is_noise(home, folder, monkeypatch):
@@ -235,7 +233,7 @@ def test_corpus_of_packages(home, archive, tmp_path, monkeypatch):
     tracks = corpora.manifest("open_music", 1, roles=("train", "test"))
     assert [track.role for track in tracks] == ["train", "test", "test"]
     assert min(track.seconds for track in tracks) > 30
-    cut = chosen("open_music", "test", tracks)
+    cut = chosen("open_music", "test")
     assert sorted(clip.piece.split("/")[-1] for clip in cut) == ["0.ogg@0.3", "music.ogg@0.3"]
     assert cut[0].source == "two" and len(cut[0].sha256) == 64
     assert clips.hours(cut) == {"two 1:2.0-1": 0.02}
@@ -247,8 +245,7 @@ def test_corpus_of_packages(home, archive, tmp_path, monkeypatch):
 def test_distractors_are_joined_by_other_speeds_and_renderings(home, archive, monkeypatch):
     monkeypatch.setattr(open_music, "PACKAGES", {"dummy": ("one",)})
     monkeypatch.setattr(corpora, "N_RENDERED", 1)
-    tracks = corpora.manifest("open_music", 1, roles=("dummy",))
-    found = chosen("open_music", "dummy", tracks)
+    found = chosen("open_music", "dummy")
     assert len({clip.recording for clip in found}) == len(found) == 4
     assert {clip.role for clip in found} == {"dummy"}
 
@@ -256,15 +253,14 @@ def test_distractors_are_joined_by_other_speeds_and_renderings(home, archive, mo
 def test_a_lost_or_replaced_sound_of_a_package_is_noticed(home, archive, monkeypatch):
     monkeypatch.setattr(open_music, "PACKAGES", {"test": ("one",)})
     track, = corpora.manifest("open_music", 1, roles=("test",))
-    clip, = chosen("open_music", "test", [track])
+    clip, = chosen("open_music", "test")
     paths.resolve(track.file).unlink()
     again, = corpora.manifest("open_music", 1, roles=("test",))
-    assert again == track and chosen("open_music", "test", [again]) == [clip]
+    assert again == track and chosen("open_music", "test") == [clip]
     time = os.stat(paths.resolve(track.file)).st_mtime - 9
     soundfile.write(paths.resolve(track.file), tone(40, 999), RATE)
     os.utime(paths.resolve(track.file), (time, time))
-    tracks = corpora.manifest("open_music", 1, roles=("test",))
-    replaced, = chosen("open_music", "test", tracks)
+    replaced, = chosen("open_music", "test")
     assert replaced.piece == clip.piece and replaced.sha256 != clip.sha256
 
 

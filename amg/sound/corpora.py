@@ -35,11 +35,8 @@ def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
     """Every recording of some roles of a corpus, as a whole, the refused ones with their reason.
 
     Of open_music, packages of other `roles` are not fetched, and distractors are played at other
-    speeds, too, and joined by renderings. The corpus sheet_music has none: its pieces are rendered
-    when they are asked for.
+    speeds, too, and joined by renderings.
     """
-    if corpus == "sheet_music":
-        return []
     if corpus == "folder":
         found = recordings.decode_folder(folder, CLIP_S, workers)
         found = [replace(clip, role=_role_in_folder(clip.piece)) for clip in found]
@@ -60,19 +57,20 @@ def _role_in_folder(name):
     return "train" if role.startswith("noise") else role
 
 
-def choose(corpus, sizes, seed, workers=2, tracks=(), whole=WHOLE) -> tuple[dict, list[Clip]]:
+def choose(corpus, sizes, seed, workers=2, folder="", whole=WHOLE) -> tuple[dict, list[Clip]]:
     """Clips of some roles, and what cannot be used.
 
-    sizes: role -> how many clips, None for all recordings that there are (renderings: none);
-    tracks: the corpus's `manifest`; whole: roles whose recordings are not cut. Others become clips
-    of 30 s, at most PER_TRACK a recording, evenly spread. Returns (role -> clips in the seed's
-    order, those asked for first, then spare ones; the refused with their reason). Raises InputError
-    if there are too few, before any work if that shows without listening.
+    sizes: role -> how many clips, None for all recordings that there are (renderings: none); whole:
+    roles whose recordings are not cut. Others become clips of 30 s, at most PER_TRACK a recording,
+    evenly spread. Returns (role -> clips in the seed's order, those asked for first, then spare
+    ones; the refused with their reason). Raises InputError if there are too few, before any clip is
+    listened to or rendered if that shows.
     """
     if corpus == "sheet_music":
         _check_sizes(corpus, sizes, {role: sheet_music.pieces(role, 0) for role in sizes})
         return {role: sheet_music.build(role, size, seed, workers, spare=2) if size else []
                 for role, size in sizes.items()}, []
+    tracks = manifest(corpus, workers, folder, list(sizes))
     refused = [track for track in tracks if track.refused]
     found = {role: [clip for track in tracks if track.role == role and not track.refused
                     for clip in ([track] if role in whole else _cut(track))] for role in sizes}
@@ -102,12 +100,6 @@ def _check_sizes(corpus, sizes, found):
         if (size or 0) > n_clips:
             raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has only {n_clips} usable "
                              "clips for that role; ask for fewer, or add music.")
-
-
-def heard(tracks) -> list[str]:
-    """Recordings that trained the shipped fingerprinter; tracks: a `manifest`."""
-    return sheet_music.pieces("fingerprinter", 0) + [
-        track.recording for track in tracks if track.role == "fingerprinter"]
 
 
 def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
