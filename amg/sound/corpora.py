@@ -103,11 +103,21 @@ def _check_sizes(corpus, sizes, found):
 
 
 def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
-    """Sounds for the noise of one side (train, valid or test): name -> list of float32 clips.
+    """Sounds for the noise of a side (train, valid or test): kind -> list of float32 (n_samples,).
 
-    Those of open_music come from its packages; other corpora borrow music from the sheet music.
+    Of open_music: whole tracks of music, and its packages' prompts and sound effects. Other corpora
+    borrow music from the sheet music.
     """
-    if corpus == "open_music":
-        return open_music.noises(side, workers)
-    clips = sheet_music.build(f"noise_{side}", N_NOISE // 2, seed, workers, spare=N_NOISE // 2)
-    return {"music": [clip.read() for clip in clips]}
+    if corpus != "open_music":
+        n_clips = N_NOISE // 2
+        clips = sheet_music.build(f"noise_{side}", n_clips, seed, workers, spare=n_clips)
+        return {"music": [clip.read() for clip in clips]}
+    sounds = {}
+    for kind, packages in open_music.NOISES[side].items():
+        shortest_s, longest_s = (CLIP_S, np.inf) if kind == "music" else open_music.NOISE_S
+        sounds[kind] = [clip.read() for clip in open_music.fetch(packages, workers)
+                        if not clip.refused and shortest_s <= clip.seconds <= longest_s]
+        if not sounds[kind]:
+            raise InputError(f"the packages {', '.join(packages)} hold no sound for {side} noise "
+                             f"of the kind {kind!r}; see why they were skipped.")
+    return sounds

@@ -13,7 +13,6 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from amg import files, paths, progress
@@ -21,8 +20,7 @@ from amg.check import InputError
 from amg.sound import clips, recordings
 from amg.sound.clips import Clip
 
-SHORTEST_S = 30.0  # of music
-NOISE_S = (0.4, 20.0)  # of sound effects and prompts
+NOISE_S = (0.4, 20.0)  # from the shortest to the longest prompt or sound effect
 _LISTED = yaml.safe_load(Path(__file__).with_name("packages.yaml").read_text())
 PACKAGES = _LISTED["music"]  # role -> packages whose music plays it
 NOISES = _LISTED["noise"]  # side -> kind of noise -> packages it is made of
@@ -48,22 +46,6 @@ def fetch(packages, workers=2) -> list[Clip]:
         raise InputError(f"none of the packages {', '.join(packages)} can be had; run `apt-get "
                          "update` as root, and see to the network.")
     return found
-
-
-def noises(side, workers=2) -> dict[str, list[np.ndarray]]:
-    """Sounds for the noise of one side: kind of noise -> list of float32 (n_samples,) at 8 kHz.
-
-    Whole tracks of music; prompts and sound effects of NOISE_S seconds.
-    """
-    sounds = {}
-    for kind, packages in NOISES[side].items():
-        low, high = (SHORTEST_S, np.inf) if kind == "music" else NOISE_S
-        sounds[kind] = [clip.read() for clip in fetch(packages, workers)
-                        if not clip.refused and low <= clip.seconds <= high]
-        if not sounds[kind]:
-            raise InputError(f"the packages {', '.join(packages)} hold no sound for {side} noise "
-                             f"of the kind {kind!r}; see why they were skipped.")
-    return sounds
 
 
 def _folder(package):

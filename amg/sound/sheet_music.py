@@ -43,10 +43,6 @@ PROGRAMS = (0, 4, 6, 11, 12, 16, 19, 21, 22, 24, 25, 26, 29, 40, 41, 42, 45, 46,
             57, 58, 60, 61, 64, 65, 66, 68, 70, 71, 73, 74, 75, 79, 80, 81, 104, 105, 107)
 
 
-class Unusable(Exception):
-    """This piece cannot give a clip; the message says why."""
-
-
 def pieces(role, seed) -> list[str]:
     """Names of the works of one role, in the seed's order."""
     names = [name for name, own in _roles().items() if own == role]
@@ -81,7 +77,7 @@ def _slug(name):
 def render(piece, seed) -> np.ndarray:
     """Play one piece, arranged as the seed says: RENDER_S seconds at 8 kHz, float32 (248000,).
 
-    Raises Unusable if the piece is too short at the slowest tempo or falls silent.
+    Raises InputError if it is not readable, too short at the slowest tempo, or falls silent.
     """
     rng = np.random.default_rng([seed, zlib.crc32(piece.encode())])
     parts, length_beats = _notes(piece)
@@ -89,13 +85,13 @@ def render(piece, seed) -> np.ndarray:
         parts.append(parts[0] + [0, 0, rng.choice([-12, 12])])
     bpm = min(float(rng.uniform(66, 132)), length_beats * 60 / (RENDER_S + 2))  # quarter notes
     if bpm < 50:
-        raise Unusable(f"lasts {length_beats:g} beats, too few for {RENDER_S:g} s")
+        raise InputError(f"lasts {length_beats:g} beats, too few for {RENDER_S:g} s")
     programs = rng.choice(PROGRAMS, len(parts), replace=False).tolist()
     semitones, level_db = int(rng.integers(-5, 7)), float(rng.uniform(-26, -16))
     first_beat = float(rng.uniform(0, length_beats - (RENDER_S + 1) * bpm / 60))
     audio = _play(parts, programs, bpm, semitones, first_beat, rng)
     if longest_silence(audio) > MAX_SILENCE_S:
-        raise Unusable(f"is silent for more than {MAX_SILENCE_S:g} s")
+        raise InputError(f"is silent for more than {MAX_SILENCE_S:g} s")
     audio *= 10 ** (level_db / 20) / np.sqrt(np.mean(audio**2))
     audio *= min(1.0, 0.98 / np.abs(audio).max())
     return audio.astype(np.float32)
@@ -110,7 +106,7 @@ def _notes(piece):
     except (OSError, MemoryError):  # says nothing of the piece
         raise
     except Exception as error:  # music21 raises its own errors of many kinds
-        raise Unusable(f"is not readable: {type(error).__name__}") from None
+        raise InputError(f"is not readable: {type(error).__name__}") from None
     parts = []
     for part in list(getattr(score, "parts", ()))[:8]:
         rows = [(float(note.offset), float(note.quarterLength), pitch.midi)
@@ -118,7 +114,7 @@ def _notes(piece):
         if rows:
             parts.append(np.array(rows))
     if not parts:
-        raise Unusable("has no notes")
+        raise InputError("has no notes")
     return parts, max(float((p[:, 0] + p[:, 1]).max()) for p in parts)
 
 
@@ -181,7 +177,7 @@ def _build_one(piece, seed, folder):
     if not refused and not file.exists():
         try:
             recordings.write(file, [render(piece, seed)])
-        except Unusable as reason:
+        except InputError as reason:
             refused = str(reason)
             files.write_json(note, {"piece": piece, "refused": refused})
     return replace(clip, refused=refused) if refused else clip.measured()
