@@ -3,7 +3,7 @@
 Read the rooms in this order, from samples to reports:
 
     (shared)     check, paths, files, made, progress, machine, checkpoint
-    sound        audio, clips, pools, degrade, recordings, sheet_music, speed, open_music, corpora
+    sound        audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, attention, packed, registry
     embedding.encoders  mean, transformer, lstm, densenet, cnn

@@ -1,8 +1,8 @@
 """Command line: `python -m amg reproduce --profile demo`."""
 
 import argparse
+import os
 import sys
-from pathlib import Path
 
 from amg import machine, paths
 from amg.check import InputError
@@ -21,8 +21,8 @@ def main() -> None:
         command.add_argument("--profile", default="demo",
                              help=f"one of: {', '.join(pipeline.profiles())} (default: demo)")
     extract = commands.add_parser("extract", help="fingerprint every audio file below a folder")
-    extract.add_argument("audio", type=_path, help="folder of audio files")
-    extract.add_argument("target", type=_path, help="folder for their .npy files")
+    extract.add_argument("audio", type=os.path.abspath, help="folder of audio files")
+    extract.add_argument("target", type=os.path.abspath, help="folder for their .npy files")
     extract.add_argument("--fingerprinter", default="", metavar="FILE",
                          help="weights of notebook 00_fingerprinter (default: the shipped ones)")
     extract.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
@@ -44,10 +44,6 @@ def main() -> None:
         sys.exit(f"amg: {error}")
     except KeyboardInterrupt:
         sys.exit("amg: interrupted; the same command continues where it stopped.")
-
-
-def _path(text):
-    return Path(text).expanduser().resolve()
 
 
 if __name__ == "__main__":

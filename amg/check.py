@@ -1,7 +1,7 @@
 """Refusals in one sentence: what was wrong, what is allowed, what to do.
 
-Every entry point (notebook, command, function that reads files) validates with these
-helpers before it does any work, so that bad input never surfaces as a stack trace.
+Every entry point (notebook, command) validates with these helpers before it does any work, so that
+bad input never surfaces as a stack trace.
 """
 
 
@@ -17,8 +17,8 @@ def one_of(name, value, allowed, hint=""):
     """Return `value` if it is one of `allowed`, else raise InputError naming them all."""
     # True == 1 == 1.0 in Python, but a parameter of the wrong type is a mistake
     if not any(type(value) is type(option) and value == option for option in allowed):
-        options = ", ".join(map(str, allowed))
-        raise InputError(f"{name} is {value!r}, but must be one of: {options}{hint}.")
+        raise InputError(f"{name} is {value!r}, but must be one of: "
+                         f"{', '.join(map(str, allowed))}{hint}.")
     return value
 
 
@@ -35,8 +35,8 @@ def number(name, value, low, high):
     """Return `value` if it is a number with low <= value <= high, else raise InputError."""
     numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not numeric or not low <= value <= high:
-        raise InputError(f"{name} is {value!r}, but must be a number from {low} to {high}"
-                         f"{' (in YAML, write 1.0e-3 for 1e-3)' if isinstance(value, str) else ''}.")
+        hint = " (in YAML, write 1.0e-3 for 1e-3)" if isinstance(value, str) else ""
+        raise InputError(f"{name} is {value!r}, but must be a number from {low} to {high}{hint}.")
     return value
 
 

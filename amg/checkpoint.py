@@ -1,7 +1,6 @@
 """Checkpoints: one safetensors file that holds weights, optimiser state and a JSON record.
 
-Loading reads numbers only and never executes code. A checkpoint is replaced atomically, so
-that a run killed at any moment finds the last whole one.
+Loading never executes code. A checkpoint is replaced atomically: a killed run finds the last one.
 """
 
 import json

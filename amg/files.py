@@ -13,8 +13,7 @@ from amg import paths
 def atomic(path):
     """Yield a temporary name beside `path`; rename it to `path` when the block succeeds.
 
-    A reader therefore sees the old file or the whole new one, whatever interrupts us, a power cut
-    included: the new one is on the disk before it gets its name.
+    A reader sees the old file or the whole new one, whatever interrupts us, a power cut included.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -22,7 +21,7 @@ def atomic(path):
     try:
         yield temporary
         with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+            os.fsync(written.fileno())  # on the disk before it gets its name
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -35,8 +34,7 @@ def write_json(path, value) -> None:
 
 
 def read_json(path) -> dict | None:
-    """What `write_json` wrote, a dict; None if there is nothing, or (and that is said) no JSON of a
-    dict."""
+    """The dict in a file; None if there is no file, or (which is said) anything but a dict."""
     try:
         value = json.loads(Path(path).read_text())
         if isinstance(value, dict):
@@ -51,8 +49,7 @@ def read_json(path) -> dict | None:
 
 def stamp(files) -> str:
     """Digest of names, sizes and times of files: changes when any of them does."""
-    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return digest(stats)
+    return digest([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
 def digest(value) -> str:

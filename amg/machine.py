@@ -19,7 +19,7 @@ CODE = ("amg", "notebooks", ":!amg/weights/*.json")  # what runs; a model's card
 
 
 def device(name="auto") -> str:
-    """The device that a parameter of DEVICES stands for: cpu or cuda; auto takes cuda where it is.
+    """The device, cpu or cuda, that a parameter of DEVICES stands for; auto takes cuda if it can.
 
     Raises InputError for another name, and for cuda where there is none.
     """
@@ -30,10 +30,10 @@ def device(name="auto") -> str:
 
 
 class PeakMemory:
-    """Context manager: highest memory of all child processes together, sampled every 0.2 s."""
+    """Context manager; `peak_mb` is the most memory of all child processes together, so far."""
 
     def __enter__(self):
-        self._bytes, self._stop = 0, threading.Event()
+        self.peak_mb, self._stop = 0, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -41,10 +41,6 @@ class PeakMemory:
     def __exit__(self, *_):
         self._stop.set()
         self._thread.join()
-
-    @property
-    def peak_mb(self):
-        return round(self._bytes / 1e6)
 
     def _watch(self):
         while not self._stop.wait(0.2):
@@ -56,13 +52,18 @@ class PeakMemory:
                     total += memory.rss - getattr(memory, "shared", 0)
                 except psutil.Error:
                     pass  # ended between the listing and the look
-            self._bytes = max(self._bytes, total)
+            self.peak_mb = max(self.peak_mb, round(total / 1e6))
 
 
-def describe():
-    """Commit, package versions and machine, as they go into a manifest."""
-    return {"commit": commit(), "packages": packages(), "machine": {
-        "processor": processor(), "cores": os.cpu_count(),
+def describe() -> dict:
+    """Commit, versions of what requirements.txt pins, and machine, for a report's manifest."""
+    lines = (paths.checkout() / "requirements.txt").read_text().splitlines()
+    names = [line.split("==")[0] for line in lines if "==" in line]
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    processor = named[1] if named else platform.processor() or platform.machine()
+    return {"commit": commit(), "packages": {name: version(name) for name in names}, "machine": {
+        "processor": processor, "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version()}}
@@ -70,34 +71,21 @@ def describe():
 
 def commit() -> str:
     """Short hash of the checkout's commit, `+` if files differ from it; 'unknown' without git."""
-    try:
-        return _git("rev-parse", "--short", "HEAD") + ("" if at_commit("HEAD") else "+")
-    except (OSError, subprocess.CalledProcessError):
+    head = _git("rev-parse", "--short", "HEAD")
+    if head is None:
         return "unknown"
+    return head if at_commit("HEAD") else f"{head}+"
 
 
 def at_commit(name) -> bool:
-    """Whether the checkout's files in amg/ and notebooks/ are those of a commit, named as by `commit`."""
-    try:
-        return not _git("diff", "--name-only", name, "--", *CODE)
-    except (OSError, subprocess.CalledProcessError):
-        return False  # also of `<hash>+`, or where there is no git
+    """Whether amg/ and notebooks/ are as in a commit, named as by `commit`: `<hash>+` never is."""
+    return _git("diff", "--name-only", name, "--", *CODE) == ""
 
 
 def _git(*words):
-    return subprocess.run(["git", *words], cwd=paths.checkout(), capture_output=True, text=True,
-                          check=True).stdout.strip()
-
-
-def packages():
-    """Installed versions of everything that requirements.txt pins."""
-    lines = (paths.checkout() / "requirements.txt").read_text().splitlines()
-    names = [line.split("==")[0] for line in lines if "==" in line]
-    return {name: version(name) for name in names}
-
-
-def processor():
-    """The processor's name as its system states it."""
-    info = Path("/proc/cpuinfo")
-    match = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
-    return match[1] if match else platform.processor() or platform.machine()
+    """What git says of the checkout; None if it fails, or there is none."""
+    try:
+        return subprocess.run(["git", *words], cwd=paths.checkout(), capture_output=True, text=True,
+                              check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -2,10 +2,10 @@
 
 A training set, a database, a run: each is a folder `<name>-<digest>` with a record beside it,
 `<name>-<digest>.json`, that tells its kind, the format version of that kind, parameters, digests of
-its inputs, and whether it is finished. Another recipe has another digest and so another folder: nothing
-is displaced, and going back to earlier parameters finds what they made. The plain `<name>` is a link
-to what was last asked for under that name, and what later notebooks read. A folder of that name that
-is no link is not ours: it is read, never written into.
+its inputs, and whether it is finished. Another recipe has another folder: nothing is displaced, and
+going back to earlier parameters finds what they made. The plain `<name>` is a link to what was last
+asked for, and what later notebooks read. A folder of that name that is no link is not ours: it is
+read, never written into.
 """
 
 import os
@@ -66,32 +66,26 @@ def record_of(folder) -> Path:
     return folder.with_name(f"{folder.name}.json")
 
 
-def place(name, recipe, differs="") -> Path:
-    """Folder of a recipe under `name`; `differs` tells people what is special about it."""
-    words = "-".join(filter(None, [name.name, differs[:60], recipe.digest]))
-    return name.with_name(words)
-
-
 @contextmanager
 def making(name, recipe, differs=""):
     """Make what `recipe` says under the path `name`: yields its `Made`, finished or not.
 
-    Its folder is locked meanwhile, `name` points to it, and after the block it counts as finished.
-    Raises InputError if another process is at it, or if `name` holds what the kit did not make.
+    differs: words for its folder's name. It is locked meanwhile, `name` points to it, and after the
+    block it counts as finished. Raises InputError if another process is at it, or if `name` holds
+    what the kit did not make.
     """
-    folder = place(name, recipe, differs)
+    words = filter(None, [name.name, differs[:60], recipe.digest])
+    folder = name.with_name("-".join(words))
     if name.exists() and not name.is_symlink():
-        raise InputError(f"{paths.relative(name)} was not made by this kit and is left alone; choose "
-                         "another name, or move it elsewhere.")
+        raise InputError(f"{paths.relative(name)} was not made by this kit and is left alone; "
+                         "choose another name, or move it elsewhere.")
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
-        old = files.read_json(record_of(folder)) or {}
-        same = files.digest({key: old.get(key) for key in recipe.identity}) == files.digest(
+        record = files.read_json(record_of(folder)) or {}
+        same = files.digest({key: record.get(key) for key in recipe.identity}) == files.digest(
             recipe.identity)
-        record = {**recipe.identity, "kit": amg.__version__, "finished": False}
-        if same and old.get("finished"):
-            record = old
-        else:
+        if not same or not record.get("finished"):
+            record = {**recipe.identity, "kit": amg.__version__, "finished": False}
             files.write_json(record_of(folder), record)
         _link(name, folder)
         yield Made(folder, record, record["finished"])
@@ -102,35 +96,32 @@ def making(name, recipe, differs=""):
 def find(name, made_by, unfinished=False) -> Made:
     """What lies under the path `name`: what was last made there, or a folder from elsewhere.
 
-    made_by: the notebook that makes such things, for the messages. Raises InputError if there is
-    nothing, or something unfinished (unless that is asked for).
+    made_by: the notebook that makes it. Raises InputError if there is nothing, or something
+    unfinished (unless that is asked for).
     """
     if not name.is_dir():
-        raise InputError(f"{paths.relative(name)} is missing; run notebook {made_by} first, or unpack "
-                         "your own there.")
+        raise InputError(f"{paths.relative(name)} is missing; run notebook {made_by} first, or "
+                         "unpack your own there.")
     folder = name.resolve()
     record = files.read_json(record_of(folder)) or {}
     # a link without a record is ours all the same: the record was lost
     found = Made(folder, record, record.get("finished", not name.is_symlink()))
     if not found.finished and not unfinished:
-        raise InputError(f"{paths.relative(folder)} is not finished; run notebook {made_by} again, it "
-                         "continues where it stopped.")
+        raise InputError(f"{paths.relative(folder)} is not finished; run notebook {made_by} again, "
+                         "it continues where it stopped.")
     return found
 
 
 @contextmanager
 def lock(path):
     """Keep other processes out of `path`; InputError if one is there already."""
-    held = filelock.FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        held.acquire(timeout=0)
+        held = filelock.FileLock(path.with_name(f".{path.name}.lock")).acquire(timeout=0)
     except filelock.Timeout:
-        raise InputError(f"another process is working on {paths.relative(path)}; wait for it, or stop "
-                         "it and start this again.") from None
-    try:
+        raise InputError(f"another process is working on {paths.relative(path)}; wait for it, or "
+                         "stop it and start this again.") from None
+    with held:
         yield
-    finally:
-        held.release()
 
 
 def _link(name, folder):

@@ -1,7 +1,7 @@
 """The workspace: `data/`, `database/` and `reports/`, from any working directory.
 
-The workspace is the checkout that holds this package, or the folder named by the
-environment variable AMG_HOME. Notebook parameters name files relative to it.
+It is the checkout that holds this package, or the folder that the environment variable AMG_HOME
+names. Notebook parameters name files relative to it.
 """
 
 import os

@@ -2,9 +2,17 @@
 
 import sys
 
+import joblib
 from tqdm import tqdm
 
 
 def bar(iterable=None, **options):
     """A tqdm bar; options are tqdm's (`desc`, `unit`, `total`, `initial`)."""
     return tqdm(iterable, file=sys.stdout, mininterval=1, ncols=88, **options)
+
+
+def parallel(function, jobs, workers, **options):
+    """Yield `function(*job)` for each of `jobs`, in order, from several processes, with a bar."""
+    calls = [joblib.delayed(function)(*job) for job in jobs]
+    results = joblib.Parallel(workers, return_as="generator")(calls)
+    return bar(results, total=len(calls), **options)

@@ -79,25 +79,28 @@ def test_mel_filters_cover_300_to_4000_hz():
 
 @pytest.mark.parametrize("suffix, rate, channels", [(".wav", 44100, 2), (".flac", 8000, 1),
                                                     (".ogg", 22050, 2)])
-def test_load_any_format(tmp_path, suffix, rate, channels):
+def test_any_format_is_decoded(tmp_path, suffix, rate, channels):
     t = np.arange(2 * rate) / rate
     sound = np.repeat(0.5 * np.sin(2 * np.pi * 440 * t)[:, None], channels, axis=1)
     soundfile.write(tmp_path / f"x{suffix}", sound, rate)
-    loaded = audio.load(tmp_path / f"x{suffix}")
+    loaded = np.concatenate(list(audio.blocks(tmp_path / f"x{suffix}")))
     assert loaded.dtype == np.float32 and abs(len(loaded) - 16000) <= 2
     peak = np.abs(np.fft.rfft(loaded[:16000])).argmax() / 2
     assert peak == pytest.approx(440, abs=1)
 
 
-def test_load_refuses(tmp_path):
-    (tmp_path / "no.wav").write_text("not sound")
+@pytest.mark.parametrize("name", ["no.wav", "absent.wav", "no.raw"])
+def test_what_cannot_be_decoded_is_refused(tmp_path, name):
+    if name != "absent.wav":
+        (tmp_path / name).write_bytes(bytes(20000))
     with pytest.raises(InputError, match="cannot be decoded"):
-        audio.load(tmp_path / "no.wav")
-    with pytest.raises(InputError, match="cannot be decoded"):
-        audio.load(tmp_path / "absent.wav")
-    (tmp_path / "no.raw").write_bytes(bytes(20000))
-    with pytest.raises(InputError, match="cannot be decoded"):
-        audio.load(tmp_path / "no.raw")
-    soundfile.write(tmp_path / "short.wav", np.zeros(4000), 8000)
-    with pytest.raises(InputError, match="at least 1 s"):
-        audio.load(tmp_path / "short.wav")
+        next(audio.blocks(tmp_path / name))
+
+
+@pytest.mark.parametrize("block", [700, 8000, 30000])
+def test_frames_of_blocks_are_those_of_the_whole(block):
+    x = np.arange(60500, dtype=np.float32)
+    pieces = (x[at : at + block] for at in range(0, len(x), block))
+    assert np.array_equal(np.concatenate(list(audio.frames(pieces, 500))), audio.frame(x, 500))
+    with pytest.raises(InputError, match="8000 samples"):
+        list(audio.frames([x[:7999]]))

@@ -11,7 +11,7 @@ import soundfile
 
 from amg import paths
 from amg.check import InputError
-from amg.sound import audio, clips, corpora, open_music, pools, recordings, sheet_music, speed
+from amg.sound import audio, clips, corpora, open_music, pools, recordings, sheet_music
 
 RATE = 8000
 
@@ -39,12 +39,12 @@ def folder(tmp_path):
 @pytest.fixture
 def all_test(monkeypatch):
     """Every track of a folder plays the role `test`."""
-    monkeypatch.setattr(sheet_music, "role_by_hash", lambda name: "test")
+    monkeypatch.setattr(corpora, "_role_in_folder", lambda name: "test")
 
 
-def chosen(corpus, role, tracks, **more):
+def chosen(corpus, role, folder="", **more):
     """All usable clips of one role."""
-    return corpora.choose(corpus, {role: None}, 0, 1, tracks, **more)[0][role]
+    return corpora.choose(corpus, {role: None}, 0, 1, folder, **more)[0][role]
 
 
 def manifest(folder):
@@ -85,20 +85,19 @@ def test_a_replaced_file_is_decoded_again(home, folder, moved_s):
 
 
 def test_clips_of_a_recording(home, folder, all_test):
-    tracks = corpora.manifest("folder", 1, str(folder))
-    cut = chosen("folder", "test", tracks)
+    cut = chosen("folder", "test", folder)
     assert len({clip.piece for clip in cut}) == 10 and len({clip.recording for clip in cut}) == 5
     for clip in cut:  # two of 30 s in 65.08 s, whole ones, with something before and after
         assert clip.start_s in (0.3, 34.7) and len(clip.read()) == 30 * RATE
         assert len(clip.read(clips.MARGIN_S)) == 30.6 * RATE
         assert -14 < clip.level_db < -13 and clip.refused == ""
-    whole = chosen("folder", "test", tracks, whole=("test",))[0]
+    whole = chosen("folder", "test", folder, whole=("test",))[0]
     assert abs(len(whole.read()) - 65.08 * RATE) < 100 and whole.seconds < 65.2
     assert len(list(whole.blocks())) == 3
     for role, n_clips in (("test", 11), ("valid", 1)):
         with pytest.raises(InputError, match=f"n_{role} is {n_clips}, but corpus 'folder' has on"):
-            corpora.choose("folder", {role: n_clips}, 0, 1, tracks)
-    other, _ = corpora.choose("folder", {"test": 3}, 1, 1, tracks)  # spare ones after them
+            corpora.choose("folder", {role: n_clips}, 0, 1, folder)
+    other, _ = corpora.choose("folder", {"test": 3}, 1, 1, folder)  # spare ones after them
     assert set(other["test"]) == set(cut) and other["test"] != cut
 
 
@@ -113,7 +112,7 @@ def test_a_clip_goes_through_a_table_and_back(home, folder, all_test):
 
 
 def test_sound_that_is_gone_or_replaced_is_refused(home, folder, all_test):
-    clip = chosen("folder", "test", corpora.manifest("folder", 1, folder))[0]
+    clip = chosen("folder", "test", folder)[0]
     clip.check()
     with pytest.raises(InputError, match="ends within 5 s of the clip"):
         clip.read(5.0)
@@ -129,35 +128,31 @@ def test_a_clip_that_is_silent_for_long_is_listed_and_not_drawn(home, tmp_path, 
     (tmp_path / "in").mkdir()
     pause = np.concatenate([tone(32), np.zeros(4 * RATE), tone(30)])
     soundfile.write(tmp_path / "in/pause.wav", pause, RATE)
-    first, second = corpora.clips_of(corpora.manifest("folder", 1, str(tmp_path / "in")), "test")
-    assert first.refused == "" and second.start_s == 35.7
+    cut = chosen("folder", "test", tmp_path / "in")
+    assert {clip.start_s for clip in cut} == {0.3, 35.7}
     pause[: 20 * RATE] = 0.0
     soundfile.write(tmp_path / "in/pause.wav", pause, RATE)
-    tracks = corpora.manifest("folder", 1, str(tmp_path / "in"))
-    found, refused = corpora.choose("folder", {"test": 1, "train": 0}, 0, 1, tracks)
+    sizes = {"test": 1, "train": None}
+    found, refused = corpora.choose("folder", sizes, 0, 1, tmp_path / "in")
     assert [clip.piece for clip in found["test"]] == ["pause.wav@35.7"]
     assert found["train"] == []
     assert [clip.refused for clip in refused] == ["is silent for 19.7 s"]
 
 
 def test_too_many_clips_are_refused_before_any_work(home, folder, all_test, monkeypatch):
-    tracks = corpora.manifest("folder", 1, str(folder))
     monkeypatch.setattr(clips.Clip, "read", lambda *_: pytest.fail("listened to"))
     monkeypatch.setattr(sheet_music, "render", lambda *_: pytest.fail("rendered"))
-    corpora.check_sizes("folder", {"test": 10, "dummy": 0}, tracks)
     for corpus, sizes, message in (
-            ("folder", {"test": 11}, "n_test is 11, but corpus 'folder' has at most 10 clips"),
-            ("folder", {"dummy": 1}, "n_dummy is 1, but corpus 'folder' has at most 0"),
-            ("sheet_music", {"fingerprinter": 451}, "corpus 'sheet_music' has at most 450 clips")):
+            ("folder", {"test": 11}, "n_test is 11, but corpus 'folder' has only 10 usable clips"),
+            ("folder", {"test": 1, "dummy": 1}, "n_dummy is 1, but corpus 'folder' has only 0"),
+            ("sheet_music", {"test": 1, "fingerprinter": 451}, "'sheet_music' has only 450 usable")):
         with pytest.raises(InputError, match=message):
-            corpora.check_sizes(corpus, sizes, tracks)
+            corpora.choose(corpus, sizes, 0, 1, folder)
 
 
-def test_a_folder_has_a_manifest_and_no_noise(home, folder, monkeypatch):
+def test_nothing_of_a_folder_is_noise(home, folder, monkeypatch):
     monkeypatch.setattr(sheet_music, "role_by_hash", lambda name: "noise_test")
     assert {clip.role for clip in manifest(folder).values()} == {"train"}
-    written, = (home / "data/audio/folder").glob("*/manifest.csv")
-    assert len(written.read_text().splitlines()) == 1 + 10
 
 
 def test_samples_that_are_no_numbers_are_refused(home, tmp_path):
@@ -172,14 +167,14 @@ def test_another_speed_is_another_sound(home, tmp_path, all_test):
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in/a.wav", tone(40, 1000), RATE)
     track, = corpora.manifest("folder", 1, str(tmp_path / "in"))
-    slow, fast = speed.copies([track], 1)
+    slow, fast = recordings.at_speeds([track], 1)
     for clip, factor in ((slow, 0.94), (fast, 1.06)):
         spectrum = np.abs(np.fft.rfft(clip.read()[:80000]))
         assert spectrum.argmax() / 10 == pytest.approx(1000 * factor, abs=1)
         assert clip.seconds == pytest.approx(40 / factor, abs=0.01) and clip.role == "test"
         assert clip.recording == f"a.wav x{factor}"
         assert len(clip.read()) == round(clip.seconds * RATE)
-    assert speed.copies([track], 1) == [slow, fast]
+    assert recordings.at_speeds([track], 1) == [slow, fast]
 
 
 @pytest.mark.parametrize("name", ["", "none"])
@@ -205,7 +200,7 @@ def archive(tmp_path, monkeypatch):
     scripts = {"apt-get": f'[ -d "{tmp_path}/archive/$2" ] || '
                           '{ echo "E: Unable to locate package $2" >&2; exit 100; }\n'
                           'echo "$2" > "$2_1%3a2.0-1_all.deb"\n',
-               "dpkg-deb": f'mkdir -p "$3"; cp -r "{tmp_path}/archive/$(cat "$2")/." "$3"\n'}
+               "dpkg-deb": f'mkdir -p "$3"; cp -rp "{tmp_path}/archive/$(cat "$2")/." "$3"\n'}
     for name, body in scripts.items():
         (tools / name).write_text(f"#!/bin/sh\n{body}")
         (tools / name).chmod((tools / name).stat().st_mode | stat.S_IEXEC)
@@ -214,14 +209,18 @@ def archive(tmp_path, monkeypatch):
 
 
 def test_packages_are_fetched_once_and_the_missing_named(home, archive, capsys):
-    table = open_music.fetch(["one", "two", "three"], 1)
+    found = open_music.fetch(["one", "two", "three"], 1)
     assert "package three is skipped: Unable to locate package three" in capsys.readouterr().out
-    assert list(table.package) == ["one", "one", "two"] and set(table.version) == {"1:2.0-1"}
-    assert all(paths.resolve(path).read_text() == "free" for path in table.licence)
-    assert sorted(table.seconds.round()) == [3, 35, 40] and (table.refused == "").all()
+    assert [clip.source for clip in found] == ["one", "one", "two"]
+    assert [clip.piece for clip in found][::2] == ["one/usr/share/games/0.ogg",
+                                                   "two/usr/share/games/0.ogg"]
+    assert {(clip.version, clip.refused) for clip in found} == {("1:2.0-1", "")}
+    assert [round(clip.seconds) for clip in found] == [40, 3, 35]
+    folder = home / "data/audio/open_music"
+    assert (folder / "one/copyright").read_text() == "free"
     (archive / "apt-get").write_text("#!/bin/sh\nexit 1\n")
-    assert open_music.fetch(["one", "two"], 1).equals(table)
-    assert not list((home / "data/audio/open_music").glob(".*/*.deb"))
+    assert open_music.fetch(["one", "two"], 1) == found
+    assert not list(folder.glob(".*/*.deb"))
 
 
 def test_corpus_of_packages(home, archive, tmp_path, monkeypatch):
@@ -234,7 +233,7 @@ def test_corpus_of_packages(home, archive, tmp_path, monkeypatch):
     tracks = corpora.manifest("open_music", 1, roles=("train", "test"))
     assert [track.role for track in tracks] == ["train", "test", "test"]
     assert min(track.seconds for track in tracks) > 30
-    cut = chosen("open_music", "test", tracks)
+    cut = chosen("open_music", "test")
     assert sorted(clip.piece.split("/")[-1] for clip in cut) == ["0.ogg@0.3", "music.ogg@0.3"]
     assert cut[0].source == "two" and len(cut[0].sha256) == 64
     assert clips.hours(cut) == {"two 1:2.0-1": 0.02}
@@ -246,8 +245,7 @@ def test_corpus_of_packages(home, archive, tmp_path, monkeypatch):
 def test_distractors_are_joined_by_other_speeds_and_renderings(home, archive, monkeypatch):
     monkeypatch.setattr(open_music, "PACKAGES", {"dummy": ("one",)})
     monkeypatch.setattr(corpora, "N_RENDERED", 1)
-    tracks = corpora.manifest("open_music", 1, roles=("dummy",))
-    found = chosen("open_music", "dummy", tracks)
+    found = chosen("open_music", "dummy")
     assert len({clip.recording for clip in found}) == len(found) == 4
     assert {clip.role for clip in found} == {"dummy"}
 
@@ -255,21 +253,20 @@ def test_distractors_are_joined_by_other_speeds_and_renderings(home, archive, mo
 def test_a_lost_or_replaced_sound_of_a_package_is_noticed(home, archive, monkeypatch):
     monkeypatch.setattr(open_music, "PACKAGES", {"test": ("one",)})
     track, = corpora.manifest("open_music", 1, roles=("test",))
-    clip, = corpora.clips_of([track], "test", workers=1)
+    clip, = chosen("open_music", "test")
     paths.resolve(track.file).unlink()
     again, = corpora.manifest("open_music", 1, roles=("test",))
-    assert again == track and corpora.clips_of([again], "test", workers=1) == [clip]
+    assert again == track and chosen("open_music", "test") == [clip]
     time = os.stat(paths.resolve(track.file)).st_mtime - 9
     soundfile.write(paths.resolve(track.file), tone(40, 999), RATE)
     os.utime(paths.resolve(track.file), (time, time))
-    tracks = corpora.manifest("open_music", 1, roles=("test",))
-    replaced, = corpora.clips_of(tracks, "test", workers=1)
+    replaced, = chosen("open_music", "test")
     assert replaced.piece == clip.piece and replaced.sha256 != clip.sha256
 
 
 def test_a_package_that_cannot_be_unpacked_is_named(home, archive, tmp_path, capsys):
     (tmp_path / "archive/two/usr/share/doc/two/copyright").unlink()
-    assert set(open_music.fetch(["one", "two"], 1).package) == {"one"}
+    assert {clip.source for clip in open_music.fetch(["one", "two"], 1)} == {"one"}
     assert "package two is skipped: it states no licence" in capsys.readouterr().out
     (archive / "dpkg-deb").write_text("#!/bin/sh\nexit 2\n")
     open_music.fetch(["one", "two"], 1)
@@ -278,11 +275,12 @@ def test_a_package_that_cannot_be_unpacked_is_named(home, archive, tmp_path, cap
 
 def test_an_interrupted_fetch_continues(home, archive, monkeypatch):
     whole = open_music.fetch(["one"], 1)
-    folder = home / "data/audio/open_music"
-    (folder / "one/manifest.csv").unlink()  # killed before its end ...
+    decoded, folder = paths.resolve(whole[0].file), home / "data/audio/open_music"
+    before = decoded.stat().st_ctime_ns
+    (folder / "one/recordings.csv").rename(folder / "one/manifest.csv")  # killed before its end ...
     (folder / ".one/part").mkdir(parents=True)
     (folder / ".one/part/one_1%3a2.0-1_all.deb").write_text("half")  # ... while it downloaded
-    assert open_music.fetch(["one"], 1).equals(whole)
+    assert open_music.fetch(["one"], 1) == whole and decoded.stat().st_ctime_ns == before
 
 
 def test_open_music_needs_apt(home, monkeypatch):
@@ -334,8 +332,7 @@ def test_a_recording_of_one_hour_is_never_held_whole(home, tmp_path, monkeypatch
             yield block
 
     monkeypatch.setattr(audio, "blocks", watched)
-    row = recordings.decode(tmp_path / "long.wav", paths.Path("long.wav"), tmp_path / "out", 30)
-    assert row["seconds"] == 3600 and sum(lengths) == 3600 * RATE and max(lengths) <= 31 * RATE
-    clip = clips.Clip("long", "long", ".", "", row["file"], 0.0, row["seconds"], 0, 0, "", "dummy")
+    clip = recordings.decode(tmp_path / "long.wav", paths.Path("long.wav"), tmp_path / "out", 30)
+    assert clip.seconds == 3600 and sum(lengths) == 3600 * RATE and max(lengths) <= 31 * RATE
     lengths = list(map(len, clip.blocks()))
     assert sum(lengths) == 3600 * RATE and max(lengths) <= 30 * RATE

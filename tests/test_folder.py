@@ -75,7 +75,7 @@ def test_a_folder_of_audio_becomes_fingerprints(tmp_path):
     assert n_written == 3 and len(refused) == 2
     assert "broken.wav cannot be decoded" in refused[0] and "short.ogg: audio has" in refused[1]
     assert lengths(target) == {"a.ogg.npy": 3, "a.wav.npy": 5, "deep__b.flac.npy": 89}
-    direct = nafp.extract(nafp.load(), audio.load(source / "a.wav"))
+    direct = next(nafp.extract_all(nafp.load(), [audio.blocks(source / "a.wav")]))
     np.testing.assert_allclose(features.load(target / "a.wav.npy"), direct, atol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_a_registered_fingerprinter_is_extracted_packed_and_read(toy, home):
     assert data.frames.shape == (15, 64) and data.length.tolist() == [[5, 5], [5, 0]]
     stored = features.load(home / "out/1-01.npy")
     assert np.array_equal(data.clip(0, 1), stored)
-    direct = next(Projection().extract([[audio.load(home / "in/1-01.wav")]]))
+    direct = next(Projection().extract([audio.blocks(home / "in/1-01.wav")]))
     np.testing.assert_allclose(stored, direct, atol=1e-5)
 
 

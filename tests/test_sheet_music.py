@@ -30,14 +30,10 @@ def test_pieces_that_were_heard_are_the_fingerprinters():
 
 def test_rendering_follows_from_piece_and_seed():
     piece = sheet_music.pieces("test", 0)[0]
-    sound, arrangement = sheet_music.render(piece, 0)
-    again, same = sheet_music.render(piece, 0)
-    assert np.array_equal(sound, again) and arrangement == same
-    other, different = sheet_music.render(piece, 1)
-    assert arrangement != different and not np.allclose(sound, other)
+    sound, again, other = (sheet_music.render(piece, seed) for seed in (0, 0, 1))
+    assert np.array_equal(sound, again) and not np.allclose(sound, other)
     assert sound.shape == (248000,) and sound.dtype == np.float32 and np.abs(sound).max() < 1
-    rms_db = 20 * np.log10(np.sqrt(np.mean(sound**2)))
-    assert rms_db == pytest.approx(arrangement.level_db, abs=0.1)
+    assert -26 <= 20 * np.log10(np.sqrt(np.mean(sound**2))) <= -16
     # two arrangements share no waveform: 5 s of one are nowhere in the other
     likest = max(audio.likeness(sound[start:][:40000], other) for start in range(0, 200000, 40000))
     assert likest < audio.SAME
@@ -80,14 +76,14 @@ def test_build_continues_and_repeats(home):
     found = sheet_music.build("noise_test", 3, seed=5)
     flacs = [home / clip.file for clip in found]
     before = [f.read_bytes() for f in flacs]
-    flacs[1].with_suffix(".json").unlink()  # as if interrupted
-    flacs[1].unlink()
-    flacs[2].unlink()  # as if lost
+    flacs[1].unlink()  # as if interrupted
+    flacs[2].unlink()
+    files.write_json(flacs[2].with_suffix(".json"), {"refused": ""})  # as if lost, of an older kit
     again = sheet_music.build("noise_test", 3, seed=5)
     assert again == found and [f.read_bytes() for f in flacs] == before
     assert len(sheet_music.build("noise_test", 3, seed=5, spare=1)) == 4
-    clip, note = found[0], files.read_json(flacs[0].with_suffix(".json"))
-    assert note["piece"] == clip.piece and clip.source == clip.piece.split("/")[0]
+    clip = found[0]
+    assert clip.source == clip.piece.split("/")[0]
     assert (clip.role, clip.refused, len(clip.read())) == ("noise_test", "", 240000)
     assert len(clip.read(0.5)) == 248000 and len(clip.sha256) == 64
     flacs[0].write_bytes(before[1])  # replaced
@@ -96,5 +92,9 @@ def test_build_continues_and_repeats(home):
 
 def test_build_refuses_more_than_there_are(home, monkeypatch):
     monkeypatch.setattr(sheet_music, "pieces", lambda role, seed: ["nobody/Nothing.krn"])
-    with pytest.raises(InputError, match="only 0 usable pieces"):
-        sheet_music.build("test", 2, seed=0)
+    for _ in range(2):
+        with pytest.raises(InputError, match="only 0 usable pieces"):
+            sheet_music.build("test", 2, seed=0, workers=1)
+        monkeypatch.setattr(sheet_music, "render", lambda *_: pytest.fail("tried again"))
+    note, = home.rglob("*.json")
+    assert files.read_json(note)["refused"].startswith("is not readable")

@@ -23,35 +23,33 @@ RANGE_DB = 80.0  # dynamic range of the spectrogram
 SAME = 0.9  # likeness of two undegraded sounds from which on they sound the same
 
 
-def blocks(path, block_s=30) -> Iterator[np.ndarray]:
-    """Decode a file of any format libsndfile reads, piece by piece.
+def blocks(path) -> Iterator[np.ndarray]:
+    """Decode a file of any format libsndfile reads: 8 kHz mono float32 in consecutive arrays.
 
-    Yields 8 kHz mono float32 arrays of about `block_s` seconds, whose concatenation is the whole
-    recording; memory does not grow with its length. Raises InputError if it cannot be decoded.
+    They are of about 30 s; memory does not grow with the recording's length. Raises InputError if
+    it cannot be decoded.
     """
     try:
         with soundfile.SoundFile(path) as file:
-            resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, "float32")
-            for block in file.blocks(block_s * file.samplerate, dtype="float32", always_2d=True):
-                if not np.isfinite(block).all():
-                    raise InputError(f"{path} holds samples that are no numbers; export it again.")
-                yield resampler.resample_chunk(block.mean(axis=1))
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            decoded = file.blocks(30 * file.samplerate, dtype="float32", always_2d=True)
+            yield from resampled((_mono(block, path) for block in decoded), file.samplerate)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(f"{path} cannot be decoded ({error}); "
                          "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3).") from None
 
 
-def load(path) -> np.ndarray:
-    """Decode a file to 8 kHz mono float32 (n_samples,).
+def resampled(blocks, rate) -> Iterator[np.ndarray]:
+    """Consecutive blocks of `rate` samples per second -> the same sound in blocks at 8 kHz."""
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32")
+    for block in blocks:
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
-    Raises InputError if the file cannot be decoded or is shorter than one 1 s window.
-    """
-    samples = np.concatenate(list(blocks(path)))
-    if len(samples) < WINDOW:
-        raise InputError(f"{path} lasts {len(samples) / SAMPLE_RATE:.2f} s, but a fingerprint "
-                         "needs at least 1 s of sound.")
-    return samples
+
+def _mono(block, path):
+    if not np.isfinite(block).all():
+        raise InputError(f"{path} holds samples that are no numbers; export it again.")
+    return block.mean(axis=1)
 
 
 def n_frames(seconds) -> int:
@@ -65,9 +63,9 @@ def seconds(frames) -> float:
 
 
 def frame(audio, hop=HOP) -> np.ndarray:
-    """Cut audio into overlapping 1 s windows, without copying.
+    """Audio (n_samples,) -> overlapping 1 s windows (T, 8000), without copying.
 
-    `frame(x)[t, i] == x[hop * t + i]`; shape (n_samples,) -> (T, 8000).
+    `frame(x)[t, i] == x[hop * t + i]`. Raises InputError for less than 1 s.
     """
     if audio.ndim != 1 or len(audio) < WINDOW:
         raise InputError(f"audio has shape {audio.shape}, but must be (n_samples,) "
@@ -76,11 +74,7 @@ def frame(audio, hop=HOP) -> np.ndarray:
 
 
 def frames(blocks, hop=HOP) -> Iterator[np.ndarray]:
-    """Windows of a recording that comes in consecutive blocks of samples.
-
-    Yields arrays (t, 8000), whose concatenation is `frame` of the whole recording. Raises
-    InputError for one shorter than 1 s.
-    """
+    """The same of a recording that comes in consecutive blocks, in consecutive arrays (t, 8000)."""
     rest, n_frames = np.zeros(0, np.float32), 0
     for block in blocks:
         rest = np.concatenate([rest, block])
@@ -106,19 +100,12 @@ def likeness(sound, place) -> float:
     return float(np.max(np.abs(products) / np.sqrt(energy * (np.square(sound).sum() + 1e-9))))
 
 
-def _hz_to_mel(hz):
-    """Slaney's mel scale: linear below 1 kHz, logarithmic above."""
-    log_part = 15 + np.log(np.maximum(hz, 1000.0) / 1000.0) * 27 / np.log(6.4)
-    return np.where(hz < 1000.0, hz * 3 / 200.0, log_part)
-
-
-def _mel_to_hz(mel):
-    return np.where(mel < 15, mel * 200.0 / 3, 1000.0 * np.exp((mel - 15) * np.log(6.4) / 27))
-
-
 def mel_frequencies(n_mels) -> np.ndarray:
     """Edges and centres of `n_mels` filters in Hz, equally spaced in mel; (n_mels + 2,)."""
-    return _mel_to_hz(np.linspace(_hz_to_mel(F_MIN), _hz_to_mel(F_MAX), n_mels + 2))
+    # Slaney's scale: linear up to 1 kHz, which is 15 mel, and logarithmic above
+    highest = 15 + np.log(F_MAX / 1000) * 27 / np.log(6.4)
+    mel = np.linspace(F_MIN * 3 / 200, highest, n_mels + 2)
+    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
 
 
 def mel_filters(n_mels) -> np.ndarray:
@@ -134,8 +121,7 @@ def mel_filters(n_mels) -> np.ndarray:
 class LogMel(torch.nn.Module):
     """1 s windows (B, 8000) -> log-mel spectrograms (B, 1, n_mels, 32) in [-1, 1].
 
-    Power in dB below the window's own maximum, cut at RANGE_DB below it: 1 is the maximum,
-    -1 is RANGE_DB or more below it. A silent window is 1 everywhere.
+    1 is the window's own maximum, -1 is RANGE_DB or more below it; silence is 1 everywhere.
     """
 
     def __init__(self, n_mels):

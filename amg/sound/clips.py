@@ -1,13 +1,12 @@
 """Clips: excerpts of recordings, what is measured on them, and tables of them.
 
 A clip belongs to one of five ROLES, which share no recording: music that trained the
-fingerprinter, music that trains and that validates AMG, test songs, and dummies (distractors). More
-groups hold noise, on which nothing is trained or tested.
+fingerprinter, music that trains and that validates AMG, test songs, and dummies (distractors).
 """
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -38,7 +37,7 @@ class Clip:
     level_db: float  # RMS below full scale
     peak: float  # 0 to 1
     sha256: str  # of its own 16-bit samples, "" if there are none
-    role: str  # of ROLES, or noise_<side>
+    role: str  # of ROLES, noise_<side>, or "" before it has any
     refused: str = ""  # why it is not used, "" if it is
 
     def read(self, margin_s=0.0) -> np.ndarray:
@@ -46,10 +45,10 @@ class Clip:
 
         Raises InputError if its file is gone, or ends before.
         """
-        return np.concatenate(list(self.blocks(margin_s=margin_s)))
+        return np.concatenate(list(self.blocks(margin_s)))
 
-    def blocks(self, block_s=CLIP_S, margin_s=0.0) -> Iterator[np.ndarray]:
-        """The same in consecutive pieces of `block_s` seconds."""
+    def blocks(self, margin_s=0.0) -> Iterator[np.ndarray]:
+        """The same in consecutive pieces of CLIP_S seconds."""
         first = round((self.start_s - margin_s) * SAMPLE_RATE)
         n_samples = round((self.seconds + 2 * margin_s) * SAMPLE_RATE)
         try:
@@ -58,30 +57,38 @@ class Clip:
                     raise InputError(f"{self.file} ends within {margin_s:g} s of the clip "
                                      f"{self.piece}; run notebook 01_data_prep again.")
                 file.seek(first)
-                yield from file.blocks(block_s * SAMPLE_RATE, dtype="float32", frames=n_samples)
+                yield from file.blocks(CLIP_S * SAMPLE_RATE, dtype="float32", frames=n_samples)
         except (soundfile.LibsndfileError, OSError):
             raise InputError(f"{self.file}, the sound of {self.piece}, is missing or damaged; run "
                              "notebook 01_data_prep again.") from None
 
     def check(self) -> None:
-        """InputError if its sound is not what it was when the clip was measured."""
+        """Raise InputError if its sound is not what it was when the clip was measured."""
         if measure(self.blocks())["sha256"] != self.sha256:
             raise InputError(f"{self.file} was replaced since {self.piece} was listened to; run "
                              "notebook 01_data_prep again.")
 
-    def measured(self) -> "Clip":
-        """The clip with level, peak, checksum and verdict of its own sound, whatever they were."""
+    def measured(self, pauses=False) -> "Clip":
+        """The clip with level, peak, checksum and verdict of its own sound, whatever they were.
+
+        It is refused if it is silent, or, up to CLIP_S, for long, unless it may have `pauses`.
+        """
         found = measure(self.blocks())
         refused = "silent" if found["level_db"] < SILENT_DB else ""
-        if not refused and self.seconds <= CLIP_S:
+        if not refused and not pauses and self.seconds <= CLIP_S:
             silence_s = longest_silence(self.read())
             refused = f"is silent for {silence_s:.1f} s" if silence_s > MAX_SILENCE_S else ""
-        del found["seconds"]
         return replace(self, refused=refused, **found)
+
+    def whole(self, file) -> "Clip":
+        """All of a decoded file in place of the clip's own sound, measured."""
+        seconds = soundfile.info(file).frames / SAMPLE_RATE
+        clip = replace(self, file=str(paths.relative(file)), start_s=0.0, seconds=seconds)
+        return clip.measured(pauses=True)
 
 
 def measure(blocks) -> dict:
-    """Seconds, level, peak and checksum of sound that comes in consecutive blocks of samples."""
+    """Level, peak and checksum of sound that comes in consecutive blocks of samples."""
     digest, energy, peak, n_samples = hashlib.sha256(), 0.0, 0.0, 0
     for block in blocks:
         digest.update(np.round(block * 32768).astype("<i2"))
@@ -89,8 +96,8 @@ def measure(blocks) -> dict:
         peak = max(peak, float(np.abs(block).max(initial=0)))
         n_samples += len(block)
     level_db = 10 * np.log10(energy / max(n_samples, 1) + 1e-12)
-    return {"seconds": n_samples / SAMPLE_RATE, "level_db": round(float(level_db), 1),
-            "peak": round(peak, 3), "sha256": digest.hexdigest()}
+    return {"level_db": round(float(level_db), 1), "peak": round(peak, 3),
+            "sha256": digest.hexdigest()}
 
 
 def longest_silence(sound) -> float:
@@ -110,13 +117,12 @@ def hours(clips) -> dict[str, float]:
 
 def to_table(clips) -> pd.DataFrame:
     """A row per clip; its columns are the fields of `Clip`."""
-    return pd.DataFrame([asdict(clip) for clip in clips], columns=[f.name for f in fields(Clip)])
+    return pd.DataFrame(clips, columns=[field.name for field in fields(Clip)])
 
 
 def from_table(table) -> list[Clip]:
     """What `to_table` was given; other columns are left out."""
-    texts = [field.name for field in fields(Clip) if field.type is str]
-    table = table.assign(**table[texts].fillna("").astype(str))[[f.name for f in fields(Clip)]]
+    table = table[[field.name for field in fields(Clip)]]
     return [Clip(*row) for row in table.itertuples(index=False)]
 
 

@@ -4,18 +4,17 @@
     open_music   recordings from Debian's free games (`open_music.py`); needs apt
     folder       any directory of audio files (`recordings.py`)
 
-The roles of a corpus (`clips.ROLES`) share no recording, whatever the seed. Of open_music a role is
-some packages; of sheet_music, and of a folder, it is some names, by their hash.
+The roles of a corpus share no recording, whatever the seed. Of open_music a role is some packages;
+of sheet_music, and of a folder, it is some names, by their hash.
 """
 
 from dataclasses import replace
 
-import joblib
 import numpy as np
 
 from amg import progress
 from amg.check import InputError, one_of
-from amg.sound import open_music, recordings, sheet_music, speed
+from amg.sound import open_music, recordings, sheet_music
 from amg.sound.clips import CLIP_S, MARGIN_S, ROLES, Clip
 
 NAMES = ("sheet_music", "open_music", "folder")
@@ -36,58 +35,54 @@ def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
     """Every recording of some roles of a corpus, as a whole, the refused ones with their reason.
 
     Of open_music, packages of other `roles` are not fetched, and distractors are played at other
-    speeds, too, and joined by renderings. The corpus sheet_music has none: its pieces are rendered
-    when they are asked for.
+    speeds, too, and joined by renderings.
     """
-    if corpus == "sheet_music":
-        return []
     if corpus == "folder":
-        table = recordings.decode_folder(folder, CLIP_S, workers)
-        found = [_whole(row, _role_in_folder(row["track"]), recordings.first_folder(row["track"]))
-                 for row in table.to_dict("records")]
+        found = recordings.decode_folder(folder, CLIP_S, workers)
+        found = [replace(clip, role=_role_in_folder(clip.piece)) for clip in found]
         return [clip for clip in found if clip.role in roles]
-    found = _packages(roles, workers)
+    role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}
+    found = [replace(clip, role=role_of[clip.source]) for clip in open_music.fetch(role_of, workers)
+             if clip.seconds >= CLIP_S or not clip.file]
     if "dummy" not in roles:
         return found
     again = [clip for clip in found if clip.role == "dummy" and not clip.refused]
     rendered = sheet_music.build("dummy", N_RENDERED, 0, workers)
-    return found + speed.copies(again, workers) + rendered
+    return found + recordings.at_speeds(again, workers) + rendered
 
 
-def _packages(roles, workers):
-    """Recordings of 30 s and more of open_music, of some roles."""
-    role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}
-    table = open_music.fetch(role_of, workers)
-    rows = table[(table.seconds >= CLIP_S) | (table.seconds == 0)].to_dict("records")
-    return [_whole(row, role_of[row["package"]], row["package"]) for row in rows]
-
-
-def _role_in_folder(track):
+def _role_in_folder(name):
     """Nothing is reserved for noise, or heard by the shipped fingerprinter."""
-    role = sheet_music.role_by_hash(track)
+    role = sheet_music.role_by_hash(name)
     return "train" if role.startswith("noise") else role
 
 
-def _whole(row, role, source):
-    """The clip that a row of a manifest tells of."""
-    name = f"{source}/{row['track']}" if "package" in row else row["track"]
-    level_db, peak = (float(row[key]) if row[key] != "" else np.nan for key in ("level_db", "peak"))
-    return Clip(name, name, source, row.get("version", ""), row["file"], 0.0, float(row["seconds"]),
-                level_db, peak, row["sha256"], role, row["refused"])
+def choose(corpus, sizes, seed, workers=2, folder="", whole=WHOLE) -> tuple[dict, list[Clip]]:
+    """Clips of some roles, and what cannot be used.
 
-
-def clips_of(tracks, role, whole=False, workers=2) -> list[Clip]:
-    """All clips of the recordings of a role, in the order of `tracks`, measured anew.
-
-    tracks: as from `manifest`. Recordings become clips of 30 s, at most PER_TRACK each, evenly
-    spread, unless they are to stay `whole`. A clip that is silent for more than 2 s has the reason
-    in `refused`: nothing can be recognised there.
+    sizes: role -> how many clips, None for all recordings that there are (renderings: none); whole:
+    roles whose recordings are not cut. Others become clips of 30 s, at most PER_TRACK a recording,
+    evenly spread. Returns (role -> clips in the seed's order, those asked for first, then spare
+    ones; the refused with their reason). Raises InputError if there are too few, before any clip is
+    listened to or rendered if that shows.
     """
-    usable = [track for track in tracks if track.role == role and not track.refused]
-    cut = [clip for track in usable for clip in ([track] if whole else _cut(track))]
-    results = joblib.Parallel(workers, return_as="generator")(
-        joblib.delayed(Clip.measured)(clip) for clip in cut)
-    return list(progress.bar(results, desc=f"listening to {role}", unit="clip", total=len(cut)))
+    if corpus == "sheet_music":
+        _check_sizes(corpus, sizes, {role: sheet_music.pieces(role, 0) for role in sizes})
+        return {role: sheet_music.build(role, size, seed, workers, spare=2) if size else []
+                for role, size in sizes.items()}, []
+    tracks = manifest(corpus, workers, folder, list(sizes))
+    refused = [track for track in tracks if track.refused]
+    found = {role: [clip for track in tracks if track.role == role and not track.refused
+                    for clip in ([track] if role in whole else _cut(track))] for role in sizes}
+    _check_sizes(corpus, sizes, found)
+    for role, clips in found.items():
+        measured = list(progress.parallel(Clip.measured, [(clip,) for clip in clips], workers,
+                                          desc=f"listening to {role}", unit="clip"))
+        refused += [clip for clip in measured if clip.refused]
+        usable = [clip for clip in measured if not clip.refused]
+        found[role] = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
+    _check_sizes(corpus, sizes, found)
+    return found, refused
 
 
 def _cut(track):
@@ -99,55 +94,30 @@ def _cut(track):
             for start in (np.floor(10 * starts + 1e-6) / 10).tolist()]
 
 
-def check_sizes(corpus, sizes, tracks) -> None:
-    """InputError if a role has less than `sizes[role]` clips, as far as shows without listening.
-
-    tracks: as from `manifest`; a size of None is what there is.
-    """
+def _check_sizes(corpus, sizes, found):
     for role, size in sizes.items():
-        n_clips = len(sheet_music.pieces(role, 0)) if corpus == "sheet_music" else sum(
-            1 if role in WHOLE else len(_cut(track))
-            for track in tracks if track.role == role and not track.refused)
+        n_clips = len(found[role])
         if (size or 0) > n_clips:
-            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has at most {n_clips} "
+            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has only {n_clips} usable "
                              "clips for that role; ask for fewer, or add music.")
 
 
-def choose(corpus, sizes, seed, workers=2, tracks=(), whole=WHOLE) -> tuple[dict, list[Clip]]:
-    """Clips of some roles, and what cannot be used.
-
-    sizes: role -> how many clips, None for all recordings that there are (renderings: none);
-    tracks: the corpus's `manifest`; whole: roles whose recordings are not cut. Returns (role ->
-    clips in the seed's order, those asked for first, then spare ones; the refused with their
-    reason). Raises InputError if there are too few.
-    """
-    found, refused = {}, [track for track in tracks if track.refused]
-    for role, size in sizes.items():
-        if corpus == "sheet_music":
-            found[role] = sheet_music.build(role, size, seed, workers, spare=2) if size else []
-            continue
-        clips = clips_of(tracks, role, role in whole, workers) if size != 0 else []
-        refused += [clip for clip in clips if clip.refused]
-        usable = [clip for clip in clips if not clip.refused]
-        if len(usable) < (size or 0):
-            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has only {len(usable)} "
-                             "usable clips for that role; ask for fewer, or add music.")
-        found[role] = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
-    return found, refused
-
-
-def heard(tracks) -> list[str]:
-    """Recordings that trained the shipped fingerprinter; tracks: a `manifest`."""
-    return sheet_music.pieces("fingerprinter", 0) + [
-        track.recording for track in tracks if track.role == "fingerprinter"]
-
-
 def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
-    """Sounds for the noise of one side (train, valid or test): name -> list of float32 clips.
+    """Sounds for the noise of a side (train, valid or test): kind -> list of float32 (n_samples,).
 
-    Those of open_music come from its packages; other corpora borrow music from the sheet music.
+    Of open_music: whole tracks of music, and its packages' prompts and sound effects. Other corpora
+    borrow music from the sheet music.
     """
-    if corpus == "open_music":
-        return open_music.noises(side, workers)
-    clips = sheet_music.build(f"noise_{side}", N_NOISE // 2, seed, workers, spare=N_NOISE // 2)
-    return {"music": [clip.read() for clip in clips]}
+    if corpus != "open_music":
+        n_clips = N_NOISE // 2
+        clips = sheet_music.build(f"noise_{side}", n_clips, seed, workers, spare=n_clips)
+        return {"music": [clip.read() for clip in clips]}
+    sounds = {}
+    for kind, packages in open_music.NOISES[side].items():
+        shortest_s, longest_s = (CLIP_S, np.inf) if kind == "music" else open_music.NOISE_S
+        sounds[kind] = [clip.read() for clip in open_music.fetch(packages, workers)
+                        if not clip.refused and shortest_s <= clip.seconds <= longest_s]
+        if not sounds[kind]:
+            raise InputError(f"the packages {', '.join(packages)} hold no sound for {side} noise "
+                             f"of the kind {kind!r}; see why they were skipped.")
+    return sounds

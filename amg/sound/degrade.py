@@ -1,13 +1,9 @@
 """Degradations: what loudspeakers, rooms, crowds and telephones do to music.
 
-Each version of a clip is made in two steps: `draw` picks the settings from a random
-generator, `apply` is a pure function of (audio, settings, pool). A version is therefore
-reproduced from its seed alone. Training and test draw from pools that share no recording,
-no room, no loudspeaker and no microphone.
-
-The order is that of the world: music, loudspeaker, room, plus noise, microphone, overload,
-codec, and a recording that starts a little early or late. The latter is cut from a longer excerpt
-of the music, so that no silence is put in.
+`draw` picks the settings of a version from a random generator, `apply` is a pure function of
+(audio, settings, pool), so that a version follows from its seed. The order is that of the world:
+music, loudspeaker, room, plus noise, microphone, overload, codec, and a recording that starts a
+little early or late: cut from a longer excerpt of the music, so that no silence is put in.
 """
 
 import io
@@ -33,9 +29,9 @@ ADDED = {"speaker": 0.4, "clipping": 0.1, "codec": 0.03}  # ... and through each
 
 @dataclass(frozen=True)
 class Degradation:
-    """Settings of one degraded version; None leaves that step out."""
+    """Settings of one degraded version; numbers are rows of a pool, None leaves that step out."""
 
-    noise: int | None  # row of `pool.noises`
+    noise: int | None
     noise_offset: float  # where it starts, as a share of its length
     snr_db: float
     room: int | None
@@ -48,9 +44,9 @@ class Degradation:
 
 
 def draw(rng, pool, kinds=FIELD) -> Degradation:
-    """Draw the settings of one version from a `numpy.random.Generator`.
+    """Draw the settings of one version that goes through some of KINDS.
 
-    kinds: those of KINDS to go through. The others are drawn all the same and then dropped, so
+    rng: a `numpy.random.Generator`. The other kinds are drawn all the same and then dropped, so
     that versions of equal seed and different kinds share what they have in common.
     """
     of_kind = np.flatnonzero(pool.kinds == rng.choice(np.unique(pool.kinds)))
@@ -66,9 +62,8 @@ def draw(rng, pool, kinds=FIELD) -> Degradation:
         "offset_s": float(rng.uniform(-MAX_OFFSET_S, MAX_OFFSET_S)),
         "gain_db": float(rng.uniform(*GAIN_DB)),
     }
-    fields = dict(zip(KINDS, ("noise", "room", "microphone", "speaker", "overload_db", "codec",
-                              "offset_s")))
-    dropped = {field: None for kind, field in fields.items() if kind not in kinds}
+    fields = ("noise", "room", "microphone", "speaker", "overload_db", "codec", "offset_s")
+    dropped = {field: None for kind, field in zip(KINDS, fields) if kind not in kinds}
     return Degradation(**settings | dropped)
 
 
@@ -82,8 +77,8 @@ def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
     """One degraded version of a clip: float32, as long as the clip, peak at most 1.
 
     audio: the clip, float32 (n_samples,), with `margin_s` seconds of its recording before and after
-    it. Aligned in time with the clip but for `offset_s`. The SNR is that of room sound over noise,
-    both over the whole excerpt. Raises InputError for an offset that is longer than the margin.
+    it. The version is aligned with the clip but for `offset_s`. The SNR is that of room sound over
+    noise, over the whole excerpt. Raises InputError for an offset that is longer than the margin.
     """
     margin = round(margin_s * SAMPLE_RATE)
     first = margin + round((settings.offset_s or 0.0) * SAMPLE_RATE)
@@ -92,16 +87,15 @@ def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
                          "of sound before and after the clip.")
     sound = audio
     if settings.speaker is not None:
-        taps = pool.speakers[settings.speaker]
-        sound = _convolve(sound, taps, delay=len(taps) // 2)
+        sound = _through_device(sound, pool.speakers[settings.speaker])
     if settings.room is not None:
-        sound = _convolve(sound, np.trim_zeros(pool.rooms[settings.room], "b"))
+        taps = np.trim_zeros(pool.rooms[settings.room], "b")
+        sound = scipy.signal.oaconvolve(sound, taps)[: len(audio)]
     if settings.noise is not None:
         noise = _excerpt(pool.noises[settings.noise], settings.noise_offset, len(audio))
         sound = sound + noise * (_rms(sound) / _rms(noise) * 10 ** (-settings.snr_db / 20))
     if settings.microphone is not None:
-        taps = pool.microphones[settings.microphone]
-        sound = _convolve(sound, taps, delay=len(taps) // 2)
+        sound = _through_device(sound, pool.microphones[settings.microphone])
     if settings.overload_db is not None:
         sound = np.clip(sound * (10 ** (settings.overload_db / 20) / _peak(sound)), -1, 1)
     sound = sound * (10 ** (settings.gain_db / 20) / max(1.0, _peak(sound)))
@@ -139,13 +133,13 @@ def _through_codec(audio, codec):
 
 def _excerpt(noise, offset, n_samples):
     """`n_samples` of `noise` from the share `offset` of its length on, going round its end."""
-    start = int(offset * len(noise))
-    return np.take(noise, np.arange(start, start + n_samples), mode="wrap").astype(np.float32)
+    rows = int(offset * len(noise)) + np.arange(n_samples)
+    return noise.take(rows, mode="wrap").astype(np.float32)
 
 
-def _convolve(audio, taps, delay=0):
-    """Filter and drop `delay` samples, so that output and input stay aligned."""
-    return scipy.signal.oaconvolve(audio, taps)[delay : delay + len(audio)]
+def _through_device(audio, taps):
+    """Filter, without the delay of linear phase."""
+    return scipy.signal.oaconvolve(audio, taps, mode="same")
 
 
 def _rms(audio):

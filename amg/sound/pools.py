@@ -1,13 +1,12 @@
 """Pools of noises, rooms, loudspeakers and microphones that degradations draw from.
 
-A pool follows from a seed and from the sounds reserved for it; no two sides share a sound. Making
-one takes minutes, most of them in the rooms, so that a finished pool is kept in `data/cache/`.
+A pool follows from a seed and from the sounds reserved for its side. No two sides share a sound, a
+room or a device. Making one takes minutes, so that a finished pool is kept in `data/cache/`.
 """
 
 import hashlib
 from dataclasses import dataclass
 
-import joblib
 import numpy as np
 import scipy.signal
 
@@ -19,6 +18,7 @@ SIDES = {"train": 0, "test": 1, "valid": 2}  # part of the seed: no two pools co
 T60_S = (0.1, 1.0)
 DISTANCE_M = (0.3, 3.0)  # from the loudspeaker to the microphone
 NOISE_S = 30
+N_SAMPLES = NOISE_S * SAMPLE_RATE  # of a noise
 N_NOISES = {"train": 120, "test": 40, "valid": 40}  # of each kind; a network learns few by heart
 N_DEVICES = 64  # microphones, and loudspeakers
 
@@ -30,8 +30,8 @@ class Pool:
     noises: np.ndarray  # float16 (n_noises, n_samples), unit RMS
     kinds: np.ndarray  # str (n_noises,): coloured, music, or the name of a group of sounds
     rooms: np.ndarray  # float32 (n_rooms, n_taps), direct sound at sample 0, zeros at the end
-    microphones: np.ndarray  # float32 (n_microphones, n_taps), linear phase
-    speakers: np.ndarray  # float32 (n_speakers, n_taps), linear phase
+    microphones: np.ndarray  # float32 (N_DEVICES, n_taps), linear phase
+    speakers: np.ndarray  # float32 (N_DEVICES, n_taps), linear phase
     sounds: np.ndarray  # str (n_sounds,): digests of the reserved sounds that it is made from
     digest: str = ""  # of all that the pool follows from
 
@@ -39,8 +39,8 @@ class Pool:
 def make(side, sounds, n_rooms, seed, workers=2) -> Pool:
     """Build the pool of one side (a key of SIDES), or read it from the cache.
 
-    sounds: name -> list of float32 sounds reserved for this side; those named music are mixed to
-    a babble of long pieces, others (speech, machines) strung together to scenes.
+    sounds: name -> list of float32 sounds reserved for this side; those named music become a
+    `babble`, others (speech, machines) a `scene`.
     """
     heard = {name: [hashlib.sha256(np.ascontiguousarray(sound)).hexdigest()[:16] for sound in group]
              for name, group in sounds.items()}
@@ -61,9 +61,8 @@ def _make(rng, sounds, n_noises, n_rooms, workers):
     noises = [coloured_noise(rng) for _ in range(n_noises)]
     for name, clips in sounds.items():
         noises += [(babble if name == "music" else scene)(rng, clips) for _ in range(n_noises)]
-    jobs = [joblib.delayed(room_response)(room) for room in rng.spawn(n_rooms)]
-    rooms = list(progress.bar(joblib.Parallel(workers, return_as="generator")(jobs),
-                              desc="simulating rooms", unit="room", total=len(jobs)))
+    rooms = list(progress.parallel(room_response, [(room,) for room in rng.spawn(n_rooms)], workers,
+                                   desc="simulating rooms", unit="room"))
     n_taps = max(map(len, rooms))
     return {"noises": np.stack(noises).astype(np.float16), "kinds": kinds,
             "rooms": np.stack([np.pad(room, (0, n_taps - len(room))) for room in rooms]),
@@ -71,34 +70,34 @@ def _make(rng, sounds, n_noises, n_rooms, workers):
             "speakers": np.stack([speaker_response(rng) for _ in range(N_DEVICES)])}
 
 
-def coloured_noise(rng, n_samples=NOISE_S * SAMPLE_RATE) -> np.ndarray:
+def coloured_noise(rng) -> np.ndarray:
     """Noise of a random spectral slope (0 to -6 dB/octave) whose level wanders by a few dB."""
-    spectrum = np.fft.rfft(rng.standard_normal(n_samples))
-    frequency = np.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE)
+    spectrum = np.fft.rfft(rng.standard_normal(N_SAMPLES))
+    frequency = np.fft.rfftfreq(N_SAMPLES, 1 / SAMPLE_RATE)
     spectrum *= np.maximum(frequency, 50.0) ** -rng.uniform(0, 1)
-    steps = np.cumsum(rng.normal(0, 1.5, n_samples // SAMPLE_RATE + 2))
-    level_db = np.interp(np.arange(n_samples) / SAMPLE_RATE, np.arange(len(steps)), steps)
-    return _unit_rms(np.fft.irfft(spectrum, n_samples) * 10 ** (np.clip(level_db, -8, 8) / 20))
+    steps = np.cumsum(rng.normal(0, 1.5, N_SAMPLES // SAMPLE_RATE + 2))
+    level_db = np.interp(np.arange(N_SAMPLES) / SAMPLE_RATE, np.arange(len(steps)), steps)
+    return _unit_rms(np.fft.irfft(spectrum, N_SAMPLES) * 10 ** (np.clip(level_db, -8, 8) / 20))
 
 
-def babble(rng, music, n_samples=NOISE_S * SAMPLE_RATE) -> np.ndarray:
+def babble(rng, music) -> np.ndarray:
     """Up to four pieces of music at once, each shifted at random."""
     chosen = rng.choice(len(music), size=min(4, len(music)), replace=False)
-    return _unit_rms(sum(np.roll(np.resize(_unit_rms(music[i]), n_samples),
-                                 rng.integers(n_samples)) for i in chosen))
+    return _unit_rms(sum(np.roll(np.resize(_unit_rms(music[i]), N_SAMPLES),
+                                 rng.integers(N_SAMPLES)) for i in chosen))
 
 
-def scene(rng, sounds, n_samples=NOISE_S * SAMPLE_RATE) -> np.ndarray:
+def scene(rng, sounds) -> np.ndarray:
     """One to five voices, each a string of sounds with pauses between: a crowd, a workshop."""
-    mix = np.zeros(n_samples)
+    mix = np.zeros(N_SAMPLES)
     for _ in range(rng.integers(1, 6)):
         at, level = -rng.integers(2 * SAMPLE_RATE), 10 ** (rng.uniform(-10, 0) / 20)
-        while at < n_samples:
+        while at < N_SAMPLES:
             sound = level * _unit_rms(sounds[rng.integers(len(sounds))])
-            part = sound[max(0, -at) : max(0, n_samples - at)]
+            part = sound[max(0, -at) : max(0, N_SAMPLES - at)]
             mix[max(0, at) :][: len(part)] += part
             at += len(sound) + int(rng.exponential(0.3) * SAMPLE_RATE)
-    return _unit_rms(mix + 0.03 * coloured_noise(rng, n_samples))  # no scene is digital silence
+    return _unit_rms(mix + 0.03 * coloured_noise(rng))  # no scene is digital silence
 
 
 def room_response(rng) -> np.ndarray:
@@ -127,7 +126,7 @@ def room_response(rng) -> np.ndarray:
 
 
 def microphone_response(rng) -> np.ndarray:
-    """Band-pass with a few dB of ripple, as a telephone's microphone; unit gain on average."""
+    """Band-pass with a few dB of ripple, as a telephone's microphone."""
     return _band_pass(rng, rng.uniform(80, 300), rng.uniform(2800, 3800), ripple_db=5)
 
 

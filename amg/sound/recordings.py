@@ -1,37 +1,33 @@
-"""Recordings of any format and length -> 8 kHz mono FLAC and a manifest row.
+"""Recordings of any format and length -> 8 kHz mono FLAC, each a `Clip`.
 
-Used by the corpora `folder` (any directory of audio) and `open_music`. What cannot be used is
-a row, too, with the reason in its column `refused`, so that nothing is left out in silence.
+What cannot be used is a clip, too, with the reason in `refused`: nothing is left out in silence.
 """
 
 import hashlib
+import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 
-import joblib
 import numpy as np
-import pandas as pd
 import soundfile
 
 from amg import files, paths, progress
 from amg.check import InputError
-from amg.sound import audio, clips
+from amg.sound import audio
 from amg.sound.audio import SAMPLE_RATE
+from amg.sound.clips import Clip
 
-COLUMNS = ("track", "file", "seconds", "level_db", "peak", "sha256", "refused")
-SUFFIXES = tuple(f".{name.lower()}" for name in (
+SUFFIXES = tuple(f".{name}" for name in (
     "aif", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "snd", "w64", "wav"))
+SPEEDS = (0.94, 1.06)  # a semitone down and up
+SPEED_FORMAT = 1  # raised when the same recording and speed give another sound
 
 
 def find(folder) -> list[Path]:
     """Audio files below `folder`, by suffix, in the order of their relative paths."""
     return sorted(path for path in folder.rglob("*")
                   if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def first_folder(track) -> str:
-    """Of a path below a corpus's folder: the first folder in it, "." if it lies in none."""
-    return Path(track).parts[0] if len(Path(track).parts) > 1 else "."
 
 
 def root(folder) -> Path:
@@ -43,71 +39,75 @@ def root(folder) -> Path:
     return path
 
 
-def decode_folder(folder, shortest_s, workers=2) -> pd.DataFrame:
-    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`; its manifest.
-
-    It is written beside the decoded files, too, as `manifest.csv`.
-    """
+def decode_folder(folder, shortest_s, workers=2) -> list[Clip]:
+    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`, as `decode_all`."""
     source = root(folder)
     name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
-    target = paths.resolve(f"data/audio/folder/{name}")
-    table = pd.DataFrame(decode_all(source, target, shortest_s, workers))
-    with files.atomic(target / "manifest.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    return table
+    return decode_all(source, paths.resolve(f"data/audio/folder/{name}"), shortest_s, workers)
 
 
-def decode_all(folder, target, shortest_s, workers=2, label="decoding") -> list[dict]:
-    """Decode every audio file below `folder` to `target`; returns the rows of a manifest.
+def decode_all(folder, target, shortest_s, workers=2, label="decoding") -> list[Clip]:
+    """Decode every audio file below `folder` to `target`: recordings without a role, in order.
 
-    Columns: track (path below `folder`), file (the decoded FLAC), seconds, level_db (RMS, dB
-    below full scale), peak, sha256 (of the decoded 16-bit samples), refused (why it is unusable:
-    not decodable, silent, shorter than `shortest_s`, or the same samples as an earlier track;
-    else empty). Files already decoded are kept, so an interrupted call continues.
+    Their name is the path below `folder`. Refused is what cannot be decoded, is silent, is shorter
+    than `shortest_s`, or has the same samples as an earlier one. Files already decoded are kept,
+    so an interrupted call continues.
     """
-    jobs = [joblib.delayed(decode)(path, path.relative_to(folder), target, shortest_s)
-            for path in find(folder)]
-    results = joblib.Parallel(workers, return_as="generator")(jobs)
-    rows = list(progress.bar(results, desc=label, unit="file", total=len(jobs)))
-    first = {}
-    for row in rows:
-        if not row["refused"] and first.setdefault(row["sha256"], row) is not row:
-            row["refused"] = f"same samples as {first[row['sha256']]['track']}"
-    return rows
+    jobs = [(path, path.relative_to(folder), target, shortest_s) for path in find(folder)]
+    found, first = [], {}
+    for clip in progress.parallel(decode, jobs, workers, desc=label, unit="file"):
+        if not clip.refused and first.setdefault(clip.sha256, clip.piece) != clip.piece:
+            clip = replace(clip, refused=f"same samples as {first[clip.sha256]}")
+        found.append(clip)
+    return found
 
 
-def decode(path, track, target, shortest_s) -> dict:
-    """Decode one file, unless that is done; returns its manifest row.
+def decode(path, track, target, shortest_s) -> Clip:
+    """Decode one file, whose path below the folder is `track`, unless that is done.
 
     What was decoded bears the time of its source: a source or a copy of another date is noticed,
     older or newer.
     """
-    row = dict.fromkeys(COLUMNS, "") | {"track": str(track), "seconds": 0.0}
+    source = track.parts[0] if len(track.parts) > 1 else "."
+    clip = Clip(str(track), str(track), source, "", "", 0.0, 0.0, np.nan, np.nan, "", "")
     file, time = (target / track).with_name(f"{track.name}.flac"), path.stat().st_mtime_ns
     try:
         if not file.exists() or file.stat().st_mtime_ns != time:
-            with files.atomic(file) as temporary:
-                write(temporary, audio.blocks(path))
-                os.utime(temporary, ns=(time, time))
-        found = clips.measure(soundfile.blocks(file, blocksize=60 * SAMPLE_RATE, dtype="float32"))
-        found["refused"] = _verdict(found, shortest_s)
-        return row | {"file": str(paths.relative(file))} | found
+            write(file, audio.blocks(path), time)
     except InputError as reason:
-        return row | {"refused": str(reason).removeprefix(f"{path} ").split(" (")[0]}
+        return replace(clip, refused=str(reason).removeprefix(f"{path} ").split(" (")[0])
+    clip = clip.whole(file)
+    too_short = f"lasts {clip.seconds:.1f} s, shorter than {shortest_s:g} s"
+    return replace(clip, refused=too_short) if clip.seconds < shortest_s else clip
 
 
-def write(file, blocks) -> None:
-    """Write blocks of 8 kHz samples to a 16-bit FLAC file; InputError if there are none."""
+def write(file, blocks, time_ns=None) -> None:
+    """Write blocks of 8 kHz samples to a 16-bit FLAC file; raise InputError if there are none."""
     n_samples = 0
-    with soundfile.SoundFile(file, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as out:
-        for block in blocks:
-            out.write(np.clip(block, -1, 1))
-            n_samples += len(block)
-    if not n_samples:  # a FLAC file without samples could not be read again
-        raise InputError("holds no sound")
+    with files.atomic(file) as temporary:
+        with soundfile.SoundFile(temporary, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as out:
+            for block in blocks:
+                out.write(np.clip(block, -1, 1))
+                n_samples += len(block)
+        if not n_samples:  # a FLAC file without samples could not be read again
+            raise InputError("holds no sound")
+        if time_ns is not None:
+            os.utime(temporary, ns=(time_ns, time_ns))
 
 
-def _verdict(found, shortest_s):
-    if found["seconds"] < shortest_s:
-        return f"lasts {found['seconds']:.1f} s, shorter than {shortest_s:g} s"
-    return "silent" if found["level_db"] < clips.SILENT_DB else ""
+def at_speeds(clips, workers=2) -> list[Clip]:
+    """Each whole recording at each of SPEEDS: recordings of their own, of other pitch and tempo.
+
+    They lie in `data/audio/speed/`, by the checksum of their original; those there are kept.
+    """
+    return list(progress.parallel(_at_speed, itertools.product(clips, SPEEDS), workers,
+                                  desc="changing speed", unit="recording"))
+
+
+def _at_speed(clip, speed):
+    sound = clip.measured().sha256  # what is there now, not what was decoded once
+    file = paths.resolve(f"data/audio/speed/{speed}-v{SPEED_FORMAT}/{sound}.flac")
+    if not file.exists():
+        write(file, audio.resampled(clip.blocks(), speed * SAMPLE_RATE))
+    name = f"{clip.recording} x{speed}"
+    return replace(clip, piece=name, recording=name).whole(file)

@@ -1,24 +1,21 @@
 """Corpus `sheet_music`: real compositions, rendered with a sound font.
 
 music21's corpus supplies the notes (chorales, masses, madrigals, quartets, fiddle tunes),
-pretty_midi's TimGM6mb the instruments, symusic the synthesis. Each piece gets a seeded
-arrangement: instruments, tempo, transposition, dynamics, level. Everything follows from the
-piece's name and one seed.
+pretty_midi's TimGM6mb the instruments, symusic the synthesis. How a piece is arranged
+(instruments, tempo, transposition, dynamics, level) follows from its name and one seed.
 
-A piece belongs to one *role* for ever: those in `fingerprinter_pieces.txt` trained the shipped
-fingerprinter, others go by a hash of their name alone. So no seed can move a piece from one role to
-another.
+A piece belongs to one *role* whatever the seed: those in `fingerprinter_pieces.txt` trained the
+shipped fingerprinter, others go by a hash of their name.
 """
 
 import bisect
 import itertools
 import zlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import joblib
 import numpy as np
 import soxr
 
@@ -29,8 +26,8 @@ from amg.sound.audio import SAMPLE_RATE
 from amg.sound.clips import CLIP_S, MAX_SILENCE_S, Clip, longest_silence
 
 FORMAT = 1  # raised when the same piece and seed give another sound
-MARGIN_BEFORE_S = 0.5  # rendered before the clip, and as much after it
-RENDER_S = CLIP_S + 2 * MARGIN_BEFORE_S
+START_S = 0.5  # rendered before the clip, and as much after it
+RENDER_S = CLIP_S + 2 * START_S
 RENDER_RATE = 44100  # the rate of the font's own samples; high partials alias at 8 kHz
 COLLECTIONS = ("palestrina", "ryansMammoth", "bach", "monteverdi", "trecento", "beethoven",
                "mozart", "haydn", "corelli", "handel", "joplin", "schumann_clara",
@@ -46,53 +43,30 @@ PROGRAMS = (0, 4, 6, 11, 12, 16, 19, 21, 22, 24, 25, 26, 29, 40, 41, 42, 45, 46,
             57, 58, 60, 61, 64, 65, 66, 68, 70, 71, 73, 74, 75, 79, 80, 81, 104, 105, 107)
 
 
-class Unusable(Exception):
-    """This piece cannot give a clip; the message says why."""
-
-
-@dataclass(frozen=True)
-class Arrangement:
-    """How one piece is played; every field follows from (piece, seed)."""
-
-    programs: tuple  # General MIDI program of each part
-    bpm: float  # quarter notes per minute
-    transpose: int  # semitones
-    level_db: float  # RMS, dBFS
-
-
 def pieces(role, seed) -> list[str]:
     """Names of the works of one role, in the seed's order."""
-    names = [name for slug, name in _works().items() if role_of(slug) == role]
+    names = [name for name, own in _roles().items() if own == role]
     return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
 
 
-def role_of(slug) -> str:
-    """The role that a piece has for ever."""
-    return "fingerprinter" if slug in _heard() else role_by_hash(slug)
-
-
 def role_by_hash(name) -> str:
-    """The key of SHARES that any name has for ever, by its hash."""
+    """The key of SHARES that any name has, whatever the seed."""
     bounds = list(itertools.accumulate(SHARES.values()))
     return list(SHARES)[bisect.bisect(bounds, zlib.crc32(name.encode()) % 100)]
 
 
 @lru_cache
-def _works():
-    """Slug -> name of every work; one that comes in several formats is one work."""
-    from music21 import corpus  # slow to import, and only this corpus needs it
+def _roles():
+    """Name -> role of every work; one that comes in several formats is one work."""
+    from music21 import common, corpus  # slow to import, and only this corpus needs it
 
-    works = {}
-    for name in sorted(_name(path) for path in corpus.getCorePaths()):
+    heard = Path(__file__).with_name("fingerprinter_pieces.txt").read_text().splitlines()
+    works, root = {}, common.getCorpusFilePath()
+    for name in sorted(Path(path).relative_to(root).as_posix() for path in corpus.getCorePaths()):
         if Path(name).suffix in SUFFIXES and name.split("/")[0] in COLLECTIONS:
             works.setdefault(_slug(name), name)
-    return works
-
-
-@lru_cache
-def _heard():
-    """Slugs of the pieces that trained the shipped fingerprinter."""
-    return frozenset(Path(__file__).with_name("fingerprinter_pieces.txt").read_text().splitlines())
+    return {name: "fingerprinter" if slug in heard else role_by_hash(slug)
+            for slug, name in works.items()}
 
 
 def _slug(name):
@@ -100,34 +74,27 @@ def _slug(name):
     return name.rsplit(".", 1)[0].replace("/", "-")
 
 
-def _name(path):
-    """`palestrina/Agnus_0.krn` from the path of a file in music21's corpus."""
-    return "/".join(Path(path).parts[Path(path).parts.index("corpus") + 1 :])
+def render(piece, seed) -> np.ndarray:
+    """Play one piece, arranged as the seed says: RENDER_S seconds at 8 kHz, float32 (248000,).
 
-
-def render(piece, seed) -> tuple[np.ndarray, Arrangement]:
-    """Play one piece: RENDER_S seconds at 8 kHz, float32 (248000,), and how it was arranged.
-
-    Raises Unusable if the piece is too short at the slowest tempo or falls silent.
+    Raises InputError if it is not readable, too short at the slowest tempo, or falls silent.
     """
     rng = np.random.default_rng([seed, zlib.crc32(piece.encode())])
     parts, length_beats = _notes(piece)
     if len(parts) == 1:  # two instruments play a lone tune, an octave apart
         parts.append(parts[0] + [0, 0, rng.choice([-12, 12])])
-    bpm = float(rng.uniform(66, 132))
-    bpm = min(bpm, length_beats * 60 / (RENDER_S + 2))
+    bpm = min(float(rng.uniform(66, 132)), length_beats * 60 / (RENDER_S + 2))  # quarter notes
     if bpm < 50:
-        raise Unusable(f"lasts {length_beats:g} beats, too few for {RENDER_S:g} s")
-    arrangement = Arrangement(
-        programs=tuple(int(p) for p in rng.choice(PROGRAMS, len(parts), replace=False)),
-        bpm=bpm, transpose=int(rng.integers(-5, 7)), level_db=float(rng.uniform(-26, -16)))
+        raise InputError(f"lasts {length_beats:g} beats, too few for {RENDER_S:g} s")
+    programs = rng.choice(PROGRAMS, len(parts), replace=False).tolist()
+    semitones, level_db = int(rng.integers(-5, 7)), float(rng.uniform(-26, -16))
     first_beat = float(rng.uniform(0, length_beats - (RENDER_S + 1) * bpm / 60))
-    audio = _play(parts, arrangement, first_beat, rng)
+    audio = _play(parts, programs, bpm, semitones, first_beat, rng)
     if longest_silence(audio) > MAX_SILENCE_S:
-        raise Unusable(f"is silent for more than {MAX_SILENCE_S:g} s")
-    audio *= 10 ** (arrangement.level_db / 20) / np.sqrt(np.mean(audio**2))
+        raise InputError(f"is silent for more than {MAX_SILENCE_S:g} s")
+    audio *= 10 ** (level_db / 20) / np.sqrt(np.mean(audio**2))
     audio *= min(1.0, 0.98 / np.abs(audio).max())
-    return audio.astype(np.float32), arrangement
+    return audio.astype(np.float32)
 
 
 def _notes(piece):
@@ -139,7 +106,7 @@ def _notes(piece):
     except (OSError, MemoryError):  # says nothing of the piece
         raise
     except Exception as error:  # music21 raises its own errors of many kinds
-        raise Unusable(f"is not readable: {type(error).__name__}") from None
+        raise InputError(f"is not readable: {type(error).__name__}") from None
     parts = []
     for part in list(getattr(score, "parts", ()))[:8]:
         rows = [(float(note.offset), float(note.quarterLength), pitch.midi)
@@ -147,19 +114,19 @@ def _notes(piece):
         if rows:
             parts.append(np.array(rows))
     if not parts:
-        raise Unusable("has no notes")
+        raise InputError("has no notes")
     return parts, max(float((p[:, 0] + p[:, 1]).max()) for p in parts)
 
 
-def _play(parts, arrangement, first_beat, rng):
+def _play(parts, programs, bpm, semitones, first_beat, rng):
     """Synthesise RENDER_S seconds from `first_beat` on, with human timing and dynamics."""
     from symusic import Note, Score, Synthesizer, Tempo, Track
 
     ticks = 960
     score = Score(ticks)
-    score.tempos.append(Tempo(0, qpm=arrangement.bpm))
-    n_beats = (RENDER_S + 1) * arrangement.bpm / 60
-    for program, rows in zip(arrangement.programs, parts):
+    score.tempos.append(Tempo(0, qpm=bpm))
+    n_beats = (RENDER_S + 1) * bpm / 60
+    for program, rows in zip(programs, parts):
         track = Track(program=program)
         loudness = rng.uniform(70, 105)
         inside = rows[(rows[:, 0] >= first_beat - 4) & (rows[:, 0] < first_beat + n_beats)]
@@ -170,8 +137,7 @@ def _play(parts, arrangement, first_beat, rng):
             velocity = int(np.clip(loudness + swing + rng.normal(0, 6), 30, 127))
             if length > 0:
                 track.notes.append(Note(int(start * ticks), max(int(length * ticks), 60),
-                                        int(np.clip(pitch + arrangement.transpose, 28, 96)),
-                                        velocity))
+                                        int(np.clip(pitch + semitones, 28, 96)), velocity))
         score.tracks.append(track)
     font = Path(find_spec("pretty_midi").origin).parent / "TimGM6mb.sf2"
     sound = Synthesizer(sf_path=str(font), sample_rate=RENDER_RATE, quality=0).render(
@@ -190,15 +156,11 @@ def build(role, n_clips, seed, workers=2, spare=0) -> list[Clip]:
     """
     folder = paths.resolve(f"data/audio/sheet_music/{seed}-v{FORMAT}/{role}")
     candidates, clips = iter(pieces(role, seed)), []
-    wanted = n_clips + spare
-    with progress.bar(total=wanted, desc=f"rendering {role}", unit="clip") as bar:
-        # a round asks for as many pieces as are missing, until none refuses or none is left
-        while jobs := [joblib.delayed(_build_one)(piece, seed, folder)
-                       for piece in itertools.islice(candidates, wanted - len(clips))]:
-            for clip in joblib.Parallel(workers, return_as="generator")(jobs):
-                if not clip.refused:
-                    clips.append(clip)
-                    bar.update()
+    # a round asks for as many pieces as are missing, until none refuses or none is left
+    while jobs := [(piece, seed, folder) for piece in
+                   itertools.islice(candidates, n_clips + spare - len(clips))]:
+        built = progress.parallel(_build_one, jobs, workers, desc=f"rendering {role}", unit="piece")
+        clips += [clip for clip in built if not clip.refused]
     if len(clips) < n_clips:
         raise InputError(f"{n_clips} clips are asked for the role {role}, but the corpus "
                          f"sheet_music has only {len(clips)} usable pieces for it; ask for fewer.")
@@ -208,22 +170,14 @@ def build(role, n_clips, seed, workers=2, spare=0) -> list[Clip]:
 def _build_one(piece, seed, folder):
     """Render one piece unless its file, or a note of why there is none, is there; its clip."""
     file = folder / f"{_slug(piece)}.flac"
-    note = file.with_suffix(".json")
-    clip = Clip(piece, piece, piece.split("/")[0], "", str(paths.relative(file)), MARGIN_BEFORE_S,
+    clip = Clip(piece, piece, piece.split("/")[0], "", str(paths.relative(file)), START_S,
                 float(CLIP_S), np.nan, np.nan, "", folder.name)
-    known = files.read_json(note)
-    if not known or not known["refused"] and not file.exists():
-        known = _render_to(file, piece, seed)
-        files.write_json(note, known)
-    return replace(clip, refused=known["refused"]) if known["refused"] else clip.measured()
-
-
-def _render_to(file, piece, seed):
-    """Write one piece to `file`; returns its note: arrangement, or why it gives no clip."""
-    try:
-        audio, arrangement = render(piece, seed)
-    except Unusable as reason:
-        return {"piece": piece, "refused": str(reason)}
-    with files.atomic(file) as temporary:
-        recordings.write(temporary, [audio])
-    return {"piece": piece, "refused": "", **asdict(arrangement)}
+    note = file.with_suffix(".json")
+    refused = (files.read_json(note) or {}).get("refused")
+    if not refused and not file.exists():
+        try:
+            recordings.write(file, [render(piece, seed)])
+        except InputError as reason:
+            refused = str(reason)
+            files.write_json(note, {"piece": piece, "refused": refused})
+    return replace(clip, refused=refused) if refused else clip.measured()
