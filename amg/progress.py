@@ -11,8 +11,11 @@ def bar(iterable=None, **options):
     return tqdm(iterable, file=sys.stdout, mininterval=1, ncols=88, **options)
 
 
-def parallel(function, jobs, workers, **options):
-    """Yield `function(*job)` for each of `jobs`, in order, from several processes, with a bar."""
+def parallel(function, jobs, workers, done=0, **options):
+    """Yield `function(*job)` for each of `jobs`, in order, from several processes, with a bar.
+
+    done: jobs that an earlier call has finished; the bar counts them.
+    """
     calls = [joblib.delayed(function)(*job) for job in jobs]
     results = joblib.Parallel(workers, return_as="generator")(calls)
-    return bar(results, total=len(calls), **options)
+    return bar(results, total=done + len(calls), initial=done, **options)

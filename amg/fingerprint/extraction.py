@@ -5,9 +5,9 @@ interrupted preparation continues. Fingerprints of a clip as it was recorded are
 `data/cache/`, by the checksum of its sound: comparing roles, training set and database share them.
 """
 
+from functools import partial
 from pathlib import Path
 
-import joblib
 import numpy as np
 
 from amg import files, machine, made, paths, progress
@@ -113,10 +113,9 @@ def _run(jobs, fingerprinter, workers, device, label, pool=None, **how):
     """jobs: of (clip, {file to write: seed of its degradation, or None: as it was recorded})."""
     device = machine.device(device)
     waiting = [job for job in jobs if not all(target.exists() for target in job[1])]
-    results = joblib.Parallel(workers, return_as="generator_unordered")(
-        joblib.delayed(_one)(*job, fingerprinter, device, pool, **how) for job in waiting)
-    for _ in progress.bar(results, desc=f"fingerprinting {label}", unit="song",
-                          total=len(jobs), initial=len(jobs) - len(waiting)):
+    one = partial(_one, fingerprinter=fingerprinter, device=device, pool=pool, **how)
+    for _ in progress.parallel(one, waiting, workers, len(jobs) - len(waiting),
+                               desc=f"fingerprinting {label}", unit="song"):
         pass
 
 

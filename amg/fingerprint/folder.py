@@ -9,7 +9,6 @@ So the same command continues after any interruption, and brings the target up t
 import os
 from pathlib import Path
 
-import joblib
 
 import amg
 from amg import check, files, machine, made, progress
@@ -92,11 +91,9 @@ def _claim(source, target, fingerprinter, device, plan):
 
 def _run(jobs, fingerprinter, device, workers):
     """Write the arrays that are not there; returns sentences about files that give none."""
-    jobs = [(file, array) for file, array in jobs if not array.exists()]
-    results = joblib.Parallel(workers, return_as="generator")(
-        joblib.delayed(_one)(file, array, fingerprinter, device) for file, array in jobs)
-    bar = progress.bar(results, desc="fingerprinting", total=len(jobs), unit="file")
-    return [sentence for sentence in bar if sentence]
+    jobs = [(file, array, fingerprinter, device) for file, array in jobs if not array.exists()]
+    found = progress.parallel(_one, jobs, workers, desc="fingerprinting", unit="file")
+    return [sentence for sentence in found if sentence]
 
 
 def _one(file, array, fingerprinter, device):
