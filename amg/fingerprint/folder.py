@@ -9,7 +9,6 @@ So the same command continues after any interruption, and brings the target up t
 import os
 from pathlib import Path
 
-
 import amg
 from amg import check, files, machine, made, progress
 from amg.check import InputError
