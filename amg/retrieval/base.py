@@ -6,7 +6,7 @@ there are fewer.
 
 import numpy as np
 
-from amg.retrieval import evaluate, search, trials as trials_
+from amg.retrieval import search, trials as trials_
 
 LABELS = {"method": "nafp", "encoder": "nafp", "loss": "ntxent", "stage": "sequence",
           "protocol": "contiguous", "run": "", "finished": True}
@@ -58,10 +58,5 @@ def _search(index, trials, queries, sequences):
     asked = search.Sequences.of(queries)
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
     neighbours = index.search(asked.frames, k)[1]  # of each query frame, once
-    first, answers = trials_.first_rows(trials, asked), evaluate.no_answers(trials)
-    scores = np.zeros(answers.shape, np.float32)
-    for length, rows in trials_.of_length(trials):
-        at = first[rows, None] + np.arange(length)
-        answers[rows], scores[rows] = search.sequence_search(
-            asked.frames[at], neighbours[at], sequences)
-    return answers, scores
+    return trials_.ask(trials, asked, lambda at, rows: search.sequence_search(
+        asked.frames[at], neighbours[at], sequences))

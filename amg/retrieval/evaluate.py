@@ -13,10 +13,10 @@ from amg import check, machine, paths
 from amg.embedding import crops, encoders, runs
 from amg.retrieval import hits, published, search, trials as trials_
 
-PROTOCOLS = ("contiguous", "published")
+PROTOCOLS = {"contiguous": search, "published": published}  # name -> module of its searches
 
 
-def check_parameters(durations, protocols=PROTOCOLS, unfinished=False, **texts) -> None:
+def check_parameters(durations, protocols=tuple(PROTOCOLS), unfinished=False, **texts) -> None:
     """InputError unless durations (or none), protocols, a switch and names (texts) are allowed."""
     if durations != []:
         check.each("durations", durations, check.one_of, crops.DURATIONS, " (seconds)")
@@ -60,18 +60,16 @@ def amg(trials, queries, encoder, vectors, segments, database, alike=None, proto
     queries: list of float32 (T, 128), one per test song; vectors: those of `segment_vectors`;
     alike: a `hits.Alike`, or None where no sound is at hand.
     """
-    theirs = protocol == "published"
-    single = first_stage(trials, queries, encoder, vectors, segments,
-                         published.single_stage if theirs else search.single_stage)
-    two = second_stage(trials, queries, single, segments, database.sequences,
-                       published.two_stage if theirs else search.two_stage)
-    if theirs:
-        right = published.right(trials, single, two, segments, database)
-        found = [_scored(trials, places, database, of_stage) for places, of_stage in
-                 zip((_starts(single, segments), two), right)]
+    searches = PROTOCOLS[protocol]
+    single = first_stage(trials, queries, encoder, vectors, segments, searches.single_stage)
+    two = second_stage(trials, queries, single, segments, database.sequences, searches.two_stage)
+    if protocol == "published":
+        of_single, of_two = published.right(trials, single, two, segments, database)
+        found = (_scored(trials, _starts(single, segments), database, of_single),
+                 _scored(trials, two, database, of_two))
     else:
-        found = [score_segments(trials, single, segments, database, alike),
-                 score(trials, two, database, alike)]
+        found = (score_segments(trials, single, segments, database, alike),
+                 score(trials, two, database, alike))
     return [table.assign(stage=stage, protocol=protocol) for table, stage in
             zip(found, ("single", "two"))]
 
@@ -80,32 +78,24 @@ def first_stage(trials, queries, encoder, vectors, segments,
                 vote=search.single_stage) -> np.ndarray:
     """Segments that the pieces of each trial vote for, best first, int (n, 10)."""
     index, asked = search.flat_index(vectors), search.Sequences.of(queries)
-    answers, first = no_answers(trials), trials_.first_rows(trials, asked)
     k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
-    for length, rows in trials_.of_length(trials):
-        begin, end = np.array(search.cut_pieces(length, segments.length, crops.SHORTEST)).T
-        pieces = (first[rows, None] + begin).ravel()  # (Q, n_pieces)
-        of_piece = np.tile(end - begin, len(rows))
-        found = index.search(encoders.embed_runs(encoder, asked.frames, pieces, of_piece), k)
-        scores, neighbours = (table.reshape(len(rows), -1, k) for table in found)
-        answers[rows] = vote(neighbours, scores, segments.song)[0]
-    return answers
+
+    def find(at, _):
+        begin, end = np.array(search.cut_pieces(at.shape[1], segments.length, crops.SHORTEST)).T
+        length = np.tile(end - begin, len(at))
+        pieces = encoders.embed_runs(encoder, asked.frames, at[:, begin].ravel(), length)
+        scores, neighbours = (table.reshape(len(at), -1, k) for table in index.search(pieces, k))
+        return vote(neighbours, scores, segments.song)
+
+    return trials_.ask(trials, asked, find)[0]
 
 
 def second_stage(trials, queries, candidates, segments, sequences,
                  refine=search.two_stage) -> np.ndarray:
     """Positions within each trial's candidate segments, best first, int (n, 10)."""
-    asked, answers = search.Sequences.of(queries), no_answers(trials)
-    first = trials_.first_rows(trials, asked)
-    for length, rows in trials_.of_length(trials):
-        excerpts = asked.frames[first[rows, None] + np.arange(length)]
-        answers[rows] = refine(excerpts, candidates[rows], segments, sequences)[0]
-    return answers
-
-
-def no_answers(trials) -> np.ndarray:
-    """Ten answers of each trial that say nothing yet, int (n, 10)."""
-    return np.full((len(trials), search.N_BEST), -1)
+    asked = search.Sequences.of(queries)
+    return trials_.ask(trials, asked, lambda at, rows: refine(
+        asked.frames[at], candidates[rows], segments, sequences))[0]
 
 
 def score(trials, answers, database, alike=None, late=0.0):
