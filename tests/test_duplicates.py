@@ -1,7 +1,5 @@
 """Sound that two roles share is left out; what is alike only to the fingerprinter stays."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,19 +117,3 @@ def test_overlaps_count_what_two_roles_share():
     table = duplicates.overlaps({"train": ["a", "b", "b"], "test": iter("cb"), "dummy": []})
     assert table.loc["train"].tolist() == [2, 1, 0] and np.trace(table) == 4
     assert (table == table.T).all(axis=None)
-
-
-def test_a_place_of_the_index_is_heard(music):
-    rng = np.random.default_rng(0)
-    songs = [music(name, "test", melody(rng)) for name in "ab"]
-    songs[1] = replace(songs[1], start_s=1.0, seconds=8.0)
-    stored = search.Sequences.of([np.zeros((23, 128)), np.zeros((15, 128))])
-    sound = duplicates.hear(26, 5, songs, stored)
-    assert np.array_equal(sound, songs[1].read()[3 * 4000 :][: 3 * RATE])
-    miss = pd.Series({"truth": 26, "guess": 4, "song": 1, "query_frames": 5})
-    nothing = {key: np.zeros((1, 1), np.float32) for key in ("rooms", "microphones", "speakers")}
-    pool = type("Pool", (), {**nothing, "noises": np.ones((1, 9), np.float16),
-                             "kinds": np.array(["x"])})
-    pool.rooms[:] = pool.microphones[:] = 1
-    sounds, titles = duplicates.listen(miss, songs, stored, 0, pool)
-    assert [len(s) for s in sounds] == [3 * RATE] * 3 and titles[2] == "came back: .\na, 2.0 s"

@@ -12,7 +12,6 @@ least that: a range search over frames finds them all.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,9 +19,8 @@ import pandas as pd
 from amg import progress
 from amg.fingerprint import extraction, features
 from amg.retrieval import search
-from amg.sound import audio, degrade
+from amg.sound import audio
 from amg.sound.audio import SAME, likeness
-from amg.sound.clips import Clip
 
 # mean inner product over 5 s: the same sound a quarter of a second off, the worst case, is mostly
 # above it, other music below
@@ -39,27 +37,21 @@ def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
     clips: role -> list of Clip, `test` among them. Returns (the same without what was left out,
     what was left out, its reason in `refused`).
     """
-    tests = clips["test"]
-    stored = search.Sequences.of(_load(tests, fingerprinter, workers, device))
-    index = search.flat_index(stored.frames)
-    left_out = {}
-    for role in [role for role in clips if role != "test" and clips[role]]:
-        files = extraction.originals(clips[role], fingerprinter, workers, device, role)
+    files = {role: extraction.originals(of_role, fingerprinter, workers, device, role)
+             for role, of_role in clips.items() if of_role}
+    stored = search.Sequences.of(list(map(features.load, files.pop("test"))))
+    index, left_out = search.flat_index(stored.frames), {}
+    for role, of_role in files.items():
         bar = progress.bar(clips[role], desc=f"comparing {role}", unit="clip")
-        for other, file in zip(bar, files):
+        for other, file in zip(bar, of_role):
             for number, places in candidates(stored, index, features.load(file)):
-                test = tests[number]
+                test = clips["test"][number]
                 if other in left_out or test in left_out or not agree(test, other, places):
                     continue
                 goes, stays = (test, other) if role == "fingerprinter" else (other, test)
                 left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
     kept = {role: [clip for clip in clips[role] if clip not in left_out] for role in clips}
     return kept, list(left_out.values())
-
-
-def _load(clips, fingerprinter, workers, device):
-    return [features.load(file) for file in
-            extraction.originals(clips, fingerprinter, workers, device, "test")]
 
 
 def candidates(stored, index, song, threshold=ALIKE) -> Iterator[tuple[int, list]]:
@@ -98,12 +90,12 @@ def alike_places(song, other, threshold=ALIKE) -> list[tuple[int, int, float]]:
 
 def agree(clip, other, places) -> bool:
     """Whether two clips have the same waveform at one of `places`, within half a second."""
-    return any(likeness(_excerpt(clip, at, EXCERPT_FRAMES),
-                        _excerpt(other, max(there - 1, 0), EXCERPT_FRAMES + 2)) >= SAME
+    return any(likeness(excerpt(clip, at, EXCERPT_FRAMES),
+                        excerpt(other, max(there - 1, 0), EXCERPT_FRAMES + 2)) >= SAME
                for at, there, _ in places)
 
 
-def _excerpt(clip, frame, n_frames):
+def excerpt(clip, frame, n_frames) -> np.ndarray:
     """Undegraded samples of up to `n_frames` frames of a clip, from one of its frames on."""
     n_frames = min(n_frames, audio.n_frames(clip.seconds) - frame)
     return replace(clip, start_s=clip.start_s + frame * audio.HOP / audio.SAMPLE_RATE,
@@ -124,34 +116,3 @@ def overlaps(recordings) -> pd.DataFrame:
     sets = {role: set(names) for role, names in recordings.items()}
     return pd.DataFrame([[len(a & b) for b in sets.values()] for a in sets.values()],
                         index=list(sets), columns=list(sets))
-
-
-def hear(position, n_frames, clips, sequences) -> np.ndarray:
-    """Undegraded samples of `n_frames` frames from `position` on; clips: in the order of songs."""
-    clip, start = place(position, clips, sequences)
-    return _excerpt(clip, start, n_frames)
-
-
-def place(position, clips, sequences) -> tuple[Clip, int]:
-    """The clip that holds a position of `sequences`, and the frame of the clip that it is."""
-    song = int(sequences.song_of(position))
-    return clips[song], int(position - sequences.bounds[song])
-
-
-def listen(miss, clips, sequences, seed, pool) -> tuple[list[np.ndarray], list[str]]:
-    """The sound of a miss: what was asked, what should have come back, what did.
-
-    miss: a row of `robustness.explain`. Returns (three float32 arrays, three titles).
-    """
-    clip, start = place(miss.truth, clips, sequences)
-    query = degrade.apply(clip.read(), extraction.drawn(seed, miss.song, pool), pool)
-    query = query[start * audio.HOP :][: (miss.query_frames + 1) * audio.HOP]
-    sounds = [query, *(hear(at, miss.query_frames, clips, sequences)
-                       for at in (miss.truth, miss.guess))]
-    titles = []
-    for name, at in (("asked", miss.truth), ("should come back", miss.truth),
-                     ("came back", miss.guess)):
-        clip, start = place(at, clips, sequences)
-        titles.append(f"{name}: {clip.source}\n{Path(clip.recording).name}, "
-                      f"{clip.start_s + start / 2:.1f} s")
-    return sounds, titles

@@ -4,12 +4,15 @@ Conditions are queries of equal seed that go through other degradations: version
 share what their conditions have in common. A miss is explained by what came back in its place.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from amg import check, paths
+from amg.fingerprint import extraction
 from amg.retrieval import databases, hits, rates as rates_, trials as trials_
-from amg.sound import degrade
+from amg.sound import audio, degrade
 from amg.sound.audio import SAME
 
 CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
@@ -82,24 +85,17 @@ def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
     truth = trials_.first_rows(trials, sequences, database.first_test)
     same_song = sequences.song_of(truth) == hits.song_of(first, sequences)[:, 0]
     table = trials.assign(truth=truth, guess=hits.frames_of(first, sequences)[:, 0],
-                          away=np.abs(first[:, 0] - truth - late), same_song=same_song)
-    missed = table[~hits.within(first, truth, 0.5, sequences, late)[:, 0]]
+                          away=np.abs(first[:, 0] - truth - late))
+    is_miss = ~hits.within(first, truth, 0.5, sequences, late)[:, 0]
+    missed, same_song = table[is_miss], same_song[is_miss]
     heard = [np.nan if miss.guess < 0 else
              alike.likeness(miss.truth, miss.guess, miss.query_frames)
              for miss in missed.itertuples()]
     missed = missed.assign(likeness=np.array(heard, float))
-    return missed.assign(reason=[_reason(miss) for miss in missed.itertuples()]).drop(
-        columns="same_song")
-
-
-def _reason(miss):
-    if miss.guess < 0:
-        return REASONS[4]
-    if miss.same_song and miss.away <= 1:
-        return REASONS[0]
-    if miss.likeness >= SAME:
-        return REASONS[1]
-    return REASONS[2 if miss.same_song else 3]
+    within_1, same_audio, same_clip, other_clip, nothing = REASONS
+    reason = np.select([missed.guess < 0, same_song & (missed.away <= 1), missed.likeness >= SAME,
+                        same_song], [nothing, within_1, same_audio, same_clip], other_clip)
+    return missed.assign(reason=reason.astype(object))
 
 
 def reasons(missed, trials, condition) -> pd.DataFrame:
@@ -122,3 +118,22 @@ def weaknesses(rates) -> list[str]:
     worst = at.loc[at.groupby("group", sort=False).top1.idxmin()]
     return [f"{row.group} {row.condition}: {row.top1:.1f} % at {row.query_s:g} s"
             for row in worst.itertuples() if (at.group == row.group).sum() > 1]
+
+
+def listen(miss, database, seed, pool) -> tuple[list[np.ndarray], list[str]]:
+    """The sound of a miss: what was asked, what should have come back, what did.
+
+    miss: a row of `explain`; seed, pool: of the queries. Returns (three float32 arrays, three titles).
+    """
+    clip, start = database.place(miss.truth)
+    query = degrade.apply(clip.read(), extraction.drawn(seed, miss.song, pool), pool)
+    sounds = [query[start * audio.HOP :][: (miss.query_frames + 1) * audio.HOP],
+              database.hear(miss.truth, miss.query_frames),
+              database.hear(miss.guess, miss.query_frames)]
+    titles = []
+    for name, at in (("asked", miss.truth), ("should come back", miss.truth),
+                     ("came back", miss.guess)):
+        clip, start = database.place(at)
+        titles.append(f"{name}: {clip.source}\n{Path(clip.recording).name}, "
+                      f"{clip.start_s + start / 2:.1f} s")
+    return sounds, titles
