@@ -118,7 +118,8 @@ def split_database(source, target, max_len) -> int:
         return len(pieces)
     recipe = made.Recipe("segments", {"frames": max_len}, {"songs": files.stamp(found)})
     with made.making(target, recipe) as place:
-        for stem, piece in progress.bar(pieces.items(), desc=f"writing {target.name}", unit="piece"):
+        bar = progress.bar(pieces.items(), desc=f"writing {target.name}", unit="piece")
+        for stem, piece in bar:
             if not (place.folder / f"{stem}.npy").exists():
                 features.save(place.folder / f"{stem}.npy", piece)
     return len(pieces)

@@ -65,8 +65,8 @@ def amg(trials, queries, encoder, vectors, segments, database, alike=None, proto
     two = second_stage(trials, queries, single, segments, database.sequences, searches.two_stage)
     if protocol == "published":
         of_single, of_two = published.right(trials, single, two, segments, database)
-        found = (_scored(trials, _starts(single, segments), database, of_single),
-                 _scored(trials, two, database, of_two))
+        found = (_scored(trials, _starts(single, segments), of_single, database),
+                 _scored(trials, two, of_two, database))
     else:
         found = (score_segments(trials, single, segments, database, alike),
                  score(trials, two, database, alike))
@@ -108,22 +108,22 @@ def score(trials, answers, database, alike=None, late=0.0):
     begin = trials_.first_rows(trials, sequences, database.first_test)
     right = {"exact": hits.within(answers, begin, 0.5, sequences, late),
              "near": hits.within(answers, begin, 1, sequences, late)}
-    return _scored(trials, hits.frames_of(answers, sequences), database, right, alike)
+    return _scored(trials, hits.frames_of(answers, sequences), right, database, alike)
 
 
 def score_segments(trials, answers, segments, database, alike=None):
     """The same for answers that are segments, int (n, 10), at segment, same_audio and song."""
     begin = trials_.first_rows(trials, database.sequences, database.first_test)
+    right = {"segment": hits.segment(answers, begin, segments)}
     heard = alike and partial(alike, before=0, after=segments.length)
-    return _scored(trials, _starts(answers, segments), database,
-                   {"segment": hits.segment(answers, begin, segments)}, heard)
+    return _scored(trials, _starts(answers, segments), right, database, heard)
 
 
 def _starts(answers, segments):
     return np.where(answers < 0, -1, segments.start[answers])
 
 
-def _scored(trials, places, database, right, alike=None):
+def _scored(trials, places, right, database, alike=None):
     """Trials with the hits at the tolerances of `right`, bool (n, 10) each, and at those that any
     answer has; places: positions of the answers, int (n, 10), -1 for none."""
     sequences = database.sequences

@@ -22,8 +22,8 @@ from amg.retrieval import search
 from amg.sound.audio import SAME, likeness
 
 TOLERANCES = ("segment", "exact", "near", "same_audio", "song")
-# Mean inner product of two places' undegraded fingerprints below which they are not listened to: far
-# below that of the same sound. It can only take a hit from `same_audio`, never give one.
+# mean inner product of two places' undegraded fingerprints below which they are not listened to:
+# far below that of the same sound. It can only take a hit from `same_audio`, never give one.
 HEARD = 0.5
 
 
@@ -94,37 +94,34 @@ class Alike:
 
     Called with `begin`, `place` and `query_frames`, all int (n,): whether the undegraded sound of
     `query_frames` frames from `begin` on also begins from `before` frames before `place` to `after`
-    frames after it, whole within its song: their waveforms correlate to SAME or more. Places whose
-    fingerprints are less alike than HEARD there are not listened to. hear: function (position,
-    n_frames) -> undegraded samples.
+    frames after it, whole within its song: their waveforms correlate to SAME or more. hear: function
+    (position, n_frames) -> undegraded samples.
     """
 
     def __init__(self, sequences, hear):
         self.sequences, self.hear, self.known = sequences, lru_cache(32)(hear), {}
 
     def __call__(self, begin, place, query_frames, before=1, after=1) -> np.ndarray:
-        table = np.column_stack([begin, place, query_frames, np.full(len(begin), after)])
-        pairs, inverse = np.unique(table, axis=0, return_inverse=True)
-        keys = [(*pair, before) for pair in pairs.tolist()]
-        fresh = np.array([key not in self.known for key in keys], bool)
-        likely = self._likely(pairs[fresh], before + after + 1, before)
-        for key, maybe in zip((k for k, new in zip(keys, fresh) if new), likely):
-            self.known[key] = bool(maybe) and self.likeness(*key) >= SAME
-        return np.array([self.known[key] for key in keys], bool)[inverse.ravel()]
+        pairs = zip(begin.tolist(), place.tolist(), query_frames.tolist())
+        keys = [(*pair, before, after) for pair in pairs]
+        fresh = sorted({*keys} - self.known.keys())
+        for key, likely in zip(fresh, self._likely(fresh, before, after)):
+            self.known[key] = bool(likely) and self.likeness(*key) >= SAME
+        return np.array([self.known[key] for key in keys], bool)
 
-    def _likely(self, pairs, n_starts, before):
-        """Whether each pair's fingerprints reach HEARD at one of the starts, bool (n,)."""
-        found = np.zeros(len(pairs), bool)
-        for length in np.unique(pairs[:, 2]):
-            rows = np.flatnonzero(pairs[:, 2] == length)
-            begin, index = np.unique(pairs[rows, 0], return_inverse=True)
-            asked = self.sequences.frames[begin[:, None] + np.arange(length)]
-            means = search.slide(asked, self.sequences.frames, index.ravel(),
-                                 pairs[rows, 1] - before, n_starts)
+    def _likely(self, keys, before, after):
+        """Whether the fingerprints of the two places reach HEARD at one of the starts, bool (n,)."""
+        begin, place, query_frames, *_ = np.array(keys, int).reshape(-1, 5).T
+        found, frames = np.zeros(len(begin), bool), self.sequences.frames
+        for length in np.unique(query_frames):
+            rows = np.flatnonzero(query_frames == length)
+            asked = frames[begin[rows, None] + np.arange(length)]
+            means = search.slide(asked, frames, np.arange(len(rows)), place[rows] - before,
+                                 before + after + 1)
             found[rows] = means.max(axis=1) >= HEARD
         return found
 
-    def likeness(self, begin, place, query_frames, after=1, before=1) -> float:
+    def likeness(self, begin, place, query_frames, before=1, after=1) -> float:
         """Highest correlation of the two places, 0 to 1; 0 if the song ends too early."""
         low, high = self.sequences.bounds[self.sequences.song_of(place) + np.arange(2)]
         first, last = max(place - before, low), min(place + after + query_frames, high)

@@ -123,7 +123,7 @@ def weaknesses(rates) -> list[str]:
 def listen(miss, database, seed, pool) -> tuple[list[np.ndarray], list[str]]:
     """The sound of a miss: what was asked, what should have come back, what did.
 
-    miss: a row of `explain`; seed, pool: of the queries. Returns (three float32 arrays, three titles).
+    miss: a row of `explain`. Returns (three float32 arrays, three titles).
     """
     clip, start = database.place(miss.truth)
     query = degrade.apply(clip.read(), extraction.drawn(seed, miss.song, pool), pool)

@@ -56,8 +56,8 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
     check_parameters(query_frames, n_starts, seed)
     link = root / "trials.csv"
     if link.exists() and not link.is_symlink():
-        raise InputError(f"{paths.relative(link)} was not made by this kit, or by an older one, and "
-                         "is left alone; move it elsewhere.")
+        raise InputError(f"{paths.relative(link)} was not made by this kit, or by an older one, "
+                         "and is left alone; move it elsewhere.")
     lengths, durations = sorted(set(query_frames)), sorted(set(durations))
     recipe = made.Recipe("trials", {"query_frames": lengths, "n_starts": n_starts, "seed": seed,
                                     "durations": durations}, {"songs": database.identity})
@@ -82,13 +82,12 @@ def read(root, database, durations=()) -> pd.DataFrame:
     table = found.folder / "trials.csv"
     drawn_for = found.record.get("inputs", {}).get("songs")
     if not table.exists() or drawn_for != database.identity:
-        raise InputError(f"{paths.relative(table)} is missing, or was drawn for other songs than those "
-                         f"beside it; run notebook {MAKER} again.")
-    missing = set(durations) - set(found.record["parameters"]["durations"])
-    if missing:
-        raise InputError(f"{paths.relative(table)} was drawn for durations "
-                         f"{found.record['parameters']['durations']}, without {sorted(missing)}; run "
-                         f"notebook {MAKER} with all of them.")
+        raise InputError(f"{paths.relative(table)} is missing, or was drawn for other songs than "
+                         f"those beside it; run notebook {MAKER} again.")
+    split = found.record["parameters"]["durations"]
+    if not set(durations) <= set(split):
+        raise InputError(f"{paths.relative(table)} was drawn for durations {split}, without "
+                         f"{sorted(set(durations) - set(split))}; run notebook {MAKER} with all.")
     return recorded(pd.read_csv(table), database)
 
 
