@@ -68,16 +68,16 @@ def flat_index(vectors) -> faiss.Index:
     return index
 
 
-def best(query, ids, scores, n_queries, n=N_BEST) -> tuple[np.ndarray, np.ndarray]:
-    """Rank candidates: the `n` highest-scoring ids of each query, ties to the lower id.
+def best(query, ids, scores, n_queries) -> tuple[np.ndarray, np.ndarray]:
+    """Rank candidates: the ten highest-scoring ids of each query, ties to the lower id.
 
     query, ids and scores are (C,), one entry per candidate; ids are unique within a query.
     """
     order = np.lexsort((ids, -scores, query))
     query, ids, scores = query[order], ids[order], scores[order]
     rank = np.arange(len(query)) - np.searchsorted(query, query)
-    kept = rank < n
-    table = np.full((n_queries, n), -1), np.zeros((n_queries, n), np.float32)
+    kept, shape = rank < N_BEST, (n_queries, N_BEST)
+    table = np.full(shape, -1), np.zeros(shape, np.float32)
     for column, values in zip(table, (ids, scores)):
         column[query[kept], rank[kept]] = values[kept]
     return table
@@ -103,8 +103,8 @@ def sequence_search(queries, neighbours, sequences) -> tuple[np.ndarray, np.ndar
     song = sequences.song_of(neighbours)
     start = neighbours - np.arange(length)[:, None]
     whole = (start >= sequences.bounds[song]) & (start + length <= sequences.bounds[song + 1])
-    query, start = _unique(np.nonzero(whole & (neighbours >= 0))[0],
-                           start[whole & (neighbours >= 0)])[:2]
+    whole &= neighbours >= 0
+    query, start, _ = _unique(np.nonzero(whole)[0], start[whole])
     return best(query, start, diagonal_scores(queries, sequences.frames, query, start), n_queries)
 
 
@@ -157,12 +157,8 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
     scores[query[other], column[other], :length] = -np.inf
     end = sequences.bounds[segments.song[candidates] + 1]
     scores[start + queries.shape[1] > end[..., None]] = -np.inf
-    return _best_of_rows(start.reshape(len(queries), -1), scores.reshape(len(queries), -1))
-
-
-def _best_of_rows(ids, scores, n=N_BEST):
-    """`best` of a full table (Q, C) whose columns are in order of rising id; -inf: no candidate."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+    ids, scores = start.reshape(len(queries), -1), scores.reshape(len(queries), -1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :N_BEST]  # ties stay in order of start
     ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
     return np.where(np.isfinite(scores), ids, -1), np.where(np.isfinite(scores), scores, 0)
 
