@@ -1,7 +1,6 @@
 """The base system: NAFP sequence search, with every stored frame in the index (arXiv 2010.11910).
 
-Answers are positions in the frames of all stored songs, best first, ten for each trial; -1 where
-there are fewer.
+Answers are positions in the frames of all stored songs, ten for each trial, best first, -1: none.
 """
 
 import numpy as np
@@ -13,7 +12,7 @@ LABELS = {"method": "nafp", "encoder": "nafp", "loss": "ntxent", "stage": "seque
 
 
 def find(trials, queries, sequences, index=None) -> np.ndarray:
-    """Where NAFP sequence search finds each trial: positions, best first, int (n, 10).
+    """Where NAFP sequence search finds each trial: positions, int (n, 10).
 
     queries: list of float32 (T, 128), one per test song; index: a faiss index of
     `sequences.frames`, by default the exhaustive one.
@@ -25,11 +24,10 @@ def find(trials, queries, sequences, index=None) -> np.ndarray:
 def find_on_grids(trials, queries, sequences, n_grids) -> tuple[np.ndarray, np.ndarray]:
     """The same for queries that may begin between two frames, listened to on several grids.
 
-    queries: list of float32 (n_grids * (T - 1) + 1, 128), with `n_grids` frames per hop. Every
-    n_grids-th of them, from frame k on, is grid k, k / n_grids of a hop later than the first. It has
-    one frame less within the query's sound: a query of one frame has the first grid only. Returns
-    answers, float (n_grids, n, 10), where the query begins, up to a frame before the first of its
-    song, and the score of each best one, (n_grids, n).
+    queries: list of float32 (n_grids * (T - 1) + 1, 128). Every n_grids-th frame from frame k on is
+    grid k, k / n_grids of a hop later than the first. It has one frame less within the query's
+    sound: a query of one frame has the first grid only. Returns where queries begin, float
+    (n_grids, n, 10), up to a frame before their song, and the scores of the best, (n_grids, n).
     """
     answers = np.full((n_grids, len(trials), search.N_BEST), -1.0)
     scores = np.full((n_grids, len(trials)), -np.inf)

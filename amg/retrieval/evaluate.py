@@ -1,8 +1,7 @@
-"""The AMG search over all trials, by both protocols, and the hits of any method's answers.
+"""The AMG search over all trials, and the hits of any method's answers.
 
-Two protocols are known, and never mixed: `contiguous`, ours, scores a match against the song's
-unbroken sequence; `published` does what the published code does (`published.py`), and has its
-own hits alone.
+Two protocols, never mixed: `contiguous`, ours, scores a match against the song's unbroken sequence;
+`published` does what the published code does, and has its own hits alone.
 """
 
 from functools import partial
@@ -99,10 +98,10 @@ def second_stage(trials, queries, candidates, segments, sequences,
 
 
 def score(trials, answers, database, alike=None, late=0.0):
-    """The trials with their answers, positions (n, 10), and their hits: all tolerances but segment.
+    """The trials with answers, positions (n, 10), and hits at all tolerances but segment.
 
-    Adds `<tolerance>_rank`, the rank of the first right answer (0: none of ten), and `answers`: as
-    `song:frame`, both from 0, the song in the order of the database. late: as for `hits.within`.
+    Adds `<tolerance>_rank`, the rank of the first right answer (0: none of ten), and `answers` as
+    `song:frame`, both from 0, in the order of the database. late: as for `hits.within`.
     """
     sequences = database.sequences
     begin = trials_.first_rows(trials, sequences, database.first_test)

@@ -31,7 +31,7 @@ def within(answers, begin, frames, sequences, late=0.0) -> np.ndarray:
     """Answers in the right song, at most `frames` from where the query begins, bool (n, 10).
 
     late: how much later than its frame the query begins, in frames, a number or (n,). Answers may
-    lie between two frames: before the first frame of a song they are of that song.
+    lie between two frames; before the first frame of a song they are of that song.
     """
     truth = np.asarray(begin + late)[:, None]
     same = song_of(answers, sequences) == sequences.song_of(begin)[:, None]
@@ -39,10 +39,8 @@ def within(answers, begin, frames, sequences, late=0.0) -> np.ndarray:
 
 
 def segment(answers, begin, segments) -> np.ndarray:
-    """Segments in which the query begins, or the next of the same song, bool (n, 10).
-
-    A query that begins where no segment lies, in a tail, has no right answer.
-    """
+    """Segments in which the query begins, or the next of the same song, bool (n, 10); none for a
+    query that begins in a tail."""
     first = np.searchsorted(segments.start, begin, side="right") - 1
     held = (first >= 0) & (begin < segments.start[first] + segments.length)
     after = np.minimum(first + 1, len(segments.song) - 1)
@@ -60,10 +58,9 @@ def same_recording(song, begin, sequences, recordings) -> np.ndarray:
 
 
 def same_audio(right, places, begin, query_frames, alike) -> np.ndarray:
-    """`right`, and places that sound the same, as far as the first one of each trial, bool (n, 10).
+    """`right`, and places that sound the same, bool (n, 10); after a right one nobody listens.
 
-    places: position of each answer, int (n, 10), -1 for none; query_frames int (n,); alike: as an
-    `Alike`. Answers after a right one are not listened to.
+    places: position of each answer, int (n, 10), -1 for none; alike: as an `Alike`.
     """
     right, found = right.copy(), np.zeros(len(right), bool)
     for column in range(right.shape[1]):
@@ -92,10 +89,9 @@ def frames_of(answers, sequences) -> np.ndarray:
 class Alike:
     """Do two places hold the same sound? What was once listened to is remembered.
 
-    Called with `begin`, `place` and `query_frames`, all int (n,): whether the undegraded sound of
-    `query_frames` frames from `begin` on also begins from `before` frames before `place` to `after`
-    frames after it, whole within its song: their waveforms correlate to SAME or more. hear: function
-    (position, n_frames) -> undegraded samples.
+    Called with int (n,): whether the undegraded sound of `query_frames` frames from `begin` on also
+    begins between `before` frames before `place` and `after` frames after it, whole within its
+    song: waveforms correlate to SAME or more. hear: (position, n_frames) -> undegraded samples.
     """
 
     def __init__(self, sequences, hear):
@@ -110,7 +106,7 @@ class Alike:
         return np.array([self.known[key] for key in keys], bool)
 
     def _likely(self, keys, before, after):
-        """Whether the fingerprints of the two places reach HEARD at one of the starts, bool (n,)."""
+        """Whether fingerprints of the two places reach HEARD at one of the starts, bool (n,)."""
         begin, place, query_frames, *_ = np.array(keys, int).reshape(-1, 5).T
         found, frames = np.zeros(len(begin), bool), self.sequences.frames
         for length in np.unique(query_frames):

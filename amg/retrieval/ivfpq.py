@@ -1,9 +1,8 @@
 """The base system's index as its authors run it: IVF-PQ (arXiv 2010.11910, and its published code).
 
-FAISS puts every frame in the list of the nearest of 256 centroids, and keeps of it 64 codes of
-8 bits, each for two dimensions of what the centroid leaves. A query frame is compared, by Euclidean
-distance, with the codes in the 40 lists that are nearest to it. The frames so found only propose
-where a query may lie: the original fingerprints score it (`search.sequence_search`).
+A frame is kept in the list of the nearest of 256 centroids, as 64 codes of 8 bits, each for two
+dimensions of what the centroid leaves. Codes in the 40 lists nearest to a query frame propose where
+the query may lie; the original fingerprints score it (`search.sequence_search`).
 """
 
 import faiss
@@ -16,11 +15,8 @@ PER_LIST = 39  # training frames that FAISS asks for per centroid
 
 
 def build(frames, training) -> faiss.IndexIVFPQ:
-    """An index of `frames`, float32 (N, 128), that was trained on `training`, float32 (n, 128).
-
-    Its authors train on the distractors. Fewer than 39 training frames per list give fewer lists;
-    of 40 or less, all are searched.
-    """
+    """An index of `frames`, float32 (N, 128), trained on `training`, float32 (n, 128), that is on
+    distractors. Fewer than 39 of those per list give fewer lists."""
     dim = frames.shape[1]
     n_lists = int(np.clip(len(training) // PER_LIST, 1, N_LISTS))
     index = faiss.IndexIVFPQ(faiss.IndexFlatL2(dim), dim, n_lists, CODE_BYTES, 8)

@@ -105,9 +105,10 @@ def comparisons(parts) -> pd.DataFrame:
                 continue
             if not np.array_equal(ours[trials_.COLUMNS], theirs[trials_.COLUMNS]):
                 raise InputError(f"{name} and {other} were not asked the same trials.")
-            hit, their_hit = (table[f"{tolerance}_rank"].to_numpy() == 1 for table in (ours, theirs))
+            rank = f"{tolerance}_rank"
             for length, at in ours.groupby("query_frames").indices.items():
-                found = paired_difference(hit[at], their_hit[at], ours.recording.to_numpy()[at])
+                hits_ = [trials[rank].iloc[at] == 1 for trials in (ours, theirs)]
+                found = paired_difference(*hits_, ours.recording.iloc[at])
                 rows.append((name, other, ours.duration_max.iloc[0], ours.stage.iloc[0], tolerance,
                              length, seconds(length), *found))
     return pd.DataFrame(rows, columns=DIFFERENCES).round(2)

@@ -1,9 +1,7 @@
 """Searches as pure functions over arrays: they know no files and no encoders.
 
-Songs are stored as one unbroken run of frames, song after song (`Sequences`). All searches take
-many queries of one length at once and rank by inner product of unit vectors, best first; ties go
-to the lower position, so that a result never depends on the order in which candidates were found.
-Each returns the ten best (ids, scores), int64 and float32 (Q, 10); -1 where there are fewer.
+They take many queries of one length at once, rank by inner product of unit vectors, ties to the
+lower position, and return the ten best (ids, scores), int64 and float32 (Q, 10), -1 for none.
 
     sequence_search   the base system: every frame indexed (NAFP, arXiv 2010.11910, sec. 4)
     single_stage      one vector per segment, pieces of a query vote (AMG, "DB & search")
@@ -47,7 +45,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Segments:
-    """Consecutive pieces of `length` frames of every song; tails shorter than that dropped."""
+    """Consecutive pieces of `length` frames of every song; shorter tails dropped."""
 
     start: np.ndarray  # int64 (n_segments,): position of the first frame in Sequences.frames
     song: np.ndarray  # int64 (n_segments,)
@@ -69,10 +67,7 @@ def flat_index(vectors) -> faiss.Index:
 
 
 def best(query, ids, scores, n_queries) -> tuple[np.ndarray, np.ndarray]:
-    """Rank candidates: the ten highest-scoring ids of each query, ties to the lower id.
-
-    query, ids and scores are (C,), one entry per candidate; ids are unique within a query.
-    """
+    """Rank candidates of queries: query, ids and scores are (C,), ids unique within a query."""
     order = np.lexsort((ids, -scores, query))
     query, ids, scores = query[order], ids[order], scores[order]
     rank = np.arange(len(query)) - np.searchsorted(query, query)
@@ -93,11 +88,11 @@ def diagonal_scores(queries, frames, query, start) -> np.ndarray:
 
 
 def sequence_search(queries, neighbours, sequences) -> tuple[np.ndarray, np.ndarray]:
-    """Base system: where in the songs do the whole queries lie?
+    """Base system: starts where whole queries lie in a song, and their scores.
 
     queries float32 (Q, L, 128); neighbours int64 (Q, L, k), the nearest frames of each query
-    frame. A neighbour of frame i at position p proposes the start p - i; it must lie, with all L
-    frames, in the song of p. Returns starts and scores.
+    frame. A neighbour of frame i at position p proposes the start p - i, if all L frames from there
+    on lie in the song of p.
     """
     n_queries, length = queries.shape[:2]
     song = sequences.song_of(neighbours)
@@ -109,21 +104,18 @@ def sequence_search(queries, neighbours, sequences) -> tuple[np.ndarray, np.ndar
 
 
 def cut_pieces(n_frames, length, shortest) -> list[tuple[int, int]]:
-    """Bounds of the pieces of a query, as segments are cut: a list of (begin, end).
-
-    Pieces have `length` frames; a last one of fewer than `shortest` is dropped, unless it is the
-    only one.
-    """
+    """Bounds of the pieces of a query, (begin, end), each of `length` frames; a last one of fewer
+    than `shortest` is dropped, unless it is the only one."""
     pieces = [(at, min(at + length, n_frames)) for at in range(0, n_frames, length)]
     return [(low, high) for low, high in pieces if high - low >= shortest] or pieces[:1]
 
 
 def single_stage(neighbours, scores, song) -> tuple[np.ndarray, np.ndarray]:
-    """Voting: pieces of a query agree on the segment where the query begins.
+    """Segments in which queries begin, by vote of their pieces, and the votes.
 
-    neighbours int64 and scores float32 (Q, n_pieces, k): nearest segments of each piece. Neighbour
-    n of piece j votes for segment n - j with its inner product, if both belong to one song.
-    song int64 (n_segments,). Returns segments and votes.
+    neighbours int64 and scores float32 (Q, n_pieces, k): nearest segments of each piece; song int64
+    (n_segments,). Neighbour n of piece j votes for segment n - j with its inner product, if both
+    belong to one song.
     """
     candidate = neighbours - np.arange(neighbours.shape[1])[:, None]
     valid = (neighbours >= 0) & (candidate >= 0)
@@ -134,12 +126,11 @@ def single_stage(neighbours, scores, song) -> tuple[np.ndarray, np.ndarray]:
 
 
 def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.ndarray]:
-    """Second stage: the exact start among candidate segments.
+    """Second stage: the exact starts among candidate segments, and their scores.
 
     queries float32 (Q, L, 128); candidates int64 (Q, c): the first stage's segments, or -1. Every
     start that lies in a candidate segment or in the one before it (a query may begin in one
-    segment and lie mostly in the next) is scored against the song's unbroken sequence. Returns
-    starts and scores.
+    segment and lie mostly in the next) is scored against the song's unbroken sequence.
     """
     candidates = np.sort(candidates, axis=1)  # so that starts rise along a row
     candidates[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = -1
@@ -165,7 +156,7 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
 
 def slide(queries, frames, query, first, n_starts) -> np.ndarray:
     """Mean inner products of queries[query[c]] with `n_starts` runs of frames, from first[c] on:
-    (C, n_starts). Before the first frame and beyond the last, that frame again."""
+    (C, n_starts). Beyond the first or last frame, that frame again."""
     length, dim = queries.shape[1:]
     queries, frames = torch.from_numpy(queries), torch.from_numpy(frames)
     means, reach = np.empty((len(query), n_starts), np.float32), np.arange(n_starts + length - 1)
