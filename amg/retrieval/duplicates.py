@@ -5,12 +5,10 @@ the fingerprinter, the test clip goes, for the weights have heard it. What is al
 fingerprinter stays: to tell that apart is its task. So do test clips that share sound among
 themselves.
 
-Whether waveforms agree is too costly to ask of all pairs. Candidates are pairs with 5 s of
-fingerprints of a mean inner product of ALIKE, and a mean of at least that needs one frame of at
-least that: a range search over frames finds them all.
+Whether waveforms agree is too costly to ask of all pairs: only of those with 5 s of fingerprints of
+a mean inner product of ALIKE.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +16,6 @@ import pandas as pd
 
 from amg import progress
 from amg.fingerprint import extraction, features
-from amg.retrieval import search
 from amg.sound import audio
 from amg.sound.audio import SAME, likeness
 
@@ -27,7 +24,6 @@ from amg.sound.audio import SAME, likeness
 ALIKE = 0.7
 EXCERPT_FRAMES = 9
 N_PLACES = 3  # of a pair that are listened to
-BLOCK_FRAMES = 8192  # of the range search; bounds its memory
 SHARED = "same sound as"  # begins the reason why a clip was left out
 
 
@@ -39,46 +35,31 @@ def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
     """
     files = {role: extraction.originals(of_role, fingerprinter, workers, device, role)
              for role, of_role in clips.items() if of_role}
-    stored = search.Sequences.of(list(map(features.load, files.pop("test"))))
-    index, left_out = search.flat_index(stored.frames), {}
+    tests = [features.load(file) for file in files.pop("test")]
+    left_out = {}
     for role, of_role in files.items():
         bar = progress.bar(clips[role], desc=f"comparing {role}", unit="clip")
         for other, file in zip(bar, of_role):
-            for number, places in candidates(stored, index, features.load(file)):
-                test = clips["test"][number]
-                if other in left_out or test in left_out or not agree(test, other, places):
+            song = features.load(file)
+            for test, asked in zip(clips["test"], tests):
+                if other in left_out or test in left_out:
                     continue
-                goes, stays = (test, other) if role == "fingerprinter" else (other, test)
-                left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
+                if agree(test, other, alike_places(asked, song, ALIKE)):
+                    goes, stays = (test, other) if role == "fingerprinter" else (other, test)
+                    left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
     kept = {role: [clip for clip in clips[role] if clip not in left_out] for role in clips}
     return kept, list(left_out.values())
 
 
-def candidates(stored, index, song, threshold=ALIKE) -> Iterator[tuple[int, list]]:
-    """Stored songs that share 5 s with `song`: yields (number, places), as from `alike_places`.
-
-    stored: search.Sequences; index: search.flat_index of its frames; song: float32 (T, 128).
-    """
-    near = set()
-    for first in range(0, len(song), BLOCK_FRAMES):
-        _, _, hits = index.range_search(song[first : first + BLOCK_FRAMES], threshold)
-        near |= set(np.unique(stored.song_of(hits)).tolist())
-    for number in sorted(near):
-        first, last = stored.bounds[number : number + 2]
-        places = alike_places(stored.frames[first:last], song, threshold)
-        if places:
-            yield number, places
-
-
-def alike_places(song, other, threshold=ALIKE) -> list[tuple[int, int, float]]:
+def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
     """Best places where two songs share 5 s: (frame in one, in the other, mean inner product).
 
     At most N_PLACES, the most alike first, each with another time between the two.
     """
     n_rows, n_columns = len(song) - EXCERPT_FRAMES + 1, len(other) - EXCERPT_FRAMES + 1
-    if min(n_rows, n_columns) < 1:
-        return []
     similarity = song @ other.T
+    if min(n_rows, n_columns) < 1 or similarity.max() < threshold:  # then no mean reaches it
+        return []
     mean = sum(similarity[k : k + n_rows, k : k + n_columns]
                for k in range(EXCERPT_FRAMES)) / EXCERPT_FRAMES
     at, there = np.nonzero(mean >= threshold)
