@@ -1,14 +1,44 @@
 """The base system: NAFP sequence search, with every stored frame in the index (arXiv 2010.11910).
 
+The index is exhaustive or, as its authors run it, of codes (IVF-PQ): a frame is kept in the list of
+the nearest of 256 centroids, as 64 codes of 8 bits, each for two dimensions of what the centroid
+leaves. Codes in the 40 lists nearest to a query frame propose where the query may lie; the original
+fingerprints score it.
+
 Answers are positions in the frames of all stored songs, ten for each trial, best first, -1: none.
 """
 
+import faiss
 import numpy as np
 
 from amg.retrieval import search, trials as trials_
 
 LABELS = {"method": "nafp", "encoder": "nafp", "loss": "ntxent", "stage": "sequence",
           "protocol": "contiguous", "run": "", "finished": True}
+N_LISTS = 256
+CODE_BYTES = 64  # sub-quantisers of 8 bits
+N_PROBE = 40
+PER_LIST = 39  # training frames that FAISS asks for per centroid
+
+
+def coded_index(frames, training) -> faiss.IndexIVFPQ:
+    """An IVF-PQ index of `frames`, float32 (N, 128), trained on `training`, float32 (n, 128), the
+    distractors. Fewer than PER_LIST of those per list give fewer lists."""
+    dim = frames.shape[1]
+    n_lists = int(np.clip(len(training) // PER_LIST, 1, N_LISTS))
+    index = faiss.IndexIVFPQ(faiss.IndexFlatL2(dim), dim, n_lists, CODE_BYTES, 8)
+    index.pq.cp.min_points_per_centroid = 1  # without a warning: few frames are all that there are
+    index.train(np.resize(training, (max(len(training), index.pq.ksub), dim)))
+    index.add(frames)
+    index.nprobe = N_PROBE
+    return index
+
+
+def describe(coded) -> str:
+    """What a coded index is, in a sentence."""
+    said = "" if coded.nlist == N_LISTS else f" (its authors have {N_LISTS}: too few distractors)"
+    return (f"IVF-PQ: {coded.ntotal:,} frames in {coded.nlist} lists{said}, {coded.code_size} "
+            f"bytes a frame; {min(coded.nprobe, coded.nlist)} lists are searched.")
 
 
 def find(trials, queries, sequences, index=None) -> np.ndarray:
