@@ -86,17 +86,13 @@ def measure(methods, queries) -> pd.DataFrame:
     queries: list of float32 (L, 128). Each goes to all methods before the next one comes, so that a
     slow moment of the machine meets them all; the first one also warms them up.
     """
-    asked = [queries[0], *queries]
-    times = np.array([[_times_ms(method, query) for method in methods] for query in asked])[1:]
-    rows = [{**vars(method), **quartiles("embed_ms", times[:, i, 0]),
-             **quartiles("search_ms", times[:, i, 1])} for i, method in enumerate(methods)]
-    return pd.DataFrame(rows)[COLUMNS].astype({"duration_max": float})
-
-
-def quartiles(name, values) -> dict:
-    """Median and quartiles of some values as the columns `name`, `name`_q1 and `name`_q3."""
-    q1, median, q3 = np.percentile(values, [25, 50, 75]).round(3)
-    return {name: float(median), f"{name}_q1": float(q1), f"{name}_q3": float(q3)}
+    times = np.array([[_times_ms(method, query) for method in methods]
+                      for query in (queries[0], *queries)])[1:]
+    q1, median, q3 = np.percentile(times, [25, 50, 75], axis=0).round(3)  # each (n_methods, 2)
+    table = pd.DataFrame([vars(method) for method in methods])
+    for i, name in enumerate(("embed_ms", "search_ms")):
+        table[name], table[f"{name}_q1"], table[f"{name}_q3"] = median[:, i], q1[:, i], q3[:, i]
+    return table[COLUMNS].astype({"duration_max": float})
 
 
 def _times_ms(method, query):

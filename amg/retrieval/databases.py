@@ -1,8 +1,8 @@
 """Databases: songs cut into segments, one vector per segment (AMG paper, "Build DB").
 
-The tree is the published one: `dummy_db/fma_part`, `db/test_30s` and `query` hold a file per
-song; `fma_part_10s`, `test_10s` and so on hold the same songs cut into segments. One that notebook
-01 made also has `songs.csv`, which tells what was recorded, a row per song.
+The tree is the published one: a file per song in `dummy_db/fma_part`, `db/test_30s` and `query`,
+and the same songs cut into segments in `fma_part_10s`, `test_10s` and so on. In one that notebook
+01 made, `songs.csv` tells what was recorded.
 """
 
 from dataclasses import dataclass
@@ -49,11 +49,10 @@ class Database:
 
 
 def load(root) -> tuple[Database, list[np.ndarray]]:
-    """Read a database tree: returns (Database, queries).
+    """Read a database tree: (Database, queries), float32 (T, 128) of each song from first_test on.
 
-    queries: list of float32 (T, 128); query i is a degraded version of song first_test + i. Raises
-    InputError if something is missing or unfinished, or if songs and queries do not belong together
-    or come from different fingerprinters.
+    Raises InputError if something is missing or unfinished, or if songs and queries do not belong
+    together or come from different fingerprinters.
     """
     folders = [root / part for part in (DUMMY, TEST, QUERY)]
     fingerprinters = {_fingerprinter(folder) for folder in (root, *folders)} - {None}
@@ -84,11 +83,9 @@ def _fingerprinter(folder):
 
 
 def load_queries(folder, database) -> list[np.ndarray]:
-    """Other queries of the test songs, in their order: list of float32 (T, 128).
-
-    Raises InputError if they are not those songs, or of another fingerprinter.
-    """
-    if database.fingerprinter and _fingerprinter(folder) != database.fingerprinter:
+    """Other queries of the test songs, list of float32 (T, 128); InputError if they are of other
+    songs, or of another fingerprinter."""
+    if database.fingerprinter not in (None, _fingerprinter(folder)):
         raise InputError(f"{paths.relative(folder)} comes from another fingerprinter than the "
                          "database; run the notebook that makes it again.")
     found = features.find(folder, MAKER)
@@ -106,8 +103,8 @@ def split_database(source, target, max_len) -> int:
     """Cut every file of `source` into consecutive pieces of `max_len` frames; returns their number.
 
     source, target: folders, taken from the workspace's root. Piece i of `{stem}.npy` becomes
-    `{stem}_{i}.npy` in `target`; a shorter tail is dropped. A `target` that came from elsewhere is
-    compared and never written into: InputError if it holds anything but all those pieces.
+    `{stem}_{i}.npy`; a shorter tail is dropped. A `target` that came from elsewhere is not written
+    into: InputError if it holds anything but all those pieces.
     """
     check.integer("max_len", max_len, 1)
     source, target = paths.resolve(source), paths.resolve(target)
@@ -126,11 +123,8 @@ def split_database(source, target, max_len) -> int:
 
 
 def load_segments(root, database, duration_max) -> search.Segments:
-    """Segments of a split tree, in the order of the songs.
-
-    Raises InputError if the tree is not that of `database`, cut for `duration_max`, or if no test
-    song is as long as a segment.
-    """
+    """Segments of a split tree, in the order of the songs; InputError if it is not `database`, cut
+    for `duration_max` (seconds), or if no test song is as long as a segment."""
     length = crops.segment_frames(duration_max)
     segments = search.Segments.of(database.sequences, length)
     if not (segments.song >= database.first_test).any():

@@ -27,15 +27,15 @@ def check_parameters(durations, protocols=tuple(PROTOCOLS), unfinished=False, **
 def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False,
             device="auto") -> dict:
     """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`."""
-    device, found = machine.device(device), {}
+    device = machine.device(device)
     if checkpoint:
         check.integer("the number of durations, with a checkpoint,", len(durations), 1, 1)
         file = paths.resolve(checkpoint)
         model = runs.load_published(file, encoder)
-        found[durations[0]] = runs.Trained(model, None, [], file.name, True)
+        found = {durations[0]: runs.Trained(model, None, [], file.name, True)}
     else:
-        for duration in durations:
-            found[duration] = runs.find(train_set, encoder, loss, duration, unfinished)
+        found = {duration: runs.find(train_set, encoder, loss, duration, unfinished)
+                 for duration in durations}
     for run in found.values():
         run.encoder.to(device)
     return found
@@ -63,14 +63,14 @@ def amg(trials, queries, encoder, vectors, segments, database, alike=None, proto
     single = first_stage(trials, queries, encoder, vectors, segments, searches.single_stage)
     two = second_stage(trials, queries, single, segments, database.sequences, searches.two_stage)
     if protocol == "published":
-        of_single, of_two = published.right(trials, single, two, segments, database)
-        found = (_scored(trials, _starts(single, segments), of_single, database),
-                 _scored(trials, two, of_two, database))
+        right = published.right(trials, single, two, segments, database)
+        places = segments.first_frames(single), two
+        tables = [_scored(trials, *of_stage, database) for of_stage in zip(places, right)]
     else:
-        found = (score_segments(trials, single, segments, database, alike),
-                 score(trials, two, database, alike))
-    return [table.assign(stage=stage, protocol=protocol) for table, stage in
-            zip(found, ("single", "two"))]
+        tables = [score_segments(trials, single, segments, database, alike),
+                  score(trials, two, database, alike)]
+    return [table.assign(stage=stage, protocol=protocol)
+            for table, stage in zip(tables, ("single", "two"))]
 
 
 def first_stage(trials, queries, encoder, vectors, segments,
@@ -115,16 +115,12 @@ def score_segments(trials, answers, segments, database, alike=None):
     begin = trials_.first_rows(trials, database.sequences, database.first_test)
     right = {"segment": hits.segment(answers, begin, segments)}
     heard = alike and partial(alike, before=0, after=segments.length)
-    return _scored(trials, _starts(answers, segments), right, database, heard)
-
-
-def _starts(answers, segments):
-    return np.where(answers < 0, -1, segments.start[answers])
+    return _scored(trials, segments.first_frames(answers), right, database, heard)
 
 
 def _scored(trials, places, right, database, alike=None):
-    """Trials with the hits at the tolerances of `right`, bool (n, 10) each, and at those that any
-    answer has; places: positions of the answers, int (n, 10), -1 for none."""
+    """Trials with the hits of `right`, tolerance -> bool (n, 10), and those that any answer has;
+    places: positions of the answers, int (n, 10), -1 for none."""
     sequences = database.sequences
     begin = trials_.first_rows(trials, sequences, database.first_test)
     song = hits.song_of(places, sequences)

@@ -10,8 +10,7 @@ fewer: positions, or numbers of segments. Each tolerance says which answers are 
     same_audio   exact (of segments: segment), or a place that holds the same sound
     song         anywhere in the right recording
 
-A perfect answer is right by all of them; near follows from exact, song from near or segment, and
-same_audio from exact or segment.
+Near follows from exact, song from near or segment, and same_audio from exact or segment.
 """
 
 from functools import lru_cache

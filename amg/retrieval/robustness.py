@@ -32,8 +32,7 @@ WEAKEST_S = 3.0  # query length at which the weakest conditions are named
 
 
 def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
-    """InputError if `n_grids` is none of GRIDS, or if `ship` asks for results in the model card
-    that are not of its weights."""
+    """InputError unless `n_grids` is of GRIDS, and what is to `ship` of the shipped weights."""
     check.one_of("n_grids", n_grids, GRIDS)
     allowed = (True, False) if corpus == "open_music" and not fingerprinter else (False,)
     check.one_of("ship", ship, allowed,
@@ -41,10 +40,8 @@ def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
 
 
 def load(root, query_frames):
-    """A database with its queries, and its trials of some lengths: (Database, queries, DataFrame).
-
-    Raises InputError if its sound is not at hand, or if notebook 02 drew no trials of a length.
-    """
+    """A database, its queries, and its trials of some lengths; InputError if its sound is not at
+    hand, or if notebook 02 drew no trials of a length."""
     check.each("query_frames", query_frames, check.integer, 1)
     database, queries = databases.load(root)
     if not database.clips:
@@ -76,10 +73,10 @@ def rates_by(scored, group, condition_of_song) -> pd.DataFrame:
 def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
     """The trials that missed the exact frame, and why: adds truth, guess, away, likeness, reason.
 
-    answers: positions, best first, (n, 10), -1 for none. alike: a `hits.Alike`. late: as for
-    `hits.within`. truth and guess are the frames where the query begins and where it was found,
-    away is their distance in frames, likeness that of the undegraded sound at the two. The reasons
-    are REASONS; "same audio elsewhere" is a likeness of SAME or more.
+    answers: positions, best first, (n, 10), -1 for none; alike: a `hits.Alike`; late: as for
+    `hits.within`. truth and guess are the positions where the query begins and where it was found,
+    away is their distance in frames, likeness that of the undegraded sound at the two, which is the
+    same audio from SAME on.
     """
     sequences, first = database.sequences, np.asarray(answers, float)[:, :1]
     truth = trials_.first_rows(trials, sequences, database.first_test)
@@ -99,13 +96,11 @@ def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
 
 
 def reasons(missed, trials, condition) -> pd.DataFrame:
-    """Share of all trials that missed for each reason, in %: a row per query length; `condition`
-    names what the queries went through."""
-    counts = missed.groupby(["query_frames", "reason"]).size().unstack(fill_value=0)
-    counts = counts.reindex(columns=REASONS, fill_value=0).reindex(
-        trials.query_frames.unique(), fill_value=0)
-    total = trials.groupby("query_frames").size()
-    table = 100 * counts.div(total.loc[counts.index], axis=0)
+    """Rows of `miss_reasons.csv`, one per query length: % of all trials, by reason of a miss."""
+    lengths = trials.query_frames.unique()
+    counts = pd.crosstab(missed.query_frames, missed.reason).reindex(
+        index=lengths, columns=REASONS, fill_value=0)
+    table = 100 * counts.div(trials.query_frames.value_counts()[lengths], axis=0)
     table.insert(0, "exact", 100 - table.sum(axis=1))
     table.insert(0, "condition", condition)
     return table.rename_axis(columns=None).reset_index()

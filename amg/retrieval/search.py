@@ -58,6 +58,10 @@ class Segments:
         song = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
         return cls(np.concatenate(starts).astype(np.int64), song, length)
 
+    def first_frames(self, numbers) -> np.ndarray:
+        """Positions where segments begin, -1 of -1."""
+        return np.where(numbers < 0, -1, self.start[numbers])
+
 
 def flat_index(vectors) -> faiss.Index:
     """Exhaustive inner-product index over float32 (n, 128)."""

@@ -19,8 +19,7 @@ MAKER = "02_split"
 
 def starts(n_frames, query_frames, n_starts, seed, song) -> np.ndarray:
     """Start frames in the first `n_frames` of a song, int, rising, all different: `n_starts`, or as
-    many as there are places. They follow from (seed, song, query_frames) alone.
-    """
+    many as there are places. They follow from (seed, song, query_frames) alone."""
     n_places = max(n_frames - query_frames + 1, 0)
     rng = np.random.default_rng([seed, song, query_frames])
     return np.sort(rng.choice(n_places, min(n_starts, n_places), replace=False))
@@ -51,7 +50,7 @@ def check_parameters(query_frames, n_starts, seed) -> None:
 def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd.DataFrame:
     """The trials of a database, drawn into a made folder `trials` in its root, or found there.
 
-    `trials.csv` in the root is a link to those last asked for; InputError if it is anything else.
+    `trials.csv` in the root is a link to those last asked for; InputError if it is something else.
     """
     check_parameters(query_frames, n_starts, seed)
     link = root / "trials.csv"
