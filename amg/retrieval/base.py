@@ -44,8 +44,8 @@ def describe(coded) -> str:
 def find(trials, queries, sequences, index=None) -> np.ndarray:
     """Where NAFP sequence search finds each trial: positions, int (n, 10).
 
-    queries: list of float32 (T, 128), one per test song; index: a faiss index of
-    `sequences.frames`, by default the exhaustive one.
+    queries: list of float32 (T, 128), one per test song; index: of `sequences.frames`, by default
+    the exhaustive one.
     """
     index = search.flat_index(sequences.frames) if index is None else index
     return _search(index, trials, queries, sequences)[0]
@@ -74,10 +74,8 @@ def find_on_grids(trials, queries, sequences, n_grids) -> tuple[np.ndarray, np.n
 
 
 def best_grid(answers, scores) -> np.ndarray:
-    """The answers (n, 10) of the grid whose best one scores highest; arguments of `find_on_grids`.
-
-    Every s-th grid of n_grids, answers[::s] and scores[::s], is what n_grids / s grids would find.
-    """
+    """The answers (n, 10) of the grid whose best one scores highest; arguments of `find_on_grids`,
+    whose every s-th grid, answers[::s] and scores[::s], is what n_grids / s grids would find."""
     return answers[scores.argmax(0), np.arange(answers.shape[1])]
 
 

@@ -52,10 +52,8 @@ def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
 
 
 def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
-    """Best places where two songs share 5 s: (frame in one, in the other, mean inner product).
-
-    At most N_PLACES, the most alike first, each with another time between the two.
-    """
+    """Best places where two songs share 5 s, (frame in one, in the other, mean inner product): at
+    most N_PLACES, the most alike first, each with another time between the two."""
     n_rows, n_columns = len(song) - EXCERPT_FRAMES + 1, len(other) - EXCERPT_FRAMES + 1
     similarity = song @ other.T
     if min(n_rows, n_columns) < 1 or similarity.max() < threshold:  # then no mean reaches it
@@ -90,10 +88,7 @@ def counts(table) -> dict[str, int]:
 
 
 def overlaps(recordings) -> pd.DataFrame:
-    """Recordings that each two roles share; on the diagonal, how many each has.
-
-    recordings: role -> iterable of names.
-    """
+    """How many recordings each two roles share; recordings: role -> iterable of names."""
     sets = {role: set(names) for role, names in recordings.items()}
     return pd.DataFrame([[len(a & b) for b in sets.values()] for a in sets.values()],
                         index=list(sets), columns=list(sets))

@@ -48,19 +48,15 @@ def segment(answers, begin, segments) -> np.ndarray:
 
 
 def same_recording(song, begin, sequences, recordings) -> np.ndarray:
-    """Answers out of the recording that was asked for, bool (n, 10).
-
-    song: of each answer, int (n, 10), -1 for none; recordings: list of str, one per song.
-    """
+    """Answers out of the recording that was asked for, bool (n, 10); song: of each answer, -1 for
+    none; recordings: list of str, one per song."""
     code = np.append(np.unique(recordings, return_inverse=True)[1], -1)  # of song -1, none
     return code[song] == code[sequences.song_of(begin)][:, None]
 
 
 def same_audio(right, places, begin, query_frames, alike) -> np.ndarray:
-    """`right`, and places that sound the same, bool (n, 10); after a right one nobody listens.
-
-    places: position of each answer, int (n, 10), -1 for none; alike: as an `Alike`.
-    """
+    """`right`, and places (of the answers, -1 for none) that are `alike` to where the query begins,
+    bool (n, 10); after a right one nobody listens."""
     right, found = right.copy(), np.zeros(len(right), bool)
     for column in range(right.shape[1]):
         asked = ~found & ~right[:, column] & (places[:, column] >= 0)

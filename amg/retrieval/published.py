@@ -76,26 +76,18 @@ class _Plain(pickle.Unpickler):
 
 def load_test_ids(path) -> dict:
     """Start positions from the published pickle: {duration_max: {query_frames: list of starts}}.
-
-    Raises InputError for anything else; executes nothing.
-    """
+    InputError for anything else; executes nothing."""
     try:
         with open(path, "rb") as file:
             starts = _Plain(file).load()
+        lengths = [length for of_length in starts.values() for length in of_length]
+        lists = [list(at) for of_length in starts.values() for at in of_length.values()]
+        numbers = [*lengths, *(start for at in lists for start in at)]
+        if (set(starts) != set(crops.DURATIONS) or not all(starts.values()) or not all(lists)
+                or not all(type(n) is int and n >= 0 for n in numbers) or 0 in lengths):
+            raise ValueError("it holds something else")
     except Exception as error:  # whatever a foreign file makes of pickle
-        raise InputError(f"{paths.relative(path)} is no pickle of start positions "
+        raise InputError(f"{paths.relative(path)} is no pickle of start positions, duration_max -> "
+                         f"query frames -> list of starts, for duration_max {crops.DURATIONS} "
                          f"({error}).") from None
-    if not _are_starts(starts):
-        raise InputError(f"{paths.relative(path)} must hold start positions as duration_max -> "
-                         f"query frames -> list of starts, for duration_max {crops.DURATIONS}.")
     return starts
-
-
-def _are_starts(starts):
-    try:
-        numbers = [(length, *at) for of in starts.values() for length, at in of.items()]
-        return (set(starts) == set(crops.DURATIONS) and all(map(len, starts.values()))
-                and all(len(row) > 1 and row[0] > 0 and min(row) >= 0
-                        and all(type(n) is int for n in row) for row in numbers))
-    except (AttributeError, TypeError):
-        return False

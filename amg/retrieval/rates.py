@@ -61,20 +61,14 @@ def interval(hit, recording) -> tuple[float, float]:
 
 
 def paired_difference(hit_a, hit_b, recording) -> Difference:
-    """Hit rate of `hit_a` minus that of `hit_b`, bool (n,) of the same trials; recording (n,).
-
-    The 95 % interval draws recordings, with both methods' hits in all their trials.
-    """
+    """Hit rate of `hit_a` minus that of `hit_b`, bool (n,) of the same trials; recording (n,)."""
     gained, count = _per_recording(np.asarray(hit_a, float) - np.asarray(hit_b, float), recording)
     return Difference(100 * gained.sum() / count.sum(), *bootstrap(gained, count), len(gained))
 
 
 def bootstrap(total, count, seed=0) -> tuple[float, float]:
-    """95 % percentile interval of sum(total) / sum(count) in percent, both (n_recordings,).
-
-    How often each recording is drawn, of as many draws as there are recordings, is multinomial.
-    """
-    n = len(total)
+    """95 % percentile interval of sum(total) / sum(count) in percent, both (n_recordings,)."""
+    n = len(total)  # recordings, and draws of them: how often each is drawn is multinomial
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), N_DRAWS)
     low, high = np.percentile((drawn @ total) / (drawn @ count), [2.5, 97.5])
     return 100 * float(low), 100 * float(high)
@@ -93,10 +87,9 @@ def choose(scored, **labels) -> list[pd.DataFrame]:
 
 
 def comparisons(parts) -> pd.DataFrame:
-    """Rows of `differences.csv`: Top-1 of methods minus that of others, in points.
+    """Rows of `differences.csv`: Top-1 of methods minus that of others, by query length, in points.
 
-    parts: list of (methods, others, tolerance), both name -> scored trials, of the same trials. A
-    row per pair of them and query length.
+    parts: list of (methods, others, tolerance), both name -> scored trials, of the same trials.
     """
     rows = []
     for methods, others, tolerance in parts:

@@ -116,10 +116,8 @@ def weaknesses(rates) -> list[str]:
 
 
 def listen(miss, database, seed, pool) -> tuple[list[np.ndarray], list[str]]:
-    """The sound of a miss: what was asked, what should have come back, what did.
-
-    miss: a row of `explain`. Returns (three float32 arrays, three titles).
-    """
+    """The sound of a miss, a row of `explain`: what was asked, what should have come back, and what
+    did. Returns (three float32 arrays, three titles)."""
     clip, start = database.place(miss.truth)
     query = degrade.apply(clip.read(), extraction.drawn(seed, miss.song, pool), pool)
     sounds = [query[start * audio.HOP :][: (miss.query_frames + 1) * audio.HOP],

@@ -48,10 +48,8 @@ def check_parameters(query_frames, n_starts, seed) -> None:
 
 
 def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd.DataFrame:
-    """The trials of a database, drawn into a made folder `trials` in its root, or found there.
-
-    `trials.csv` in the root is a link to those last asked for; InputError if it is something else.
-    """
+    """The trials of a database, drawn into a made folder `trials` in its root, or found there. Its
+    `trials.csv` is a link to those last asked for; InputError if it is something else."""
     check_parameters(query_frames, n_starts, seed)
     link = root / "trials.csv"
     if link.exists() and not link.is_symlink():
@@ -72,11 +70,8 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
 
 
 def read(root, database, durations=()) -> pd.DataFrame:
-    """The trials of a database that notebook 02 drew: COLUMNS, and `recording`.
-
-    Raises InputError if there are none, if they are of other songs, or if 02 did not split for each
-    of `durations` (seconds).
-    """
+    """The trials of a database that were last drawn: COLUMNS, and `recording`. InputError if there
+    are none, if they are of other songs, or if 02 did not split for all `durations` (seconds)."""
     found = made.find(root / "trials", MAKER)
     table = found.folder / "trials.csv"
     drawn_for = found.record.get("inputs", {}).get("songs")
