@@ -35,8 +35,7 @@ class Sequences:
 
     def songs(self, first=0) -> list[np.ndarray]:
         """The songs from number `first` on, as a list of views (T_i, 128)."""
-        bounds = self.bounds[first:]
-        return [self.frames[low:high] for low, high in zip(bounds, bounds[1:])]
+        return np.split(self.frames, self.bounds[1:-1])[first:]
 
     def song_of(self, position) -> np.ndarray:
         """Index of the song that holds each position (int array of any shape)."""
