@@ -10,7 +10,7 @@ Read the rooms in this order, from samples to reports:
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, runs, training
     retrieval    search, duplicates, databases, trials, hits, rates
-    retrieval    published, evaluate, base, ivfpq, robustness, cost
+    retrieval    published, evaluate, base, robustness, cost
     report       tables, figures, compare, pages, steps, pipeline
 
 A room imports only from those above it, and a module of a room only from those before it.

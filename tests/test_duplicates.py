@@ -1,25 +1,22 @@
 """Sound that two roles share is left out; what is alike only to the fingerprinter stays."""
 
-from dataclasses import replace
-
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
 
 from amg.fingerprint import fingerprinters
-from amg.retrieval import duplicates, search
+from amg.retrieval import duplicates
 from amg.sound import clips
 from conftest import unit_rows
 
 RATE = 8000
 
 
-def test_candidates_against_a_naive_loop():
+def test_places_against_a_naive_loop():
     """Self-similar songs too: their own frames must not hide the others'."""
     rng = np.random.default_rng(0)
     chord = unit_rows(rng, 128)
-    songs = [unit_rows(rng, n, 128) for n in (40, 9, 33, 5)]
+    songs = [unit_rows(rng, n, 128) for n in (40, 9, 33, 5, 20)]
     other = unit_rows(rng, 50, 128)
     for song in (songs[0][:25], other[20:]):  # one chord for long, a little different each time
         song[:] = chord + 0.02 * rng.standard_normal(song.shape)
@@ -27,33 +24,19 @@ def test_candidates_against_a_naive_loop():
     songs[2][10:20] = other[3:13]
     songs[1][:] = other[8:17]
     songs[3][:] = other[:5]  # too short to share 5 s
-    naive = {}
+    songs[4][7] = other[3]  # one frame alone
     for number, song in enumerate(songs):
         means = [(np.mean(np.sum(song[s : s + 9] * other[t : t + 9], axis=1)), s, t)
                  for s in range(len(song) - 8) for t in range(len(other) - 8)]
-        naive[number] = max(means, default=(0, 0, 0))
-    stored = search.Sequences.of(songs)
-    found = dict(duplicates.candidates(stored, search.flat_index(stored.frames), other, 0.8))
-    assert set(found) == {number for number in naive if naive[number][0] >= 0.8} == {0, 1, 2}
-    for number, places in found.items():
-        assert places[0][2] == pytest.approx(naive[number][0], abs=1e-5)
+        best = max(means, default=(0, 0, 0))[0]
+        places = duplicates.alike_places(song, other, 0.8)
+        assert bool(places) == (best >= 0.8) == (number in (0, 1, 2))
+        if places:
+            assert places[0][2] == pytest.approx(best, abs=1e-5)
         assert len({there - at for at, there, _ in places}) == len(places) <= duplicates.N_PLACES
         assert [place[2] for place in places] == sorted((p[2] for p in places), reverse=True)
-    assert (found[2][0][:2], found[1]) == ((10, 3), [(0, 8, pytest.approx(1, abs=1e-5))]) or (
-        found[2][0][:2] == (11, 4))
-
-
-def test_blocks_of_the_range_search_lose_nothing(monkeypatch):
-    rng = np.random.default_rng(1)
-    songs = [unit_rows(rng, 20, 128) for _ in range(3)]
-    other = np.concatenate([unit_rows(rng, 31, 128), songs[2], unit_rows(rng, 7, 128)])
-    stored = search.Sequences.of(songs)
-    index = search.flat_index(stored.frames)
-    whole = list(duplicates.candidates(stored, index, other, 0.9))
-    monkeypatch.setattr(duplicates, "BLOCK_FRAMES", 5)
-    assert list(duplicates.candidates(stored, index, other, 0.9)) == whole
-    (number, ((at, there, _), *_)), = whole
-    assert number == 2 and there - at == 31
+    assert duplicates.alike_places(songs[2], other, 0.8)[0][:2] in ((10, 3), (11, 4))
+    assert duplicates.alike_places(songs[1], other, 0.8) == [(0, 8, pytest.approx(1, abs=1e-5))]
 
 
 @pytest.fixture
@@ -108,9 +91,8 @@ def test_what_is_alike_only_to_the_fingerprinter_stays(music, monkeypatch):
     found = {"test": [music("t", "test", tune)], "dummy": [music("d", "dummy", other)]}
     asked = []
     agree = duplicates.agree
-    monkeypatch.setattr(duplicates, "agree", lambda *a: asked.append(a[2]) or agree(*a))
+    monkeypatch.setattr(duplicates, "agree", lambda *a: asked.extend(a[2]) or agree(*a))
     monkeypatch.setattr(duplicates, "ALIKE", 0.2)  # so short tones are less alike than music
-    monkeypatch.setattr(duplicates.candidates, "__defaults__", (0.2,))
     kept, left_out = duplicates.apart(found, fingerprinters.find(), 1)
     assert asked and left_out == [] and kept == found
 
@@ -119,19 +101,3 @@ def test_overlaps_count_what_two_roles_share():
     table = duplicates.overlaps({"train": ["a", "b", "b"], "test": iter("cb"), "dummy": []})
     assert table.loc["train"].tolist() == [2, 1, 0] and np.trace(table) == 4
     assert (table == table.T).all(axis=None)
-
-
-def test_a_place_of_the_index_is_heard(music):
-    rng = np.random.default_rng(0)
-    songs = [music(name, "test", melody(rng)) for name in "ab"]
-    songs[1] = replace(songs[1], start_s=1.0, seconds=8.0)
-    stored = search.Sequences.of([np.zeros((23, 128)), np.zeros((15, 128))])
-    sound = duplicates.hear(26, 5, songs, stored)
-    assert np.array_equal(sound, songs[1].read()[3 * 4000 :][: 3 * RATE])
-    miss = pd.Series({"truth": 26, "guess": 4, "song": 1, "query_frames": 5})
-    nothing = {key: np.zeros((1, 1), np.float32) for key in ("rooms", "microphones", "speakers")}
-    pool = type("Pool", (), {**nothing, "noises": np.ones((1, 9), np.float16),
-                             "kinds": np.array(["x"])})
-    pool.rooms[:] = pool.microphones[:] = 1
-    sounds, titles = duplicates.listen(miss, songs, stored, 0, pool)
-    assert [len(s) for s in sounds] == [3 * RATE] * 3 and titles[2] == "came back: .\na, 2.0 s"

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
-from amg.sound import degrade
-from amg.retrieval import databases, hits, rates, robustness
+from amg.sound import clips, degrade
+from amg.retrieval import databases, hits, rates, robustness, search
 from conftest import unit_rows
 
 
@@ -87,3 +88,22 @@ def test_rates_split_by_song_agree_with_the_whole():
     whole = rates.table([scored])
     assert np.isclose((exact.top1 * exact.n_queries).sum() / 24, whole.top1.iloc[0], atol=0.01)
     assert robustness.weaknesses(split.assign(query_s=3.0))[0].startswith("package ")
+
+
+def test_a_miss_is_heard(home):
+    """The second of two songs, an excerpt that begins at 1 s, for which the first one came back."""
+    sounds = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 12 * 8000)).astype(np.float32)
+    for name, sound in zip("ab", sounds):
+        soundfile.write(home / f"{name}.flac", sound, 8000)
+    found = [clips.Clip(name, name, ".", "", f"{name}.flac", start_s, seconds, 0, 0, "", "test")
+             for name, start_s, seconds in (("a", 0.0, 12.0), ("b", 1.0, 8.0))]
+    songs = search.Sequences.of([np.zeros((23, 128)), np.zeros((15, 128))])
+    database = databases.Database(songs, list("ab"), 0, list("ab"), found)
+    miss = pd.Series({"truth": 26, "guess": 4, "song": 1, "query_frames": 5})
+    nothing = {key: np.zeros((1, 1), np.float32) for key in ("rooms", "microphones", "speakers")}
+    pool = type("Pool", (), {**nothing, "noises": np.ones((1, 9), np.float16),
+                             "kinds": np.array(["x"])})
+    pool.rooms[:] = pool.microphones[:] = 1
+    heard, titles = robustness.listen(miss, database, 0, pool)
+    assert [len(sound) for sound in heard] == [3 * 8000] * 3 and titles[2] == "came back: .\na, 2.0 s"
+    np.testing.assert_allclose(heard[1], sounds[1][(2 + 3) * 4000 :][: 3 * 8000], atol=1e-4)

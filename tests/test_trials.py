@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from amg import made
 from amg.check import InputError
 from amg.retrieval import databases, trials
 from conftest import unit_rows
@@ -53,29 +54,31 @@ def test_starts_are_spread_over_all_places():
     assert len(counts) == 16 and (abs(counts - 500) < 120).all()  # five standard deviations
 
 
-def test_trials_are_written_once_and_read_again(tmp_path):
+def test_trials_are_drawn_once_read_again_and_never_displaced(tmp_path):
     drawn, database = make(tmp_path / "db")
-    file = tmp_path / "db/trials.csv"
+    file = (tmp_path / "db/trials.csv").resolve()
     before = file.stat().st_mtime_ns
-    assert make(tmp_path / "db")[0].equals(drawn) and file.stat().st_mtime_ns == before
     assert trials.read(tmp_path / "db", database, [5]).equals(drawn)
     assert drawn.recording.tolist() == [str(1 + song) for song in drawn.song]
     assert set(drawn.song) == {0, 1}  # the last song is shorter than a segment
-    again, _ = make(tmp_path / "db", seed=1)
-    assert not again.equals(drawn) and make(tmp_path / "db")[0].equals(drawn)
-    note = json.loads((tmp_path / "db/trials.json").read_text())
-    assert note["kind"] == "trials" and note["finished"] and note["inputs"] == {"songs": "a"}
+    other, _ = make(tmp_path / "db", seed=1)
+    assert not other.equals(drawn) and trials.read(tmp_path / "db", database).equals(other)
+    assert make(tmp_path / "db")[0].equals(drawn) and trials.read(tmp_path / "db", database).equals(drawn)
+    assert (tmp_path / "db/trials.csv").resolve() == file and file.stat().st_mtime_ns == before
+    record = json.loads(made.record_of(file.parent).read_text())
+    assert record["kind"] == "trials" and record["finished"] and record["inputs"] == {"songs": "a"}
 
 
 def test_an_interrupted_or_damaged_draw_is_drawn_again(tmp_path):
     drawn, database = make(tmp_path / "db")
-    (tmp_path / "db/trials.csv").unlink()
-    with pytest.raises(InputError, match="trials.csv is missing; run notebook 02_split first"):
+    file = (tmp_path / "db/trials.csv").resolve()
+    file.unlink()
+    with pytest.raises(InputError, match="trials.csv is missing, or .*; run notebook 02_split again"):
         trials.read(tmp_path / "db", database)
     assert make(tmp_path / "db")[0].equals(drawn)
-    note = tmp_path / "db/trials.json"
+    note = made.record_of(file.parent)
     note.write_text(note.read_text().replace("true", "false"))
-    with pytest.raises(InputError, match="02_split"):
+    with pytest.raises(InputError, match="not finished; run notebook 02_split again"):
         trials.read(tmp_path / "db", database)
     assert make(tmp_path / "db")[0].equals(drawn) and trials.read(tmp_path / "db", database).equals(drawn)
 
@@ -96,6 +99,10 @@ def test_other_songs_durations_and_files_are_refused(tmp_path):
     other = databases.Database(**vars(database) | {"identity": "b"})
     with pytest.raises(InputError, match="drawn for other songs"):
         trials.read(tmp_path / "db", other)
+    (tmp_path / "none/trials").mkdir(parents=True)  # from elsewhere
+    for root in (tmp_path / "none", tmp_path / "nothing"):
+        with pytest.raises(InputError, match="is missing.*run notebook 02_split"):
+            trials.read(root, database)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/trials.csv").write_text("mine")
     with pytest.raises(InputError, match="was not made by this kit"):

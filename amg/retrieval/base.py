@@ -1,22 +1,51 @@
 """The base system: NAFP sequence search, with every stored frame in the index (arXiv 2010.11910).
 
-Answers are positions in the frames of all stored songs, best first, ten for each trial; -1 where
-there are fewer.
+The index is exhaustive or, as its authors run it, of codes (IVF-PQ): a frame is kept in the list of
+the nearest of 256 centroids, as 64 codes of 8 bits, each for two dimensions of what the centroid
+leaves. Codes in the 40 lists nearest to a query frame propose where the query may lie; the original
+fingerprints score it.
+
+Answers are positions in the frames of all stored songs, ten for each trial, best first, -1: none.
 """
 
+import faiss
 import numpy as np
 
-from amg.retrieval import evaluate, search, trials as trials_
+from amg.retrieval import search, trials as trials_
 
 LABELS = {"method": "nafp", "encoder": "nafp", "loss": "ntxent", "stage": "sequence",
           "protocol": "contiguous", "run": "", "finished": True}
+N_LISTS = 256
+CODE_BYTES = 64  # sub-quantisers of 8 bits
+N_PROBE = 40
+PER_LIST = 39  # training frames that FAISS asks for per centroid
+
+
+def coded_index(frames, training) -> faiss.IndexIVFPQ:
+    """An IVF-PQ index of `frames`, float32 (N, 128), trained on `training`, float32 (n, 128), the
+    distractors. Fewer than PER_LIST of those per list give fewer lists."""
+    dim = frames.shape[1]
+    n_lists = int(np.clip(len(training) // PER_LIST, 1, N_LISTS))
+    index = faiss.IndexIVFPQ(faiss.IndexFlatL2(dim), dim, n_lists, CODE_BYTES, 8)
+    index.pq.cp.min_points_per_centroid = 1  # without a warning: few frames are all that there are
+    index.train(np.resize(training, (max(len(training), index.pq.ksub), dim)))
+    index.add(frames)
+    index.nprobe = N_PROBE
+    return index
+
+
+def describe(coded) -> str:
+    """What a coded index is, in a sentence."""
+    said = "" if coded.nlist == N_LISTS else f" (its authors have {N_LISTS}: too few distractors)"
+    return (f"IVF-PQ: {coded.ntotal:,} frames in {coded.nlist} lists{said}, {coded.code_size} "
+            f"bytes a frame; {min(coded.nprobe, coded.nlist)} lists are searched.")
 
 
 def find(trials, queries, sequences, index=None) -> np.ndarray:
-    """Where NAFP sequence search finds each trial: positions, best first, int (n, 10).
+    """Where NAFP sequence search finds each trial: positions, int (n, 10).
 
-    queries: list of float32 (T, 128), one per test song; index: a faiss index of
-    `sequences.frames`, by default the exhaustive one.
+    queries: list of float32 (T, 128), one per test song; index: of `sequences.frames`, by default
+    the exhaustive one.
     """
     index = search.flat_index(sequences.frames) if index is None else index
     return _search(index, trials, queries, sequences)[0]
@@ -25,11 +54,10 @@ def find(trials, queries, sequences, index=None) -> np.ndarray:
 def find_on_grids(trials, queries, sequences, n_grids) -> tuple[np.ndarray, np.ndarray]:
     """The same for queries that may begin between two frames, listened to on several grids.
 
-    queries: list of float32 (n_grids * (T - 1) + 1, 128), with `n_grids` frames per hop. Every
-    n_grids-th of them, from frame k on, is grid k, k / n_grids of a hop later than the first. It has
-    one frame less within the query's sound: a query of one frame has the first grid only. Returns
-    answers, float (n_grids, n, 10), where the query begins, up to a frame before the first of its
-    song, and the score of each best one, (n_grids, n).
+    queries: list of float32 (n_grids * (T - 1) + 1, 128). Every n_grids-th frame from frame k on is
+    grid k, k / n_grids of a hop later than the first. It has one frame less within the query's
+    sound: a query of one frame has the first grid only. Returns where queries begin, float
+    (n_grids, n, 10), up to a frame before their song, and the scores of the best, (n_grids, n).
     """
     answers = np.full((n_grids, len(trials), search.N_BEST), -1.0)
     scores = np.full((n_grids, len(trials)), -np.inf)
@@ -46,10 +74,8 @@ def find_on_grids(trials, queries, sequences, n_grids) -> tuple[np.ndarray, np.n
 
 
 def best_grid(answers, scores) -> np.ndarray:
-    """The answers (n, 10) of the grid whose best one scores highest; arguments of `find_on_grids`.
-
-    Every s-th grid of n_grids, answers[::s] and scores[::s], is what n_grids / s grids would find.
-    """
+    """The answers (n, 10) of the grid whose best one scores highest; arguments of `find_on_grids`,
+    whose every s-th grid, answers[::s] and scores[::s], is what n_grids / s grids would find."""
     return answers[scores.argmax(0), np.arange(answers.shape[1])]
 
 
@@ -58,10 +84,5 @@ def _search(index, trials, queries, sequences):
     asked = search.Sequences.of(queries)
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
     neighbours = index.search(asked.frames, k)[1]  # of each query frame, once
-    first, answers = trials_.first_rows(trials, asked), evaluate.no_answers(trials)
-    scores = np.zeros(answers.shape, np.float32)
-    for length, rows in trials_.of_length(trials):
-        at = first[rows, None] + np.arange(length)
-        answers[rows], scores[rows] = search.sequence_search(
-            asked.frames[at], neighbours[at], sequences)
-    return answers, scores
+    return trials_.ask(trials, asked, lambda at, rows: search.sequence_search(
+        asked.frames[at], neighbours[at], sequences))

@@ -1,8 +1,8 @@
 """What a search costs: bytes, and milliseconds per query.
 
-The headline of a method is embedding plus search time, and the bytes of its index plus those of
-the fingerprints that its second stage reads. Times are of single queries, one at a time, on this
-machine; fingerprinting the query is left out: every method needs it.
+A method's time is that of embedding and search, its bytes those of its index and of the
+fingerprints that its second stage reads. Times are of single queries; fingerprinting them, which
+every method needs, is left out.
 """
 
 import time
@@ -35,10 +35,8 @@ class Method:
 
 
 def base_method(method, index, sequences, top1=np.nan) -> Method:
-    """NAFP sequence search through a faiss index of `sequences.frames`.
-
-    An index of codes finds candidates; the frames that score them are then a second stage.
-    """
+    """NAFP sequence search through a faiss index of `sequences.frames`; if that holds codes, the
+    frames themselves are a second stage."""
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
     refined = 0 if isinstance(index, faiss.IndexFlat) else sequences.frames.nbytes
 
@@ -49,7 +47,7 @@ def base_method(method, index, sequences, top1=np.nan) -> Method:
 
 
 def amg_methods(encoder, vectors, segments, sequences, duration_max, top1=np.nan) -> list[Method]:
-    """AMG single-stage and two-stage; vectors: those of the segments; top1: of the two stages."""
+    """AMG single-stage and two-stage; vectors: of the segments; top1: of two-stage."""
     index = search.flat_index(vectors)
     k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
 
@@ -75,10 +73,7 @@ def n_bytes(index) -> int:
 
 
 def excerpts(trials, queries, query_frames, n=50) -> list[np.ndarray]:
-    """Up to `n` of the trials of one length, evenly spread: list of float32 (query_frames, 128).
-
-    queries: list of float32 (T, 128), one per test song.
-    """
+    """Queries of `n` trials of one length at most, evenly spread: list of (query_frames, 128)."""
     rows = np.flatnonzero(trials.query_frames == query_frames)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))]
     return [np.ascontiguousarray(queries[song][start : start + query_frames]) for song, start in
@@ -88,21 +83,16 @@ def excerpts(trials, queries, query_frames, n=50) -> list[np.ndarray]:
 def measure(methods, queries) -> pd.DataFrame:
     """`cost.csv`: COLUMNS, a row per `Method`, with medians and quartiles over the queries.
 
-    queries: list of float32 (L, 128). Each query goes to all methods before the next one comes, so
-    that a slow moment of the machine meets them all; the first one also warms them up.
+    queries: list of float32 (L, 128). Each goes to all methods before the next one comes, so that a
+    slow moment of the machine meets them all; the first one also warms them up.
     """
-    asked = [queries[0], *queries]
-    times = np.array([[_times_ms(method, query) for method in methods] for query in asked])[1:]
-    rows = [{**vars(method), **quartiles("embed_ms", of_method[:, 0]),
-             **quartiles("search_ms", of_method[:, 1])}
-            for method, of_method in zip(methods, times.swapaxes(0, 1))]
-    return pd.DataFrame(rows)[COLUMNS].astype({"duration_max": float})
-
-
-def quartiles(name, values) -> dict:
-    """Median and quartiles of some values as the columns `name`, `name`_q1 and `name`_q3."""
-    q1, median, q3 = np.percentile(values, [25, 50, 75]).round(3)
-    return {name: float(median), f"{name}_q1": float(q1), f"{name}_q3": float(q3)}
+    times = np.array([[_times_ms(method, query) for method in methods]
+                      for query in (queries[0], *queries)])[1:]
+    q1, median, q3 = np.percentile(times, [25, 50, 75], axis=0).round(3)  # each (n_methods, 2)
+    table = pd.DataFrame([vars(method) for method in methods])
+    for i, name in enumerate(("embed_ms", "search_ms")):
+        table[name], table[f"{name}_q1"], table[f"{name}_q3"] = median[:, i], q1[:, i], q3[:, i]
+    return table[COLUMNS].astype({"duration_max": float})
 
 
 def _times_ms(method, query):

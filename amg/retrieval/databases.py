@@ -1,8 +1,8 @@
 """Databases: songs cut into segments, one vector per segment (AMG paper, "Build DB").
 
-The tree is the published one: `dummy_db/fma_part`, `db/test_30s` and `query` hold a file per
-song; `fma_part_10s`, `test_10s` and so on hold the same songs cut into segments. One that notebook
-01 made also has `songs.csv`, which tells what was recorded, a row per song.
+The tree is the published one: a file per song in `dummy_db/fma_part`, `db/test_30s` and `query`,
+and the same songs cut into segments in `fma_part_10s`, `test_10s` and so on. In one that notebook
+01 made, `songs.csv` tells what was recorded.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ MAKER = "01_data_prep"
 
 @dataclass(frozen=True)
 class Database:
-    """Songs to search, distractors first, then the test songs."""
+    """Songs to search, distractors first, then the test songs; lists have an item per song."""
 
     sequences: search.Sequences
-    names: list  # of str, one per song: the stem of its file
+    names: list  # of str: the stem of its file
     first_test: int  # index of the first test song
-    recordings: list  # of str, one per song: what it is an excerpt of
-    clips: list | None = None  # of Clip, one per song; None: no sound is at hand
+    recordings: list  # of str: what it is an excerpt of
+    clips: list | None = None  # of Clip; None: no sound is at hand
     fingerprinter: str | None = None  # digest; None: not known
     identity: str = ""  # digest, changes when a song or query does
 
@@ -38,47 +38,43 @@ class Database:
         names = [str(number) for number in range(len(songs))]
         return cls(search.Sequences.of(songs), names, first_test, names)
 
+    def place(self, position) -> tuple:
+        """(Clip that holds a position, which of the clip's frames it is)."""
+        song = int(self.sequences.song_of(position))
+        return self.clips[song], int(position - self.sequences.bounds[song])
+
     def hear(self, position, n_frames) -> np.ndarray:
         """Undegraded samples of `n_frames` frames from a position on, float32."""
-        return duplicates.hear(position, n_frames, self.clips, self.sequences)
+        return duplicates.excerpt(*self.place(position), n_frames)
 
 
 def load(root) -> tuple[Database, list[np.ndarray]]:
-    """Read a database tree: returns (Database, queries).
+    """Read a database tree: (Database, queries), float32 (T, 128) of each song from first_test on.
 
-    queries: list of float32 (T, 128); query i is a degraded version of song first_test + i. Raises
-    InputError if something is missing or unfinished, or if songs and queries do not belong together
-    or come from different fingerprinters.
+    Raises InputError if something is missing or unfinished, or if songs and queries do not belong
+    together or come from different fingerprinters.
     """
-    made.find(root, MAKER)
-    parts = [root / part for part in (DUMMY, TEST, QUERY)]
-    found = dummies, tests, asked = [features.find(part, MAKER) for part in parts]
+    folders = [root / part for part in (DUMMY, TEST, QUERY)]
+    fingerprinters = {_fingerprinter(folder) for folder in (root, *folders)} - {None}
+    if len(fingerprinters) > 1:
+        raise InputError(f"the fingerprints in {paths.relative(root)} come from different "
+                         "fingerprinters; make songs and queries with one.")
+    dummies, tests, asked = (features.find(folder, MAKER) for folder in folders)
     if [path.name for path in tests] != [path.name for path in asked]:
         raise InputError(f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must "
                          "hold files of the same names, a query for each test song.")
-    names = [path.stem for path in dummies + tests]
-    table = _songs(root, names)
-    own = {_fingerprinter(folder) for folder in (root, *parts)} - {None}
-    if len(own) > 1:
-        raise InputError(f"the fingerprints in {paths.relative(root)} come from different "
-                         "fingerprinters; make songs and queries with one.")
+    names, heard = [path.stem for path in dummies + tests], None
+    if (root / "songs.csv").exists():
+        table = clips.read_csv(root / "songs.csv")
+        if list(table.name) != names:
+            raise InputError(f"{paths.relative(root / 'songs.csv')} must list the songs beside it, "
+                             f"distractors first; run notebook {MAKER} again.")
+        heard = clips.from_table(table)
     songs = search.Sequences.of([features.load(path) for path in dummies + tests])
-    recordings = names if table is None else [clip.recording for clip in table]
-    identity = files.stamp([path for part in found for path in part])
-    return Database(songs, names, len(dummies), recordings, table, next(iter(own), None),
-                    identity), [features.load(path) for path in asked]
-
-
-def _songs(root, names):
-    """What was recorded, a list of Clip; None without `songs.csv`."""
-    path = root / "songs.csv"
-    if not path.exists():
-        return None
-    table = clips.read_csv(path)
-    if list(table.name) != names:
-        raise InputError(f"{paths.relative(path)} must list the songs beside it, distractors "
-                         f"first; run notebook {MAKER} again.")
-    return clips.from_table(table)
+    recordings = [clip.recording for clip in heard] if heard else names
+    database = Database(songs, names, len(dummies), recordings, heard,
+                        next(iter(fingerprinters), None), files.stamp(dummies + tests + asked))
+    return database, [features.load(path) for path in asked]
 
 
 def _fingerprinter(folder):
@@ -87,12 +83,9 @@ def _fingerprinter(folder):
 
 
 def load_queries(folder, database) -> list[np.ndarray]:
-    """Other queries of the test songs, in their order: list of float32 (T, 128).
-
-    Raises InputError if they are not those songs, or of another fingerprinter.
-    """
-    other = _fingerprinter(folder)
-    if database.fingerprinter and other != database.fingerprinter:
+    """Other queries of the test songs, list of float32 (T, 128); InputError if they are of other
+    songs, or of another fingerprinter."""
+    if database.fingerprinter not in (None, _fingerprinter(folder)):
         raise InputError(f"{paths.relative(folder)} comes from another fingerprinter than the "
                          "database; run the notebook that makes it again.")
     found = features.find(folder, MAKER)
@@ -110,51 +103,50 @@ def split_database(source, target, max_len) -> int:
     """Cut every file of `source` into consecutive pieces of `max_len` frames; returns their number.
 
     source, target: folders, taken from the workspace's root. Piece i of `{stem}.npy` becomes
-    `{stem}_{i}.npy` in `target`; a shorter tail is dropped. A `target` that came from elsewhere is
-    compared and never written into: InputError if it holds anything but all those pieces.
+    `{stem}_{i}.npy`; a shorter tail is dropped. A `target` that came from elsewhere is not written
+    into: InputError if it holds anything but all those pieces.
     """
     check.integer("max_len", max_len, 1)
     source, target = paths.resolve(source), paths.resolve(target)
     found = features.find(source, MAKER)
-    songs = {path.stem: features.load(path) for path in found}
-    pieces = {f"{stem}_{i}": song[i * max_len :][:max_len] for stem, song in songs.items()
-              for i in range(len(song) // max_len)}
+    pieces = _pieces([path.stem for path in found], map(features.load, found), max_len)
     if target.is_dir() and not target.is_symlink():
         _compare(target, pieces)
         return len(pieces)
     recipe = made.Recipe("segments", {"frames": max_len}, {"songs": files.stamp(found)})
     with made.making(target, recipe) as place:
-        for stem, piece in progress.bar(pieces.items(), desc=f"writing {target.name}", unit="piece"):
+        bar = progress.bar(pieces.items(), desc=f"writing {target.name}", unit="piece")
+        for stem, piece in bar:
             if not (place.folder / f"{stem}.npy").exists():
                 features.save(place.folder / f"{stem}.npy", piece)
     return len(pieces)
 
 
 def load_segments(root, database, duration_max) -> search.Segments:
-    """Segments of a split tree, in the order of the songs.
-
-    Raises InputError if the tree is not that of `database`, cut for `duration_max`, or if no test
-    song is as long as a segment.
-    """
+    """Segments of a split tree, in the order of the songs; InputError if it is not `database`, cut
+    for `duration_max` (seconds), or if no test song is as long as a segment."""
     length = crops.segment_frames(duration_max)
     segments = search.Segments.of(database.sequences, length)
-    is_test = segments.song >= database.first_test
-    if not is_test.any():
+    if not (segments.song >= database.first_test).any():
         raise InputError(f"no test song in {paths.relative(root)} is as long as a segment of "
                          f"{length} frames; choose a shorter duration_max than {duration_max}.")
-    number = (segments.start - database.sequences.bounds[segments.song]) // length
-    for whole, rows in ((DUMMY, np.flatnonzero(~is_test)), (TEST, np.flatnonzero(is_test))):
+    songs, first = database.sequences.songs(), database.first_test
+    for whole, part in ((DUMMY, slice(first)), (TEST, slice(first, None))):
         folder = split_folder(root / whole, duration_max)
         if folder != root / whole:  # test songs of 30 s are their own segments
             made.find(folder, "02_split")
-            _compare(folder, {
-                f"{database.names[segments.song[i]]}_{number[i]}":
-                    database.sequences.frames[segments.start[i] :][:length] for i in rows})
+            _compare(folder, _pieces(database.names[part], songs[part], length))
     return segments
 
 
+def _pieces(names, songs, length):
+    """Consecutive pieces of songs: their name -> float32 (length, 128)."""
+    return {f"{name}_{i}": song[i * length :][:length] for name, song in zip(names, songs)
+            for i in range(len(song) // length)}
+
+
 def _compare(folder, pieces):
-    """InputError unless `folder` holds exactly these: name -> float32 (length, 128)."""
+    """InputError unless `folder` holds exactly these `_pieces`."""
     present = {path.stem: path for path in sorted(folder.glob("[!.]*.npy"))}
     for stem, path in present.items():
         if stem not in pieces or not np.array_equal(features.load(path), pieces[stem]):

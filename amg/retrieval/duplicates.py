@@ -5,31 +5,25 @@ the fingerprinter, the test clip goes, for the weights have heard it. What is al
 fingerprinter stays: to tell that apart is its task. So do test clips that share sound among
 themselves.
 
-Whether waveforms agree is too costly to ask of all pairs. Candidates are pairs with 5 s of
-fingerprints of a mean inner product of ALIKE, and a mean of at least that needs one frame of at
-least that: a range search over frames finds them all.
+Whether waveforms agree is too costly to ask of all pairs: only of those with 5 s of fingerprints of
+a mean inner product of ALIKE.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from amg import progress
 from amg.fingerprint import extraction, features
-from amg.retrieval import search
-from amg.sound import audio, degrade
+from amg.sound import audio
 from amg.sound.audio import SAME, likeness
-from amg.sound.clips import Clip
 
 # mean inner product over 5 s: the same sound a quarter of a second off, the worst case, is mostly
 # above it, other music below
 ALIKE = 0.7
 EXCERPT_FRAMES = 9
 N_PLACES = 3  # of a pair that are listened to
-BLOCK_FRAMES = 8192  # of the range search; bounds its memory
 SHARED = "same sound as"  # begins the reason why a clip was left out
 
 
@@ -39,54 +33,31 @@ def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
     clips: role -> list of Clip, `test` among them. Returns (the same without what was left out,
     what was left out, its reason in `refused`).
     """
-    tests = clips["test"]
-    stored = search.Sequences.of(_load(tests, fingerprinter, workers, device))
-    index = search.flat_index(stored.frames)
+    files = {role: extraction.originals(of_role, fingerprinter, workers, device, role)
+             for role, of_role in clips.items() if of_role}
+    tests = [features.load(file) for file in files.pop("test")]
     left_out = {}
-    for role in [role for role in clips if role != "test" and clips[role]]:
-        files = extraction.originals(clips[role], fingerprinter, workers, device, role)
+    for role, of_role in files.items():
         bar = progress.bar(clips[role], desc=f"comparing {role}", unit="clip")
-        for other, file in zip(bar, files):
-            for number, places in candidates(stored, index, features.load(file)):
-                test = tests[number]
-                if other in left_out or test in left_out or not agree(test, other, places):
+        for other, file in zip(bar, of_role):
+            song = features.load(file)
+            for test, asked in zip(clips["test"], tests):
+                if other in left_out or test in left_out:
                     continue
-                goes, stays = (test, other) if role == "fingerprinter" else (other, test)
-                left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
+                if agree(test, other, alike_places(asked, song, ALIKE)):
+                    goes, stays = (test, other) if role == "fingerprinter" else (other, test)
+                    left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
     kept = {role: [clip for clip in clips[role] if clip not in left_out] for role in clips}
     return kept, list(left_out.values())
 
 
-def _load(clips, fingerprinter, workers, device):
-    return [features.load(file) for file in
-            extraction.originals(clips, fingerprinter, workers, device, "test")]
-
-
-def candidates(stored, index, song, threshold=ALIKE) -> Iterator[tuple[int, list]]:
-    """Stored songs that share 5 s with `song`: yields (number, places), as from `alike_places`.
-
-    stored: search.Sequences; index: search.flat_index of its frames; song: float32 (T, 128).
-    """
-    near = set()
-    for first in range(0, len(song), BLOCK_FRAMES):
-        _, _, hits = index.range_search(song[first : first + BLOCK_FRAMES], threshold)
-        near |= set(np.unique(stored.song_of(hits)).tolist())
-    for number in sorted(near):
-        first, last = stored.bounds[number : number + 2]
-        places = alike_places(stored.frames[first:last], song, threshold)
-        if places:
-            yield number, places
-
-
-def alike_places(song, other, threshold=ALIKE) -> list[tuple[int, int, float]]:
-    """Best places where two songs share 5 s: (frame in one, in the other, mean inner product).
-
-    At most N_PLACES, the most alike first, each with another time between the two.
-    """
+def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
+    """Best places where two songs share 5 s, (frame in one, in the other, mean inner product): at
+    most N_PLACES, the most alike first, each with another time between the two."""
     n_rows, n_columns = len(song) - EXCERPT_FRAMES + 1, len(other) - EXCERPT_FRAMES + 1
-    if min(n_rows, n_columns) < 1:
-        return []
     similarity = song @ other.T
+    if min(n_rows, n_columns) < 1 or similarity.max() < threshold:  # then no mean reaches it
+        return []
     mean = sum(similarity[k : k + n_rows, k : k + n_columns]
                for k in range(EXCERPT_FRAMES)) / EXCERPT_FRAMES
     at, there = np.nonzero(mean >= threshold)
@@ -98,12 +69,12 @@ def alike_places(song, other, threshold=ALIKE) -> list[tuple[int, int, float]]:
 
 def agree(clip, other, places) -> bool:
     """Whether two clips have the same waveform at one of `places`, within half a second."""
-    return any(likeness(_excerpt(clip, at, EXCERPT_FRAMES),
-                        _excerpt(other, max(there - 1, 0), EXCERPT_FRAMES + 2)) >= SAME
+    return any(likeness(excerpt(clip, at, EXCERPT_FRAMES),
+                        excerpt(other, max(there - 1, 0), EXCERPT_FRAMES + 2)) >= SAME
                for at, there, _ in places)
 
 
-def _excerpt(clip, frame, n_frames):
+def excerpt(clip, frame, n_frames) -> np.ndarray:
     """Undegraded samples of up to `n_frames` frames of a clip, from one of its frames on."""
     n_frames = min(n_frames, audio.n_frames(clip.seconds) - frame)
     return replace(clip, start_s=clip.start_s + frame * audio.HOP / audio.SAMPLE_RATE,
@@ -117,41 +88,7 @@ def counts(table) -> dict[str, int]:
 
 
 def overlaps(recordings) -> pd.DataFrame:
-    """Recordings that each two roles share; on the diagonal, how many each has.
-
-    recordings: role -> iterable of names.
-    """
+    """How many recordings each two roles share; recordings: role -> iterable of names."""
     sets = {role: set(names) for role, names in recordings.items()}
     return pd.DataFrame([[len(a & b) for b in sets.values()] for a in sets.values()],
                         index=list(sets), columns=list(sets))
-
-
-def hear(position, n_frames, clips, sequences) -> np.ndarray:
-    """Undegraded samples of `n_frames` frames from `position` on; clips: in the order of songs."""
-    clip, start = place(position, clips, sequences)
-    return _excerpt(clip, start, n_frames)
-
-
-def place(position, clips, sequences) -> tuple[Clip, int]:
-    """The clip that holds a position of `sequences`, and the frame of the clip that it is."""
-    song = int(sequences.song_of(position))
-    return clips[song], int(position - sequences.bounds[song])
-
-
-def listen(miss, clips, sequences, seed, pool) -> tuple[list[np.ndarray], list[str]]:
-    """The sound of a miss: what was asked, what should have come back, what did.
-
-    miss: a row of `robustness.explain`. Returns (three float32 arrays, three titles).
-    """
-    clip, start = place(miss.truth, clips, sequences)
-    query = degrade.apply(clip.read(), extraction.drawn(seed, miss.song, pool), pool)
-    query = query[start * audio.HOP :][: (miss.query_frames + 1) * audio.HOP]
-    sounds = [query, *(hear(at, miss.query_frames, clips, sequences)
-                       for at in (miss.truth, miss.guess))]
-    titles = []
-    for name, at in (("asked", miss.truth), ("should come back", miss.truth),
-                     ("came back", miss.guess)):
-        clip, start = place(at, clips, sequences)
-        titles.append(f"{name}: {clip.source}\n{Path(clip.recording).name}, "
-                      f"{clip.start_s + start / 2:.1f} s")
-    return sounds, titles

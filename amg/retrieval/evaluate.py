@@ -1,8 +1,7 @@
-"""The AMG search over all trials, by both protocols, and the hits of any method's answers.
+"""The AMG search over all trials, and the hits of any method's answers.
 
-Two protocols are known, and never mixed: `contiguous`, ours, scores a match against the song's
-unbroken sequence; `published` does what the published code does (`published.py`), and has its
-own hits alone.
+Two protocols, never mixed: `contiguous`, ours, scores a match against the song's unbroken sequence;
+`published` does what the published code does, and has its own hits alone.
 """
 
 from functools import partial
@@ -13,10 +12,10 @@ from amg import check, machine, paths
 from amg.embedding import crops, encoders, runs
 from amg.retrieval import hits, published, search, trials as trials_
 
-PROTOCOLS = ("contiguous", "published")
+PROTOCOLS = {"contiguous": search, "published": published}  # name -> module of its searches
 
 
-def check_parameters(durations, protocols=PROTOCOLS, unfinished=False, **texts) -> None:
+def check_parameters(durations, protocols=tuple(PROTOCOLS), unfinished=False, **texts) -> None:
     """InputError unless durations (or none), protocols, a switch and names (texts) are allowed."""
     if durations != []:
         check.each("durations", durations, check.one_of, crops.DURATIONS, " (seconds)")
@@ -28,15 +27,15 @@ def check_parameters(durations, protocols=PROTOCOLS, unfinished=False, **texts) 
 def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False,
             device="auto") -> dict:
     """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`."""
-    device, found = machine.device(device), {}
+    device = machine.device(device)
     if checkpoint:
         check.integer("the number of durations, with a checkpoint,", len(durations), 1, 1)
         file = paths.resolve(checkpoint)
         model = runs.load_published(file, encoder)
-        found[durations[0]] = runs.Trained(model, None, [], file.name, True)
+        found = {durations[0]: runs.Trained(model, None, [], file.name, True)}
     else:
-        for duration in durations:
-            found[duration] = runs.find(train_set, encoder, loss, duration, unfinished)
+        found = {duration: runs.find(train_set, encoder, loss, duration, unfinished)
+                 for duration in durations}
     for run in found.values():
         run.encoder.to(device)
     return found
@@ -60,82 +59,68 @@ def amg(trials, queries, encoder, vectors, segments, database, alike=None, proto
     queries: list of float32 (T, 128), one per test song; vectors: those of `segment_vectors`;
     alike: a `hits.Alike`, or None where no sound is at hand.
     """
-    theirs = protocol == "published"
-    single = first_stage(trials, queries, encoder, vectors, segments,
-                         published.single_stage if theirs else search.single_stage)
-    two = second_stage(trials, queries, single, segments, database.sequences,
-                       published.two_stage if theirs else search.two_stage)
-    if theirs:
+    searches = PROTOCOLS[protocol]
+    single = first_stage(trials, queries, encoder, vectors, segments, searches.single_stage)
+    two = second_stage(trials, queries, single, segments, database.sequences, searches.two_stage)
+    if protocol == "published":
         right = published.right(trials, single, two, segments, database)
-        found = [_scored(trials, places, database, of_stage) for places, of_stage in
-                 zip((_starts(single, segments), two), right)]
+        places = segments.first_frames(single), two
+        tables = [_scored(trials, *of_stage, database) for of_stage in zip(places, right)]
     else:
-        found = [score_segments(trials, single, segments, database, alike),
-                 score(trials, two, database, alike)]
-    return [table.assign(stage=stage, protocol=protocol) for table, stage in
-            zip(found, ("single", "two"))]
+        tables = [score_segments(trials, single, segments, database, alike),
+                  score(trials, two, database, alike)]
+    return [table.assign(stage=stage, protocol=protocol)
+            for table, stage in zip(tables, ("single", "two"))]
 
 
 def first_stage(trials, queries, encoder, vectors, segments,
                 vote=search.single_stage) -> np.ndarray:
     """Segments that the pieces of each trial vote for, best first, int (n, 10)."""
     index, asked = search.flat_index(vectors), search.Sequences.of(queries)
-    answers, first = no_answers(trials), trials_.first_rows(trials, asked)
     k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
-    for length, rows in trials_.of_length(trials):
-        begin, end = np.array(search.cut_pieces(length, segments.length, crops.SHORTEST)).T
-        pieces = (first[rows, None] + begin).ravel()  # (Q, n_pieces)
-        of_piece = np.tile(end - begin, len(rows))
-        found = index.search(encoders.embed_runs(encoder, asked.frames, pieces, of_piece), k)
-        scores, neighbours = (table.reshape(len(rows), -1, k) for table in found)
-        answers[rows] = vote(neighbours, scores, segments.song)[0]
-    return answers
+
+    def find(at, _):
+        begin, end = np.array(search.cut_pieces(at.shape[1], segments.length, crops.SHORTEST)).T
+        length = np.tile(end - begin, len(at))
+        pieces = encoders.embed_runs(encoder, asked.frames, at[:, begin].ravel(), length)
+        scores, neighbours = (table.reshape(len(at), -1, k) for table in index.search(pieces, k))
+        return vote(neighbours, scores, segments.song)
+
+    return trials_.ask(trials, asked, find)[0]
 
 
 def second_stage(trials, queries, candidates, segments, sequences,
                  refine=search.two_stage) -> np.ndarray:
     """Positions within each trial's candidate segments, best first, int (n, 10)."""
-    asked, answers = search.Sequences.of(queries), no_answers(trials)
-    first = trials_.first_rows(trials, asked)
-    for length, rows in trials_.of_length(trials):
-        excerpts = asked.frames[first[rows, None] + np.arange(length)]
-        answers[rows] = refine(excerpts, candidates[rows], segments, sequences)[0]
-    return answers
-
-
-def no_answers(trials) -> np.ndarray:
-    """Ten answers of each trial that say nothing yet, int (n, 10)."""
-    return np.full((len(trials), search.N_BEST), -1)
+    asked = search.Sequences.of(queries)
+    return trials_.ask(trials, asked, lambda at, rows: refine(
+        asked.frames[at], candidates[rows], segments, sequences))[0]
 
 
 def score(trials, answers, database, alike=None, late=0.0):
-    """The trials with their answers, positions (n, 10), and their hits: all tolerances but segment.
+    """The trials with answers, positions (n, 10), and hits at all tolerances but segment.
 
-    Adds `<tolerance>_rank`, the rank of the first right answer (0: none of ten), and `answers`: as
-    `song:frame`, both from 0, the song in the order of the database. late: as for `hits.within`.
+    Adds `<tolerance>_rank`, the rank of the first right answer (0: none of ten), and `answers` as
+    `song:frame`, both from 0, in the order of the database. late: as for `hits.within`.
     """
     sequences = database.sequences
     begin = trials_.first_rows(trials, sequences, database.first_test)
     right = {"exact": hits.within(answers, begin, 0.5, sequences, late),
              "near": hits.within(answers, begin, 1, sequences, late)}
-    return _scored(trials, hits.frames_of(answers, sequences), database, right, alike)
+    return _scored(trials, hits.frames_of(answers, sequences), right, database, alike)
 
 
 def score_segments(trials, answers, segments, database, alike=None):
     """The same for answers that are segments, int (n, 10), at segment, same_audio and song."""
     begin = trials_.first_rows(trials, database.sequences, database.first_test)
+    right = {"segment": hits.segment(answers, begin, segments)}
     heard = alike and partial(alike, before=0, after=segments.length)
-    return _scored(trials, _starts(answers, segments), database,
-                   {"segment": hits.segment(answers, begin, segments)}, heard)
+    return _scored(trials, segments.first_frames(answers), right, database, heard)
 
 
-def _starts(answers, segments):
-    return np.where(answers < 0, -1, segments.start[answers])
-
-
-def _scored(trials, places, database, right, alike=None):
-    """Trials with the hits at the tolerances of `right`, bool (n, 10) each, and at those that any
-    answer has; places: positions of the answers, int (n, 10), -1 for none."""
+def _scored(trials, places, right, database, alike=None):
+    """Trials with the hits of `right`, tolerance -> bool (n, 10), and those that any answer has;
+    places: positions of the answers, int (n, 10), -1 for none."""
     sequences = database.sequences
     begin = trials_.first_rows(trials, sequences, database.first_test)
     song = hits.song_of(places, sequences)

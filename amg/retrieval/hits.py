@@ -10,8 +10,7 @@ fewer: positions, or numbers of segments. Each tolerance says which answers are 
     same_audio   exact (of segments: segment), or a place that holds the same sound
     song         anywhere in the right recording
 
-A perfect answer is right by all of them; near follows from exact, song from near or segment, and
-same_audio from exact or segment.
+Near follows from exact, song from near or segment, and same_audio from exact or segment.
 """
 
 from functools import lru_cache
@@ -22,8 +21,8 @@ from amg.retrieval import search
 from amg.sound.audio import SAME, likeness
 
 TOLERANCES = ("segment", "exact", "near", "same_audio", "song")
-# Mean inner product of two places' undegraded fingerprints below which they are not listened to: far
-# below that of the same sound. It can only take a hit from `same_audio`, never give one.
+# mean inner product of two places' undegraded fingerprints below which they are not listened to:
+# far below that of the same sound. It can only take a hit from `same_audio`, never give one.
 HEARD = 0.5
 
 
@@ -31,7 +30,7 @@ def within(answers, begin, frames, sequences, late=0.0) -> np.ndarray:
     """Answers in the right song, at most `frames` from where the query begins, bool (n, 10).
 
     late: how much later than its frame the query begins, in frames, a number or (n,). Answers may
-    lie between two frames: before the first frame of a song they are of that song.
+    lie between two frames; before the first frame of a song they are of that song.
     """
     truth = np.asarray(begin + late)[:, None]
     same = song_of(answers, sequences) == sequences.song_of(begin)[:, None]
@@ -39,10 +38,8 @@ def within(answers, begin, frames, sequences, late=0.0) -> np.ndarray:
 
 
 def segment(answers, begin, segments) -> np.ndarray:
-    """Segments in which the query begins, or the next of the same song, bool (n, 10).
-
-    A query that begins where no segment lies, in a tail, has no right answer.
-    """
+    """Segments in which the query begins, or the next of the same song, bool (n, 10); none for a
+    query that begins in a tail."""
     first = np.searchsorted(segments.start, begin, side="right") - 1
     held = (first >= 0) & (begin < segments.start[first] + segments.length)
     after = np.minimum(first + 1, len(segments.song) - 1)
@@ -51,20 +48,15 @@ def segment(answers, begin, segments) -> np.ndarray:
 
 
 def same_recording(song, begin, sequences, recordings) -> np.ndarray:
-    """Answers out of the recording that was asked for, bool (n, 10).
-
-    song: of each answer, int (n, 10), -1 for none; recordings: list of str, one per song.
-    """
+    """Answers out of the recording that was asked for, bool (n, 10); song: of each answer, -1 for
+    none; recordings: list of str, one per song."""
     code = np.append(np.unique(recordings, return_inverse=True)[1], -1)  # of song -1, none
     return code[song] == code[sequences.song_of(begin)][:, None]
 
 
 def same_audio(right, places, begin, query_frames, alike) -> np.ndarray:
-    """`right`, and places that sound the same, as far as the first one of each trial, bool (n, 10).
-
-    places: position of each answer, int (n, 10), -1 for none; query_frames int (n,); alike: as an
-    `Alike`. Answers after a right one are not listened to.
-    """
+    """`right`, and places (of the answers, -1 for none) that are `alike` to where the query begins,
+    bool (n, 10); after a right one nobody listens."""
     right, found = right.copy(), np.zeros(len(right), bool)
     for column in range(right.shape[1]):
         asked = ~found & ~right[:, column] & (places[:, column] >= 0)
@@ -92,39 +84,35 @@ def frames_of(answers, sequences) -> np.ndarray:
 class Alike:
     """Do two places hold the same sound? What was once listened to is remembered.
 
-    Called with `begin`, `place` and `query_frames`, all int (n,): whether the undegraded sound of
-    `query_frames` frames from `begin` on also begins from `before` frames before `place` to `after`
-    frames after it, whole within its song: their waveforms correlate to SAME or more. Places whose
-    fingerprints are less alike than HEARD there are not listened to. hear: function (position,
-    n_frames) -> undegraded samples.
+    Called with int (n,): whether the undegraded sound of `query_frames` frames from `begin` on also
+    begins between `before` frames before `place` and `after` frames after it, whole within its
+    song: waveforms correlate to SAME or more. hear: (position, n_frames) -> undegraded samples.
     """
 
     def __init__(self, sequences, hear):
         self.sequences, self.hear, self.known = sequences, lru_cache(32)(hear), {}
 
     def __call__(self, begin, place, query_frames, before=1, after=1) -> np.ndarray:
-        table = np.column_stack([begin, place, query_frames, np.full(len(begin), after)])
-        pairs, inverse = np.unique(table, axis=0, return_inverse=True)
-        keys = [(*pair, before) for pair in pairs.tolist()]
-        fresh = np.array([key not in self.known for key in keys], bool)
-        likely = self._likely(pairs[fresh], before + after + 1, before)
-        for key, maybe in zip((k for k, new in zip(keys, fresh) if new), likely):
-            self.known[key] = bool(maybe) and self.likeness(*key) >= SAME
-        return np.array([self.known[key] for key in keys], bool)[inverse.ravel()]
+        pairs = zip(begin.tolist(), place.tolist(), query_frames.tolist())
+        keys = [(*pair, before, after) for pair in pairs]
+        fresh = sorted({*keys} - self.known.keys())
+        for key, likely in zip(fresh, self._likely(fresh, before, after)):
+            self.known[key] = bool(likely) and self.likeness(*key) >= SAME
+        return np.array([self.known[key] for key in keys], bool)
 
-    def _likely(self, pairs, n_starts, before):
-        """Whether each pair's fingerprints reach HEARD at one of the starts, bool (n,)."""
-        found = np.zeros(len(pairs), bool)
-        for length in np.unique(pairs[:, 2]):
-            rows = np.flatnonzero(pairs[:, 2] == length)
-            begin, index = np.unique(pairs[rows, 0], return_inverse=True)
-            asked = self.sequences.frames[begin[:, None] + np.arange(length)]
-            means = search.slide(asked, self.sequences.frames, index.ravel(),
-                                 pairs[rows, 1] - before, n_starts)
+    def _likely(self, keys, before, after):
+        """Whether fingerprints of the two places reach HEARD at one of the starts, bool (n,)."""
+        begin, place, query_frames, *_ = np.array(keys, int).reshape(-1, 5).T
+        found, frames = np.zeros(len(begin), bool), self.sequences.frames
+        for length in np.unique(query_frames):
+            rows = np.flatnonzero(query_frames == length)
+            asked = frames[begin[rows, None] + np.arange(length)]
+            means = search.slide(asked, frames, np.arange(len(rows)), place[rows] - before,
+                                 before + after + 1)
             found[rows] = means.max(axis=1) >= HEARD
         return found
 
-    def likeness(self, begin, place, query_frames, after=1, before=1) -> float:
+    def likeness(self, begin, place, query_frames, before=1, after=1) -> float:
         """Highest correlation of the two places, 0 to 1; 0 if the song ends too early."""
         low, high = self.sequences.bounds[self.sequences.song_of(place) + np.arange(2)]
         first, last = max(place - before, low), min(place + after + query_frames, high)

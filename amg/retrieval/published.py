@@ -1,4 +1,4 @@
-"""The published evaluation protocol, to the letter: what its code does, its defects included.
+"""The published evaluation protocol, to the letter, its defects included.
 
 Votes are not held to a song. The second stage lays the ten best segments end to end, so that a
 match that runs over a segment's end is scored against whatever comes next in rank. The segment
@@ -22,11 +22,8 @@ def single_stage(neighbours, scores, song) -> tuple[np.ndarray, np.ndarray]:
 
 
 def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.ndarray]:
-    """The second stage: candidates laid end to end, in rank order.
-
-    The ten nearest frames of each of a query's first `segments.length` frames propose starts.
-    Arguments and results as in `search.two_stage`.
-    """
+    """As `search.two_stage`, but candidates are laid end to end, in rank order, and the ten nearest
+    frames of each of a query's first `segments.length` frames propose starts."""
     queries = queries[:, : segments.length]
     candidates = np.take_along_axis(  # real ones first, in their order
         candidates, np.argsort(candidates < 0, axis=1, kind="stable"), 1)
@@ -71,39 +68,26 @@ def right(trials, single, two, segments, database):
 
 
 class _Plain(pickle.Unpickler):
-    """Reads dicts, lists, strings and numbers; anything that a pickle could run is refused."""
+    """Reads dicts, lists, strings and numbers; what a pickle could run is refused."""
 
     def find_class(self, module, name):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
-    def persistent_load(self, _):
-        raise pickle.UnpicklingError("it asks for an object outside of it")
-
 
 def load_test_ids(path) -> dict:
-    """Read the published pickle of start positions, and nothing else that a pickle may hold.
-
-    Returns {duration_max: {query_frames: list of starts}}. Raises InputError for anything else.
-    """
+    """Start positions from the published pickle: {duration_max: {query_frames: list of starts}}.
+    InputError for anything else; executes nothing."""
     try:
         with open(path, "rb") as file:
             starts = _Plain(file).load()
-    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError,
-            AttributeError, OverflowError, MemoryError) as error:
-        raise InputError(f"{paths.relative(path)} is no pickle of start positions "
+        lengths = [length for of_length in starts.values() for length in of_length]
+        lists = [list(at) for of_length in starts.values() for at in of_length.values()]
+        numbers = [*lengths, *(start for at in lists for start in at)]
+        if (set(starts) != set(crops.DURATIONS) or not all(starts.values()) or not all(lists)
+                or not all(type(n) is int and n >= 0 for n in numbers) or 0 in lengths):
+            raise ValueError("it holds something else")
+    except Exception as error:  # whatever a foreign file makes of pickle
+        raise InputError(f"{paths.relative(path)} is no pickle of start positions, duration_max -> "
+                         f"query frames -> list of starts, for duration_max {crops.DURATIONS} "
                          f"({error}).") from None
-    if not _are_starts(starts):
-        raise InputError(f"{paths.relative(path)} must hold start positions as duration_max -> "
-                         f"query frames -> list of starts, for duration_max {crops.DURATIONS}.")
     return starts
-
-
-def _are_starts(starts):
-    """Whether this is duration_max -> query frames -> list of starts, nothing empty or negative."""
-    try:
-        numbers = [(length, *at) for of in starts.values() for length, at in of.items()]
-        return (set(starts) == set(crops.DURATIONS) and all(map(len, starts.values()))
-                and all(len(row) > 1 and row[0] > 0 and min(row) >= 0
-                        and all(type(n) is int for n in row) for row in numbers))
-    except (AttributeError, TypeError):
-        return False

@@ -8,14 +8,14 @@ design effect is taken at its most, trials of one recording count as one. So 100
 """
 
 import itertools
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
 from amg.check import InputError
-from amg.retrieval import hits
+from amg.retrieval import hits, trials as trials_
 from amg.sound.audio import seconds
 
 LABELS = ["method", "encoder", "loss", "duration_max", "stage", "protocol"]  # name a method
@@ -26,43 +26,32 @@ DIFFERENCES = ["method", "against", "duration_max", "stage", "tolerance", "query
 FEW = 10
 N_DRAWS = 2000
 
-
-class Difference(NamedTuple):
-    """How much more often one method hits than another, in points (percent)."""
-
-    points: float
-    low: float
-    high: float
-    n_recordings: int
+Difference = namedtuple("Difference", "points low high n_recordings")  # the first three in percent
 
 
 def table(scored) -> pd.DataFrame:
-    """Rows of `retrieval.csv` from the scored trials of some methods, a list of DataFrames.
+    """Rows of `retrieval.csv`, one per method, tolerance and query length, in percent.
 
-    One row per method, tolerance and query length, in percent to two decimals. A scored trial has
-    `recording`, `query_frames`, `<tolerance>_rank` for each tolerance that is measured, and labels.
+    scored: list of DataFrames, the trials of a method each, with `recording`, `query_frames`,
+    `<tolerance>_rank` for each tolerance that is measured, and labels.
     """
-    rows = [row for trials in scored for tolerance in hits.TOLERANCES
-            if f"{tolerance}_rank" in trials for row in _rows(trials, tolerance)]
+    rows = []
+    for trials in scored:
+        labels = {name: trials[name].iloc[0] for name in COLUMNS if name in trials}
+        measured = [name for name in hits.TOLERANCES if f"{name}_rank" in trials]
+        by_length = trials.groupby("query_frames")
+        for tolerance, (length, group) in itertools.product(measured, by_length):
+            rank = group[f"{tolerance}_rank"]
+            low, high = interval(rank == 1, group.recording)
+            rows.append({**labels, "tolerance": tolerance, "query_frames": length,
+                         "query_s": seconds(length), "n_queries": len(group),
+                         "top1": 100 * (rank == 1).mean(), "top10": 100 * (rank > 0).mean(),
+                         "top1_low": low, "top1_high": high})
     return pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"duration_max": float}).round(2)
 
 
-def _rows(trials, tolerance):
-    """Those of one method and tolerance: a dict per query length."""
-    labels = {name: trials[name].iloc[0] for name in (*LABELS, "run", "finished") if name in trials}
-    for length, group in trials.groupby("query_frames"):
-        rank = group[f"{tolerance}_rank"]
-        low, high = interval(rank == 1, group.recording)
-        yield {**labels, "tolerance": tolerance, "query_frames": length, "query_s": seconds(length),
-               "n_queries": len(group), "top1": 100 * (rank == 1).mean(),
-               "top10": 100 * (rank > 0).mean(), "top1_low": low, "top1_high": high}
-
-
 def interval(hit, recording) -> tuple[float, float]:
-    """95 % interval of a hit rate, in percent; hit bool (n,), recording (n,).
-
-    The bootstrap's, or near 0 and 100 % Wilson's, as this module's docstring tells.
-    """
+    """95 % interval of a hit rate, in percent; hit bool (n,), recording (n,)."""
     n_hits, n_trials = _per_recording(hit, recording)
     if min((n_hits > 0).sum(), (n_hits < n_trials).sum()) < FEW:
         k, n = round(len(n_hits) * n_hits.sum() / n_trials.sum()), len(n_hits)
@@ -72,20 +61,14 @@ def interval(hit, recording) -> tuple[float, float]:
 
 
 def paired_difference(hit_a, hit_b, recording) -> Difference:
-    """Hit rate of `hit_a` minus that of `hit_b`, bool (n,) of the same trials; recording (n,).
-
-    The 95 % interval draws recordings, with both methods' hits in all their trials.
-    """
+    """Hit rate of `hit_a` minus that of `hit_b`, bool (n,) of the same trials; recording (n,)."""
     gained, count = _per_recording(np.asarray(hit_a, float) - np.asarray(hit_b, float), recording)
     return Difference(100 * gained.sum() / count.sum(), *bootstrap(gained, count), len(gained))
 
 
 def bootstrap(total, count, seed=0) -> tuple[float, float]:
-    """95 % percentile interval of sum(total) / sum(count) in percent, both (n_recordings,).
-
-    How often each recording is drawn, of as many draws as there are recordings, is multinomial.
-    """
-    n = len(total)
+    """95 % percentile interval of sum(total) / sum(count) in percent, both (n_recordings,)."""
+    n = len(total)  # recordings, and draws of them: how often each is drawn is multinomial
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), N_DRAWS)
     low, high = np.percentile((drawn @ total) / (drawn @ count), [2.5, 97.5])
     return 100 * float(low), 100 * float(high)
@@ -104,19 +87,21 @@ def choose(scored, **labels) -> list[pd.DataFrame]:
 
 
 def comparisons(parts) -> pd.DataFrame:
-    """Rows of `differences.csv`: Top-1 of methods minus that of others, in points.
+    """Rows of `differences.csv`: Top-1 of methods minus that of others, by query length, in points.
 
-    parts: list of (methods, others, tolerance), both name -> scored trials, of the same trials. A
-    row per pair of them and query length.
+    parts: list of (methods, others, tolerance), both name -> scored trials, of the same trials.
     """
-    rows, keys = [], ["song", "start", "query_frames"]
+    rows = []
     for methods, others, tolerance in parts:
         for (name, ours), (other, theirs) in itertools.product(methods.items(), others.items()):
-            if not np.array_equal(ours[keys], theirs[keys]):
+            if name == other:
+                continue
+            if not np.array_equal(ours[trials_.COLUMNS], theirs[trials_.COLUMNS]):
                 raise InputError(f"{name} and {other} were not asked the same trials.")
-            for length, at in ours.groupby("query_frames").indices.items() if name != other else ():
-                hit = [trials[f"{tolerance}_rank"].to_numpy()[at] == 1 for trials in (ours, theirs)]
-                found = paired_difference(*hit, ours.recording.to_numpy()[at])
+            rank = f"{tolerance}_rank"
+            for length, at in ours.groupby("query_frames").indices.items():
+                hits_ = [trials[rank].iloc[at] == 1 for trials in (ours, theirs)]
+                found = paired_difference(*hits_, ours.recording.iloc[at])
                 rows.append((name, other, ours.duration_max.iloc[0], ours.stage.iloc[0], tolerance,
                              length, seconds(length), *found))
     return pd.DataFrame(rows, columns=DIFFERENCES).round(2)
@@ -126,5 +111,5 @@ def by_trial(scored) -> pd.DataFrame:
     """`trials.csv`: each method's answers to every trial, and the ranks of the first right ones."""
     table = pd.concat(scored, ignore_index=True)
     ranks = [f"{name}_rank" for name in hits.TOLERANCES if f"{name}_rank" in table]
-    columns = [*LABELS, "run", "song", "start", "query_frames", "answers", *ranks]
+    columns = [*LABELS, "run", *trials_.COLUMNS, "answers", *ranks]
     return table.reindex(columns=columns).astype(dict.fromkeys(ranks, "Int8"))

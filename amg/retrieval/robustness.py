@@ -4,12 +4,15 @@ Conditions are queries of equal seed that go through other degradations: version
 share what their conditions have in common. A miss is explained by what came back in its place.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from amg import check, paths
+from amg.fingerprint import extraction
 from amg.retrieval import databases, hits, rates as rates_, trials as trials_
-from amg.sound import degrade
+from amg.sound import audio, degrade
 from amg.sound.audio import SAME
 
 CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
@@ -29,8 +32,7 @@ WEAKEST_S = 3.0  # query length at which the weakest conditions are named
 
 
 def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
-    """InputError if `n_grids` is none of GRIDS, or if `ship` asks for results in the model card
-    that are not of its weights."""
+    """InputError unless `n_grids` is of GRIDS, and what is to `ship` of the shipped weights."""
     check.one_of("n_grids", n_grids, GRIDS)
     allowed = (True, False) if corpus == "open_music" and not fingerprinter else (False,)
     check.one_of("ship", ship, allowed,
@@ -38,10 +40,8 @@ def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
 
 
 def load(root, query_frames):
-    """A database with its queries, and its trials of some lengths: (Database, queries, DataFrame).
-
-    Raises InputError if its sound is not at hand, or if notebook 02 drew no trials of a length.
-    """
+    """A database, its queries, and its trials of some lengths; InputError if its sound is not at
+    hand, or if notebook 02 drew no trials of a length."""
     check.each("query_frames", query_frames, check.integer, 1)
     database, queries = databases.load(root)
     if not database.clips:
@@ -73,43 +73,34 @@ def rates_by(scored, group, condition_of_song) -> pd.DataFrame:
 def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
     """The trials that missed the exact frame, and why: adds truth, guess, away, likeness, reason.
 
-    answers: positions, best first, (n, 10), -1 for none. alike: a `hits.Alike`. late: as for
-    `hits.within`. truth and guess are the frames where the query begins and where it was found,
-    away is their distance in frames, likeness that of the undegraded sound at the two. The reasons
-    are REASONS; "same audio elsewhere" is a likeness of SAME or more.
+    answers: positions, best first, (n, 10), -1 for none; alike: a `hits.Alike`; late: as for
+    `hits.within`. truth and guess are the positions where the query begins and where it was found,
+    away is their distance in frames, likeness that of the undegraded sound at the two, which is the
+    same audio from SAME on.
     """
     sequences, first = database.sequences, np.asarray(answers, float)[:, :1]
     truth = trials_.first_rows(trials, sequences, database.first_test)
     same_song = sequences.song_of(truth) == hits.song_of(first, sequences)[:, 0]
     table = trials.assign(truth=truth, guess=hits.frames_of(first, sequences)[:, 0],
-                          away=np.abs(first[:, 0] - truth - late), same_song=same_song)
-    missed = table[~hits.within(first, truth, 0.5, sequences, late)[:, 0]]
+                          away=np.abs(first[:, 0] - truth - late))
+    is_miss = ~hits.within(first, truth, 0.5, sequences, late)[:, 0]
+    missed, same_song = table[is_miss], same_song[is_miss]
     heard = [np.nan if miss.guess < 0 else
              alike.likeness(miss.truth, miss.guess, miss.query_frames)
              for miss in missed.itertuples()]
     missed = missed.assign(likeness=np.array(heard, float))
-    return missed.assign(reason=[_reason(miss) for miss in missed.itertuples()]).drop(
-        columns="same_song")
-
-
-def _reason(miss):
-    if miss.guess < 0:
-        return REASONS[4]
-    if miss.same_song and miss.away <= 1:
-        return REASONS[0]
-    if miss.likeness >= SAME:
-        return REASONS[1]
-    return REASONS[2 if miss.same_song else 3]
+    within_1, same_audio, same_clip, other_clip, nothing = REASONS
+    reason = np.select([missed.guess < 0, same_song & (missed.away <= 1), missed.likeness >= SAME,
+                        same_song], [nothing, within_1, same_audio, same_clip], other_clip)
+    return missed.assign(reason=reason.astype(object))
 
 
 def reasons(missed, trials, condition) -> pd.DataFrame:
-    """Share of all trials that missed for each reason, in %: a row per query length; `condition`
-    names what the queries went through."""
-    counts = missed.groupby(["query_frames", "reason"]).size().unstack(fill_value=0)
-    counts = counts.reindex(columns=REASONS, fill_value=0).reindex(
-        trials.query_frames.unique(), fill_value=0)
-    total = trials.groupby("query_frames").size()
-    table = 100 * counts.div(total.loc[counts.index], axis=0)
+    """Rows of `miss_reasons.csv`, one per query length: % of all trials, by reason of a miss."""
+    lengths = trials.query_frames.unique()
+    counts = pd.crosstab(missed.query_frames, missed.reason).reindex(
+        index=lengths, columns=REASONS, fill_value=0)
+    table = 100 * counts.div(trials.query_frames.value_counts()[lengths], axis=0)
     table.insert(0, "exact", 100 - table.sum(axis=1))
     table.insert(0, "condition", condition)
     return table.rename_axis(columns=None).reset_index()
@@ -122,3 +113,20 @@ def weaknesses(rates) -> list[str]:
     worst = at.loc[at.groupby("group", sort=False).top1.idxmin()]
     return [f"{row.group} {row.condition}: {row.top1:.1f} % at {row.query_s:g} s"
             for row in worst.itertuples() if (at.group == row.group).sum() > 1]
+
+
+def listen(miss, database, seed, pool) -> tuple[list[np.ndarray], list[str]]:
+    """The sound of a miss, a row of `explain`: what was asked, what should have come back, and what
+    did. Returns (three float32 arrays, three titles)."""
+    clip, start = database.place(miss.truth)
+    query = degrade.apply(clip.read(), extraction.drawn(seed, miss.song, pool), pool)
+    sounds = [query[start * audio.HOP :][: (miss.query_frames + 1) * audio.HOP],
+              database.hear(miss.truth, miss.query_frames),
+              database.hear(miss.guess, miss.query_frames)]
+    titles = []
+    for name, at in (("asked", miss.truth), ("should come back", miss.truth),
+                     ("came back", miss.guess)):
+        clip, start = database.place(at)
+        titles.append(f"{name}: {clip.source}\n{Path(clip.recording).name}, "
+                      f"{clip.start_s + start / 2:.1f} s")
+    return sounds, titles

@@ -1,9 +1,7 @@
 """Searches as pure functions over arrays: they know no files and no encoders.
 
-Songs are stored as one unbroken run of frames, song after song (`Sequences`). All searches take
-many queries of one length at once and rank by inner product of unit vectors, best first; ties go
-to the lower position, so that a result never depends on the order in which candidates were found.
-Each returns the ten best (ids, scores), int64 and float32 (Q, 10); -1 where there are fewer.
+They take many queries of one length at once, rank by inner product of unit vectors, ties to the
+lower position, and return the ten best (ids, scores), int64 and float32 (Q, 10), -1 for none.
 
     sequence_search   the base system: every frame indexed (NAFP, arXiv 2010.11910, sec. 4)
     single_stage      one vector per segment, pieces of a query vote (AMG, "DB & search")
@@ -37,8 +35,7 @@ class Sequences:
 
     def songs(self, first=0) -> list[np.ndarray]:
         """The songs from number `first` on, as a list of views (T_i, 128)."""
-        bounds = self.bounds[first:]
-        return [self.frames[low:high] for low, high in zip(bounds, bounds[1:])]
+        return np.split(self.frames, self.bounds[1:-1])[first:]
 
     def song_of(self, position) -> np.ndarray:
         """Index of the song that holds each position (int array of any shape)."""
@@ -47,7 +44,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Segments:
-    """Consecutive pieces of `length` frames of every song; tails shorter than that dropped."""
+    """Consecutive pieces of `length` frames of every song; shorter tails dropped."""
 
     start: np.ndarray  # int64 (n_segments,): position of the first frame in Sequences.frames
     song: np.ndarray  # int64 (n_segments,)
@@ -60,6 +57,10 @@ class Segments:
         song = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
         return cls(np.concatenate(starts).astype(np.int64), song, length)
 
+    def first_frames(self, numbers) -> np.ndarray:
+        """Positions where segments begin, -1 of -1."""
+        return np.where(numbers < 0, -1, self.start[numbers])
+
 
 def flat_index(vectors) -> faiss.Index:
     """Exhaustive inner-product index over float32 (n, 128)."""
@@ -68,16 +69,13 @@ def flat_index(vectors) -> faiss.Index:
     return index
 
 
-def best(query, ids, scores, n_queries, n=N_BEST) -> tuple[np.ndarray, np.ndarray]:
-    """Rank candidates: the `n` highest-scoring ids of each query, ties to the lower id.
-
-    query, ids and scores are (C,), one entry per candidate; ids are unique within a query.
-    """
+def best(query, ids, scores, n_queries) -> tuple[np.ndarray, np.ndarray]:
+    """Rank candidates of queries: query, ids and scores are (C,), ids unique within a query."""
     order = np.lexsort((ids, -scores, query))
     query, ids, scores = query[order], ids[order], scores[order]
     rank = np.arange(len(query)) - np.searchsorted(query, query)
-    kept = rank < n
-    table = np.full((n_queries, n), -1), np.zeros((n_queries, n), np.float32)
+    kept, shape = rank < N_BEST, (n_queries, N_BEST)
+    table = np.full(shape, -1), np.zeros(shape, np.float32)
     for column, values in zip(table, (ids, scores)):
         column[query[kept], rank[kept]] = values[kept]
     return table
@@ -93,37 +91,34 @@ def diagonal_scores(queries, frames, query, start) -> np.ndarray:
 
 
 def sequence_search(queries, neighbours, sequences) -> tuple[np.ndarray, np.ndarray]:
-    """Base system: where in the songs do the whole queries lie?
+    """Base system: starts where whole queries lie in a song, and their scores.
 
     queries float32 (Q, L, 128); neighbours int64 (Q, L, k), the nearest frames of each query
-    frame. A neighbour of frame i at position p proposes the start p - i; it must lie, with all L
-    frames, in the song of p. Returns starts and scores.
+    frame. A neighbour of frame i at position p proposes the start p - i, if all L frames from there
+    on lie in the song of p.
     """
     n_queries, length = queries.shape[:2]
     song = sequences.song_of(neighbours)
     start = neighbours - np.arange(length)[:, None]
     whole = (start >= sequences.bounds[song]) & (start + length <= sequences.bounds[song + 1])
-    query, start = _unique(np.nonzero(whole & (neighbours >= 0))[0],
-                           start[whole & (neighbours >= 0)])[:2]
+    whole &= neighbours >= 0
+    query, start, _ = _unique(np.nonzero(whole)[0], start[whole])
     return best(query, start, diagonal_scores(queries, sequences.frames, query, start), n_queries)
 
 
 def cut_pieces(n_frames, length, shortest) -> list[tuple[int, int]]:
-    """Bounds of the pieces of a query, as segments are cut: a list of (begin, end).
-
-    Pieces have `length` frames; a last one of fewer than `shortest` is dropped, unless it is the
-    only one.
-    """
+    """Bounds of the pieces of a query, (begin, end), each of `length` frames; a last one of fewer
+    than `shortest` is dropped, unless it is the only one."""
     pieces = [(at, min(at + length, n_frames)) for at in range(0, n_frames, length)]
     return [(low, high) for low, high in pieces if high - low >= shortest] or pieces[:1]
 
 
 def single_stage(neighbours, scores, song) -> tuple[np.ndarray, np.ndarray]:
-    """Voting: pieces of a query agree on the segment where the query begins.
+    """Segments in which queries begin, by vote of their pieces, and the votes.
 
-    neighbours int64 and scores float32 (Q, n_pieces, k): nearest segments of each piece. Neighbour
-    n of piece j votes for segment n - j with its inner product, if both belong to one song.
-    song int64 (n_segments,). Returns segments and votes.
+    neighbours int64 and scores float32 (Q, n_pieces, k): nearest segments of each piece; song int64
+    (n_segments,). Neighbour n of piece j votes for segment n - j with its inner product, if both
+    belong to one song.
     """
     candidate = neighbours - np.arange(neighbours.shape[1])[:, None]
     valid = (neighbours >= 0) & (candidate >= 0)
@@ -134,12 +129,11 @@ def single_stage(neighbours, scores, song) -> tuple[np.ndarray, np.ndarray]:
 
 
 def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.ndarray]:
-    """Second stage: the exact start among candidate segments.
+    """Second stage: the exact starts among candidate segments, and their scores.
 
     queries float32 (Q, L, 128); candidates int64 (Q, c): the first stage's segments, or -1. Every
     start that lies in a candidate segment or in the one before it (a query may begin in one
-    segment and lie mostly in the next) is scored against the song's unbroken sequence. Returns
-    starts and scores.
+    segment and lie mostly in the next) is scored against the song's unbroken sequence.
     """
     candidates = np.sort(candidates, axis=1)  # so that starts rise along a row
     candidates[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = -1
@@ -157,19 +151,15 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
     scores[query[other], column[other], :length] = -np.inf
     end = sequences.bounds[segments.song[candidates] + 1]
     scores[start + queries.shape[1] > end[..., None]] = -np.inf
-    return _best_of_rows(start.reshape(len(queries), -1), scores.reshape(len(queries), -1))
-
-
-def _best_of_rows(ids, scores, n=N_BEST):
-    """`best` of a full table (Q, C) whose columns are in order of rising id; -inf: no candidate."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+    ids, scores = start.reshape(len(queries), -1), scores.reshape(len(queries), -1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :N_BEST]  # ties stay in order of start
     ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
     return np.where(np.isfinite(scores), ids, -1), np.where(np.isfinite(scores), scores, 0)
 
 
 def slide(queries, frames, query, first, n_starts) -> np.ndarray:
     """Mean inner products of queries[query[c]] with `n_starts` runs of frames, from first[c] on:
-    (C, n_starts). Before the first frame and beyond the last, that frame again."""
+    (C, n_starts). Beyond the first or last frame, that frame again."""
     length, dim = queries.shape[1:]
     queries, frames = torch.from_numpy(queries), torch.from_numpy(frames)
     means, reach = np.empty((len(query), n_starts), np.float32), np.arange(n_starts + length - 1)
