@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from amg.fingerprint import fingerprinters
-from amg.retrieval import duplicates
+from amg.retrieval import duplicates, search
 from amg.sound import clips
 from conftest import unit_rows
 
@@ -37,6 +37,18 @@ def test_places_against_a_naive_loop():
         assert [place[2] for place in places] == sorted((p[2] for p in places), reverse=True)
     assert duplicates.alike_places(songs[2], other, 0.8)[0][:2] in ((10, 3), (11, 4))
     assert duplicates.alike_places(songs[1], other, 0.8) == [(0, 8, pytest.approx(1, abs=1e-5))]
+
+
+def test_range_search_finds_every_near_song(monkeypatch):
+    rng = np.random.default_rng(1)
+    songs = [unit_rows(rng, 20, 128) for _ in range(6)]
+    other = np.concatenate([unit_rows(rng, 31, 128), songs[2][4:9], unit_rows(rng, 7, 128)])
+    stored = search.Sequences.of(songs)
+    monkeypatch.setattr(duplicates, "BLOCK_FRAMES", 5)
+    for threshold in (0.9, 0.3, -1):
+        naive = [i for i, song in enumerate(songs) if (song @ other.T).max() >= threshold]
+        assert duplicates.near(stored, search.flat_index(stored.frames), other, threshold) == naive
+    assert naive == list(range(6))
 
 
 @pytest.fixture

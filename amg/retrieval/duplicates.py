@@ -5,8 +5,9 @@ the fingerprinter, the test clip goes, for the weights have heard it. What is al
 fingerprinter stays: to tell that apart is its task. So do test clips that share sound among
 themselves.
 
-Whether waveforms agree is too costly to ask of all pairs: only of those with 5 s of fingerprints of
-a mean inner product of ALIKE.
+Whether waveforms agree is too costly to ask of all pairs. It is asked of those with 5 s of
+fingerprints of a mean inner product of ALIKE. Such a mean needs one frame of at least that, so that a
+range search over the test clips' frames finds them all.
 """
 
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pandas as pd
 
 from amg import progress
 from amg.fingerprint import extraction, features
+from amg.retrieval import search
 from amg.sound import audio
 from amg.sound.audio import SAME, likeness
 
@@ -24,6 +26,7 @@ from amg.sound.audio import SAME, likeness
 ALIKE = 0.7
 EXCERPT_FRAMES = 9
 N_PLACES = 3  # of a pair that are listened to
+BLOCK_FRAMES = 8192  # of the range search; bounds its memory
 SHARED = "same sound as"  # begins the reason why a clip was left out
 
 
@@ -35,20 +38,31 @@ def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
     """
     files = {role: extraction.originals(of_role, fingerprinter, workers, device, role)
              for role, of_role in clips.items() if of_role}
-    tests = [features.load(file) for file in files.pop("test")]
-    left_out = {}
+    stored = search.Sequences.of([features.load(file) for file in files.pop("test")])
+    tests, index, left_out = stored.songs(), search.flat_index(stored.frames), {}
     for role, of_role in files.items():
         bar = progress.bar(clips[role], desc=f"comparing {role}", unit="clip")
         for other, file in zip(bar, of_role):
             song = features.load(file)
-            for test, asked in zip(clips["test"], tests):
+            for number in near(stored, index, song, ALIKE):
+                test = clips["test"][number]
                 if other in left_out or test in left_out:
                     continue
-                if agree(test, other, alike_places(asked, song, ALIKE)):
+                if agree(test, other, alike_places(tests[number], song, ALIKE)):
                     goes, stays = (test, other) if role == "fingerprinter" else (other, test)
                     left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
     kept = {role: [clip for clip in clips[role] if clip not in left_out] for role in clips}
     return kept, list(left_out.values())
+
+
+def near(stored, index, song, threshold) -> list[int]:
+    """Numbers of the stored songs with a frame whose inner product with one of `song` is at least
+    the threshold; index: `search.flat_index` of their frames."""
+    found = set()
+    for first in range(0, len(song), BLOCK_FRAMES):
+        _, _, hits = index.range_search(song[first : first + BLOCK_FRAMES], threshold)
+        found |= set(np.unique(stored.song_of(hits)).tolist())
+    return sorted(found)
 
 
 def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
@@ -56,7 +70,7 @@ def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
     most N_PLACES, the most alike first, each with another time between the two."""
     n_rows, n_columns = len(song) - EXCERPT_FRAMES + 1, len(other) - EXCERPT_FRAMES + 1
     similarity = song @ other.T
-    if min(n_rows, n_columns) < 1 or similarity.max() < threshold:  # then no mean reaches it
+    if min(n_rows, n_columns) < 1:
         return []
     mean = sum(similarity[k : k + n_rows, k : k + n_columns]
                for k in range(EXCERPT_FRAMES)) / EXCERPT_FRAMES
