@@ -5,7 +5,7 @@ Read the rooms in this order, from samples to reports:
     (shared)     check, paths, files, made, progress, machine, checkpoint
     sound        audio, clips, pools, degrade, recordings, sheet_music, speed, open_music, corpora
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
-    embedding    crops, batches, attention, packed, registry
+    embedding    crops, batches, packed, registry
     embedding.encoders  mean, transformer, lstm, densenet, cnn
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, runs, training
