@@ -118,7 +118,7 @@ def test_the_update_is_that_of_the_padded_batch(data, monkeypatch):
     crop = batch.crop
     padded, mask = naive.pad([data.clip(s, c)[start : start + length] for s, c, start, length in zip(
         batch.song, batch.clip, crop.start, crop.length)], 24)
-    margin = torch.from_numpy(0.2 * crop.overlap / 24 + 0.2).float()
+    margin = torch.from_numpy(0.2 * crop.share + 0.2).float()
     expected = naive.published_loss(run.encoder(padded, mask), run.loss.centres,
                                     torch.from_numpy(batch.song), margin,
                                     torch.from_numpy(batch.clip == 0))
@@ -136,7 +136,7 @@ def test_triplets_are_the_published_ones(data, monkeypatch):
     def vector(clip):
         return encoders.embed(run.encoder, [clip])[0]
 
-    total, n = 0.0, len(batch) // 3
+    total, n = 0.0, len(batch.song) // 3
     for i in range(n):
         song, other, version = batch.song[i], batch.song[2 * n + i], batch.clip[i]
         start, length = batch.crop.start[i], batch.crop.length[i]

@@ -80,14 +80,15 @@ class Run:
         for batch in of_epoch[done["step"] - epoch * len(of_epoch) :]:
             torch.manual_seed(config.seed * 1_000_003 + done["step"])  # dropout
             lr = self._learning_rate(done["step"] / n_steps)
-            done["loss"] += self._update(batch, lr) * len(batch)
+            done["loss"] += self._update(batch, lr) * len(batch.song)
             done["step"] += 1
             bar.update(done["step"] - bar.n)
             self.seconds[epoch] = time.perf_counter() - began
             if time.perf_counter() - saved > SAVE_S:
                 saved = time.perf_counter()
                 self._save_last()
-        self.history.append({"epoch": epoch + 1, "loss": done["loss"] / sum(map(len, of_epoch)),
+        n_rows = sum(len(batch.song) for batch in of_epoch)
+        self.history.append({"epoch": epoch + 1, "loss": done["loss"] / n_rows,
                              "lr": self._learning_rate((done["step"] - 1) / n_steps),
                              **self._validate()})
         self.progress = {"step": done["step"], "loss": 0.0}
