@@ -12,8 +12,7 @@ import naive
 from amg import checkpoint, files, made
 from amg.check import InputError
 from amg.embedding import batches, encoders, losses, runs, training, validation
-from amg.embedding.encoders import densenet
-from amg.embedding.encoders.cnn import CNN
+from amg.embedding.encoders.cnn import CNN, DenseNet121
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
 from amg.embedding.losses import arcface
@@ -57,7 +56,7 @@ def update(data, settings, monkeypatch, micro_frames, device="cpu"):
 
 def assert_alike(ours, theirs, tolerance=1e-4):
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance / 10 * float(b.detach().abs().max()))
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance / 4 * float(b.detach().abs().max()))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -191,8 +190,8 @@ def test_resuming_ends_with_the_same_weights(data, monkeypatch, encoder, loss, s
 def test_an_unfinished_run_can_be_asked_for(data, monkeypatch):
     save = training.Run._save
 
-    def interrupted(run):
-        save(run)
+    def interrupted(run, **options):
+        save(run, **options)
         raise Stop
 
     monkeypatch.setattr(training.Run, "_save", interrupted)
@@ -220,7 +219,7 @@ def test_an_encoder_that_tells_nothing_apart_scores_nothing(data):
 
 
 def test_densenet_has_the_published_number_of_parameters():
-    assert sum(p.numel() for p in densenet.DenseNet121().parameters()) == 7_978_856
+    assert sum(p.numel() for p in DenseNet121().parameters()) == 7_978_856
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -265,7 +264,7 @@ def test_changed_data_start_a_new_run(data, home):
 def _train_slowly(home, started):
     import os
     os.environ["AMG_HOME"] = str(home)
-    training.Run._save = lambda run: (started.set(), time.sleep(60))
+    training.Run._save = lambda run, **_: (started.set(), time.sleep(60))
     train(config(), features.pack(home / "data/train/t"))
 
 
@@ -392,9 +391,9 @@ def test_missing_runs_name_the_notebook(home):
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (lambda t, r: ({}, {}), "holds no run, but should hold mt-amg-10s"),
-    (lambda t, r: (t, {"config": {"layers": 2}}), "holds no run"),
-    (lambda t, r: (t, {**r, "config": {**r["config"], "duration_max": 5}}), "holds mt-amg-5s, but should hold mt-amg-10s"),
+    (lambda t, r: ({}, {}), "no such checkpoint of this kit"),
+    (lambda t, r: (t, {"config": {"layers": 2}}), "holds another run than mt-amg-10s"),
+    (lambda t, r: (t, {**r, "config": {**r["config"], "duration_max": 5}}), "holds another run than mt-amg-10s"),
     (lambda t, r: ({n: w * np.nan for n, w in t.items()}, r), "holds infinite weights or NaN"),
     (lambda t, r: (t, {**r, "config": {**r["config"], "settings": {"layers": 2}}}), "do not fit")])
 def test_other_files_than_its_checkpoint_are_refused(data, home, spoil, message):

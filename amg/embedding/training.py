@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from amg import check, checkpoint, files, machine, made, paths, progress
 from amg.embedding import batches, crops, encoders, losses, runs, validation
@@ -28,7 +29,6 @@ class Run:
 
     def __init__(self, config, data, train_set, device="auto"):
         self.config, self.data, self.device = config, data, machine.device(device)
-        self.precision = {"cpu": "float32", "cuda": "bfloat16 autocast"}[self.device]
         self.path = runs.path(train_set, config.encoder, config.loss, config.duration_max)
         self.songs, self.held_out = _split(config, data, train_set)
         torch.manual_seed(config.seed)
@@ -39,12 +39,13 @@ class Run:
                                           lr=config.lr, weight_decay=config.weight_decay)
         self.history = []
         self.progress = {"step": 0, "loss": 0.0}  # steps done; sum of losses of this epoch
-        self.seconds = []  # per epoch; kept apart, for they differ from run to run
+        self.seconds = [0.0] * config.epochs  # kept apart, for they differ from run to run
 
     def _first_centres(self):
         """Class centres start as the mean of each original's centre frames, (n_songs, 128)."""
-        shown = validation.centres(self.data, self.songs, self.config.duration_max)
-        return torch.from_numpy(np.stack([clip.mean(axis=0) for clip in shown]))
+        places = zip(*validation.centres(self.data, self.songs, self.config.duration_max))
+        return torch.from_numpy(np.stack([self.data.frames[first : first + n].mean(axis=0)
+                                          for first, n in places]))
 
     def fit(self, on_epoch=lambda history: None) -> list:
         """Train to the last epoch; returns the history (one dict per epoch, its seconds included).
@@ -53,7 +54,8 @@ class Run:
         after every epoch, and every SAVE_S within one. Raises InputError if another process is
         training this very run.
         """
-        recipe = runs.recipe(self.config, self.data.content, self.device, self.precision)
+        precision = {"cpu": "float32", "cuda": "bfloat16 autocast"}[self.device]
+        recipe = runs.recipe(self.config, self.data.content, self.device, precision)
         with made.making(self.path, recipe, self.config.differs) as place:
             self.folder = place.folder
             self._resume()
@@ -64,7 +66,7 @@ class Run:
             with progress.bar(desc=self.config.name, unit="step") as bar:
                 for epoch in range(len(self.history), self.config.epochs):
                     self._train(epoch, bar)
-                    self._save()
+                    self._save(is_whole=True)
                     on_epoch(self.history)
         return [{**row, "seconds": seconds} for row, seconds in zip(self.history, self.seconds)]
 
@@ -74,7 +76,6 @@ class Run:
         of_epoch = batches.epoch(np.random.default_rng([config.seed, EPOCHS, epoch]),
                                  self.data.length[self.songs], config.batch_size, config.batches,
                                  config.duration_max)
-        self.seconds = [*self.seconds, 0.0][: epoch + 1]
         began, saved = time.perf_counter() - self.seconds[epoch], time.perf_counter()
         bar.total = n_steps = config.epochs * len(of_epoch)
         for batch in of_epoch[done["step"] - epoch * len(of_epoch) :]:
@@ -86,7 +87,7 @@ class Run:
             self.seconds[epoch] = time.perf_counter() - began
             if time.perf_counter() - saved > SAVE_S:
                 saved = time.perf_counter()
-                self._save_last()
+                self._save()
         n_rows = sum(len(batch.song) for batch in of_epoch)
         self.history.append({"epoch": epoch + 1, "loss": done["loss"] / n_rows,
                              "lr": self._learning_rate((done["step"] - 1) / n_steps),
@@ -107,8 +108,10 @@ class Run:
         """
         self.encoder.train()
         self.optimiser.zero_grad(set_to_none=True)
-        most = batch.crop.length.sum() if encoders.whole_batch(self.encoder) else MICRO_FRAMES
-        groups = crops.micro_batches(batch.crop.length, most)
+        # batch normalisation cannot be computed in parts
+        whole = any(isinstance(module, _BatchNorm) for module in self.encoder.modules())
+        groups = crops.micro_batches(batch.crop.length,
+                                     batch.crop.length.sum() if whole else MICRO_FRAMES)
         parts = [self._embed(batch, group) for group in groups]
         found = torch.cat([part.detach() for part in parts]).requires_grad_()
         place = torch.from_numpy(np.argsort(np.concatenate(groups))).to(self.device)
@@ -140,36 +143,31 @@ class Run:
                                 self.config.seed)["rank"]
         return {f"top{n}": 100 * float((rank < n).mean()) for n in (1, 10) if len(rank)}
 
-    def _save(self):
-        """Replace the last checkpoint, and the best one if validation improved."""
+    def _save(self, is_whole=False):
+        """Write the checkpoint `last`; after a whole epoch `best`, too, if validation improved."""
+        record = {"config": asdict(self.config), "history": self.history, "progress": self.progress}
+        tensors = checkpoint.prefixed("model", self.encoder.state_dict())
+        # without validation, the last is the best
         scores = [row.get("top1", row["epoch"]) for row in self.history]
-        if scores[-1] > max(scores[:-1], default=-1):  # without validation, the last is the best
-            checkpoint.save(self.folder / "best.safetensors",
-                            checkpoint.prefixed("model", self.encoder.state_dict()), self._record())
-        self._save_last()
-
-    def _save_last(self):
-        tensors = (checkpoint.prefixed("model", self.encoder.state_dict())
-                   | checkpoint.prefixed("loss", self.loss.state_dict())
-                   | checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser)))
-        checkpoint.save(self.folder / "last.safetensors", tensors, self._record())
+        if is_whole and scores[-1] > max(scores[:-1], default=-1):
+            checkpoint.save(self.folder / "best.safetensors", tensors, record)
+        tensors |= checkpoint.prefixed("loss", self.loss.state_dict())
+        tensors |= checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser))
+        checkpoint.save(self.folder / "last.safetensors", tensors, record)
         files.write_json(self.folder / "seconds.json", {"seconds": self.seconds})
-
-    def _record(self):
-        return {"config": asdict(self.config), "history": self.history, "progress": self.progress}
 
     def _resume(self):
         """Take up the last checkpoint of this run, if there is one."""
         last = self.folder / "last.safetensors"
         if not last.exists():
             return
-        tensors, record, _ = runs.read(last, self.config.name)
+        tensors, record = checkpoint.load(last, "history", "progress")
         runs.load_weights(self.encoder, checkpoint.part("model", tensors), last)
         runs.load_weights(self.loss, checkpoint.part("loss", tensors), last)
         checkpoint.restore_optimiser(self.optimiser, checkpoint.part("optimiser", tensors))
         self.history, self.progress = record["history"], record["progress"]
         seconds = (files.read_json(self.folder / "seconds.json") or {}).get("seconds", [])
-        self.seconds = (seconds + [0.0] * len(self.history))[: len(self.history) + 1]
+        self.seconds[: len(seconds)] = seconds
 
 
 def _split(config, data, train_set):

@@ -11,8 +11,6 @@ An encoder is a torch module with a name, a class in a file of this folder or in
 `padded_frames` without default is given the longest training input, M.
 """
 
-import importlib
-import pkgutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -45,7 +43,6 @@ def embed_runs(encoder, frames, first, length) -> np.ndarray:
     """Embed many runs of rows: run i is frames[first[i] : first[i] + length[i]].
 
     frames float32 (N, 128); first and length int (n,); returns float32 (n, 128), unit rows.
-    Batches hold runs of like length.
     """
     encoder.eval()
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
@@ -56,26 +53,19 @@ def embed_runs(encoder, frames, first, length) -> np.ndarray:
         batch = torch.from_numpy(frames[crops.rows_of(first[rows], length[rows])])
         vectors[rows] = forward(encoder, batch.to(device), length[rows]).cpu().numpy()
 
-    groups = crops.micro_batches(length, BATCH_FRAMES[device.type])
-    if device.type == "cpu" and len(groups) > 1:
-        _one_on_each_core(embed_batch, groups)
-    else:
+    groups = crops.micro_batches(length, BATCH_FRAMES[device.type]) if len(length) else []
+    if device.type == "cuda" or len(groups) <= 1:
         for rows in groups:
             embed_batch(rows)
-    return vectors
-
-
-def _one_on_each_core(function, items):
-    """Call `function` of each item, on as many threads as torch has; each computes on one core.
-
-    So no core waits for others after every product, as when all share each of them.
-    """
+        return vectors
+    # a batch on each core: if all shared each batch, they would wait after every product
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(function, items))  # raises what a call raised
+            list(pool.map(embed_batch, groups))  # raises what a call raised
     finally:
         torch.set_num_threads(threads)
+    return vectors
 
 
 def forward(encoder, frames, length) -> torch.Tensor:
@@ -95,11 +85,5 @@ def pad(frames, length):
     return x.masked_scatter_(~padding[..., None], frames), padding
 
 
-def whole_batch(encoder) -> bool:
-    """Whether a row's vector depends on its batch, which then cannot be computed in parts."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules())
-
-
-for _file in pkgutil.iter_modules(__path__):  # each registers its class
-    importlib.import_module(f"{__name__}.{_file.name}")
+from amg.embedding.encoders import cnn, lstm, transformer  # noqa: F401 each registers its class
 from amg.embedding.encoders.mean import Mean  # noqa: F401 a name for notebooks

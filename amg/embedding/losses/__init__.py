@@ -12,13 +12,9 @@ says what its batches hold, and owns what it learns beside the encoder:
 An argument `centres` without default is given first class centres, float32 (n_songs, 128).
 """
 
-import importlib
-import pkgutil
-
 from amg.embedding.registry import Registry
 
 registry = Registry("loss")
 register = registry.register
 
-for _file in pkgutil.iter_modules(__path__):  # each registers its class
-    importlib.import_module(f"{__name__}.{_file.name}")
+from amg.embedding.losses import amg, infonce, triplet  # noqa: F401 each registers its class
