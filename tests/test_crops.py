@@ -51,10 +51,6 @@ def test_micro_batches_cover_the_batch_once(lengths, max_frames):
     assert (np.diff(in_order) <= 0).all()
 
 
-def test_rows_of_runs():
-    assert crops.rows_of(np.array([2, 17, 5]), np.array([4, 2, 0])).tolist() == [2, 3, 4, 5, 17, 18]
-
-
 @given(st.integers(2, 12), st.integers(2, 5), st.integers(6, 40),
        st.sampled_from(["classes", "pairs", "triplets"]), st.integers(0, 2**32 - 1))
 @settings(max_examples=150, deadline=None)

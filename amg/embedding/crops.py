@@ -56,12 +56,6 @@ def margin(share, high=MARGIN_MAX, low=MARGIN_MIN):
     return (high - low) * share + low
 
 
-def rows_of(first, length) -> np.ndarray:
-    """Numbers of the rows first[i], first[i] + 1, ..., length[i] of them, for each i in turn."""
-    within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-    return np.repeat(first, length) + within
-
-
 def micro_batches(length, max_frames) -> list:
     """Index arrays that cut a batch in groups of about `max_frames` frames, longest crops first."""
     order = np.argsort(-length, kind="stable")

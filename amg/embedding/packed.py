@@ -61,11 +61,8 @@ def attend(qkv, runs, heads, p):
 
 
 class DroppedAttention(torch.autograd.Function):
-    """`attend` from batched products, with the gradient that torch would find.
-
-    Written out, every run reads its rows from one table and writes them to one table, so that
-    nothing is cut up and laid together again.
-    """
+    """`attend` from batched products, with the gradient that torch would find, written out: every
+    run reads from one table and writes to one table, nothing is cut up and laid together again."""
 
     @staticmethod
     def forward(ctx, qkv, runs, heads, p):
@@ -120,11 +117,8 @@ def dropout(x, p):
 
 
 def kept(n, p):
-    """0 with probability `p` and 1 / (1 - p) otherwise, float32 (n,), on the CPU.
-
-    On many CPUs torch draws value by value in one thread. NumPy draws 64 bits for four values, from
-    a seed of torch's generator.
-    """
+    """0 with probability `p` and 1 / (1 - p) otherwise, float32 (n,), on the CPU."""
+    # torch draws value by value; here 64 bits make four, from a seed of torch's generator
     bits = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-n // 4))
     drawn = torch.from_numpy(bits.view(np.int16)[:n])
     return torch.ge(drawn, round(p * 2**16) - 2**15, out=torch.empty(n)).mul_(1 / (1 - p))

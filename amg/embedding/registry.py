@@ -53,12 +53,13 @@ class Registry(dict):
         return found
 
     def build(self, name, known, **given):
-        """An instance with its `settings`. given: argument -> function, called if the class asks."""
+        """An instance with its `settings`; given: argument -> function, for what has no default."""
         asked = inspect.signature(self[name]).parameters.keys() - self.accepts(name)
         try:
             return self[name](**{a: given[a]() for a in asked}, **self.settings(name, known))
         except (AssertionError, KeyError, TypeError) as error:
-            raise InputError(f"the {self.kind} {name} cannot be built with {known}: {error}") from None
+            raise InputError(f"the {self.kind} {name} cannot be built with {known}: "
+                             f"{error}") from None
 
     def source(self, name) -> dict:
         """{kind: digest of the class's methods} if it is somebody's own, whose changes no format

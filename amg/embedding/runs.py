@@ -18,13 +18,10 @@ from amg.embedding import batches, crops, encoders, losses
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
 
-REGISTRIES = encoders.registry, losses.registry
-
 
 @dataclass(frozen=True)
 class Config:
-    """What decides the weights, given the training set. Defaults are the published ones; held-out
-    songs (`n_valid`) are ours.
+    """What decides the weights, given the training set; defaults as published, but for `n_valid`.
 
     settings: those of the encoder's and the loss's class, by name. Each takes its own, what is not
     given keeps the class's default, and what only others know is dropped.
@@ -45,7 +42,7 @@ class Config:
     def __post_init__(self):
         crops.segment_frames(self.duration_max)
         found, known = {"settings": {}}, set()
-        for registry in REGISTRIES:
+        for registry in (encoders.registry, losses.registry):
             name = found[registry.kind] = registry.canonical(getattr(self, registry.kind))
             found["settings"] |= registry.settings(name, self.settings)
             for other in registry:
@@ -84,15 +81,15 @@ class Config:
 def variants(config, losses_, encoders_) -> list:
     """`config` with each of the other losses, and with each of the other encoders.
 
-    Both: name -> what is that variant's own, fields of Config and settings, a dict. Raises
+    Both: name -> dict of what is that variant's own, fields of Config and settings. Raises
     InputError for what is not known.
     """
     fields = sorted(asdict(config).keys() - {"duration_max", "encoder", "loss", "settings"})
     found = []
     for registry, asked in ((losses.registry, losses_), (encoders.registry, encoders_)):
         if not isinstance(asked, dict) or not all(isinstance(own, dict) for own in asked.values()):
-            raise InputError(f"the variants {asked!r} must be names with settings of their own, or {{}}, "
-                             "as {mlstm: {}, mcnn: {batch_size: 64}}.")
+            raise InputError(f"the variants {asked!r} must be names with settings of their own, or "
+                             "{}, as {mlstm: {}, mcnn: {batch_size: 64}}.")
         for name, own in asked.items():
             check.one_of(f"another {registry.kind}", name,
                          [other for other in registry if other != getattr(config, registry.kind)])
@@ -104,18 +101,18 @@ def variants(config, losses_, encoders_) -> list:
     return found
 
 
-def recipe(config, content, device, precision) -> made.Recipe:
+def recipe(config, content, device) -> made.Recipe:
     """All that decides a run. content: digest of the training set."""
     inputs = {"training set": content, **encoders.registry.source(config.encoder),
               **losses.registry.source(config.loss)}
+    precision = "bfloat16 autocast" if device == "cuda" else "float32"
     return made.Recipe("run", asdict(config), inputs, {"device": device, "precision": precision})
 
 
-def path(train_set, encoder, loss, duration_max) -> Path:
-    """The name under which such runs lie; InputError if a part of it is not allowed."""
+def path(train_set, config) -> Path:
+    """The name under which such runs lie; InputError if that of the training set is not allowed."""
     check.texts(train_set=train_set)
-    name = Config(duration_max=duration_max, encoder=encoder, loss=loss).name
-    return paths.resolve(f"data/models/{train_set}/{name}")
+    return paths.resolve(f"data/models/{train_set}/{config.name}")
 
 
 @dataclass(frozen=True)
@@ -135,8 +132,8 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     Raises InputError if there is none, if its checkpoint is damaged or of something else, or if it
     is unfinished (unless that is asked for).
     """
-    name = path(train_set, encoder, loss, duration_max)
-    run = made.find(name, "03_train", unfinished)
+    asked = Config(duration_max, encoder, loss)
+    run = made.find(path(train_set, asked), "03_train", unfinished)
     file = run.folder / "best.safetensors"
     if not file.is_file():
         raise InputError(f"{paths.relative(file)} is missing; run notebook 03_train first.")
@@ -145,13 +142,13 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
         config = Config(**record["config"])
     except TypeError:  # of another program, or an older version of this one
         config = None
-    if config is None or config.name != name.name:
-        raise InputError(f"{paths.relative(file)} holds another run than {name.name}; move it away "
+    if config is None or config.name != asked.name:
+        raise InputError(f"{paths.relative(file)} holds another run than {asked.name}; move it away "
                          "and run notebook 03_train.")
     inputs = run.record.get("inputs")
-    if inputs and inputs != recipe(config, inputs.get("training set"), "", "").inputs:
-        raise InputError(f"{run.folder.name} was trained with another class of the name {encoder} or "
-                         f"{loss} than the one registered now; train it again.")
+    if inputs and inputs != recipe(config, inputs.get("training set"), "").inputs:
+        raise InputError(f"{run.folder.name} was trained with another class of the name {encoder} "
+                         f"or {loss} than the one registered now; train it again.")
     model = load_weights(encoders.build(config), checkpoint.part("model", weights), file)
     return Trained(model.eval(), config, record["history"], run.folder.name, run.finished)
 
@@ -169,9 +166,9 @@ def load_weights(module, weights, file):
 def load_published(file, encoder="mt") -> nn.Module:
     """An encoder `mt` or `mlstm` from a checkpoint of the published code, a `.pth`.
 
-    Layers and widths follow from the shapes of its weights. Training on several GPUs leaves names
-    that begin with `module.`; the published Transformer carries an `encoder_layer` that it never
-    uses. Reads numbers only, executes nothing. Raises InputError if it is missing, or something else.
+    Its size follows from its weights. Training on several GPUs leaves names that begin with
+    `module.`; the published Transformer carries an `encoder_layer` that it never uses. Reads
+    numbers only, executes nothing. Raises InputError if it is missing, or something else.
     """
     check.one_of("encoder", encoder, ("mt", "mlstm"), ", if a published checkpoint is given")
     try:
@@ -180,11 +177,11 @@ def load_published(file, encoder="mt") -> nn.Module:
         weights = {name: w for name, w in weights.items() if not name.startswith("encoder_layer.")}
         if not all(torch.isfinite(weight).all() for weight in weights.values()):
             raise ValueError("its weights are not finite")
-        n_layers = len(set(re.findall(r"(?:encoder\.layers\.|weight_hh_l)(\d+)", " ".join(weights))))
+        layers = re.findall(r"(?:encoder\.layers\.|weight_hh_l)(\d+)", " ".join(weights))
         if encoder == "mlstm":
-            model = LSTM(n_layers, weights["lstm.weight_hh_l0"].shape[1])
+            model = LSTM(len(set(layers)), weights["lstm.weight_hh_l0"].shape[1])
         else:
-            model = Transformer(n_layers, len(weights["linear1.weight"]),
+            model = Transformer(len(set(layers)), len(weights["linear1.weight"]),
                                 feedforward=len(weights["encoder.layers.0.linear1.weight"]))
         model.load_state_dict(weights)
         return model.eval()

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from amg import check, checkpoint, files, machine, made, paths, progress
+from amg import checkpoint, files, machine, made, paths, progress
+from amg.check import InputError
 from amg.embedding import batches, crops, encoders, losses, runs, validation
 
 EPOCHS = 1  # second word of the seeds; validation has others
@@ -22,14 +23,14 @@ SAVE_S = 60.0  # seconds between checkpoints within an epoch
 
 
 class Run:
-    """Encoder, loss, optimiser and history of one training; `fit` goes on where its checkpoint ends.
+    """Encoder, loss, optimiser and history of one training.
 
     data: the `features.TrainingSet` of the name `train_set`; device: auto, cpu or cuda.
     """
 
     def __init__(self, config, data, train_set, device="auto"):
         self.config, self.data, self.device = config, data, machine.device(device)
-        self.path = runs.path(train_set, config.encoder, config.loss, config.duration_max)
+        self.path = runs.path(train_set, config)
         self.songs, self.held_out = _split(config, data, train_set)
         torch.manual_seed(config.seed)
         self.encoder = encoders.build(config).to(self.device)
@@ -48,14 +49,13 @@ class Run:
                                           for first, n in places]))
 
     def fit(self, on_epoch=lambda history: None) -> list:
-        """Train to the last epoch; returns the history (one dict per epoch, its seconds included).
+        """Train from the last checkpoint to the last epoch; returns the history, a dict per epoch.
 
         `on_epoch` is called with the history so far, for live curves. Checkpoints are written
         after every epoch, and every SAVE_S within one. Raises InputError if another process is
         training this very run.
         """
-        precision = {"cpu": "float32", "cuda": "bfloat16 autocast"}[self.device]
-        recipe = runs.recipe(self.config, self.data.content, self.device, precision)
+        recipe = runs.recipe(self.config, self.data.content, self.device)
         with made.making(self.path, recipe, self.config.differs) as place:
             self.folder = place.folder
             self._resume()
@@ -94,16 +94,16 @@ class Run:
                              **self._validate()})
         self.progress = {"step": done["step"], "loss": 0.0}
 
-    def _learning_rate(self, progress):
-        """Cosine from lr to final_lr over all steps."""
+    def _learning_rate(self, done):
+        """Cosine from lr to final_lr; done: share of all steps."""
         low, high = self.config.final_lr, self.config.lr
-        return low + (high - low) * 0.5 * (1 + math.cos(math.pi * progress))
+        return low + (high - low) * 0.5 * (1 + math.cos(math.pi * done))
 
     def _update(self, batch, lr):
         """One optimiser step on a `batches.Batch`; returns the loss.
 
-        The batch is sorted by crop length and embedded in micro-batches, nearly without padding. The
-        loss is computed once, over the whole batch; its gradient then goes back through each
+        The batch is sorted by crop length and embedded in micro-batches, nearly without padding.
+        The loss is taken once, over the whole batch; its gradient then goes back through each
         micro-batch. So the update is that of the padded batch, and memory that of its crops.
         """
         self.encoder.train()
@@ -122,8 +122,8 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         if not torch.isfinite(loss):
-            raise check.InputError(f"the loss of {self.config.name} is no longer finite; train with a "
-                                   "lower lr. The last checkpoint is kept.")
+            raise InputError(f"the loss of {self.config.name} is no longer finite; train with a "
+                             "lower lr. The last checkpoint is kept.")
         self.optimiser.step()
         return loss.item()
 
@@ -131,11 +131,9 @@ class Run:
         """Vectors of some rows of a batch, float32 (n, 128)."""
         length = batch.crop.length[rows]
         first = self.data.first[batch.song[rows], batch.clip[rows]] + batch.crop.start[rows]
-        frames = torch.from_numpy(self.data.frames[crops.rows_of(first, length)])
-        if self.device == "cuda":
-            frames = frames.pin_memory().to(self.device, non_blocking=True)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            return encoders.forward(self.encoder, frames, length).float()
+            found = encoders.forward(self.encoder, self.data.frames, first, length, self.device)
+        return found.float()
 
     def _validate(self):
         """Top-1 and Top-10 (%) of the held-out songs; {} if none has a degraded version."""
@@ -173,16 +171,17 @@ class Run:
 def _split(config, data, train_set):
     """Songs to train on, and the last `n_valid`, which are held out: int arrays."""
     n_songs = len(data.length)
-    record = files.read_json(made.record_of(paths.resolve(f"data/train/{train_set}").resolve())) or {}
+    folder = paths.resolve(f"data/train/{train_set}").resolve()
+    record = files.read_json(made.record_of(folder)) or {}
     stated = record.get("parameters", {}).get("n_valid", config.n_valid)
     if config.n_valid != stated:
-        raise check.InputError(f"n_valid is {config.n_valid}, but the last {stated} songs of {train_set} "
-                               f"were made for validation; set n_valid to {stated}.")
+        raise InputError(f"n_valid is {config.n_valid}, but the last {stated} songs of {train_set} "
+                         f"were made for validation; set n_valid to {stated}.")
     if config.n_valid >= n_songs - 1:
-        raise check.InputError(f"n_valid is {config.n_valid}, but the training set has only "
-                               f"{n_songs} songs; keep at least 2 for training.")
+        raise InputError(f"n_valid is {config.n_valid}, but the training set has only {n_songs} "
+                         "songs; keep at least 2 for training.")
     songs, held_out = np.split(np.arange(n_songs), [n_songs - config.n_valid])
     if config.batches != "classes" and not data.length[songs, 1:].any():
-        raise check.InputError(f"the loss {config.loss} compares originals with degraded versions, but "
-                               "the training set has none.")
+        raise InputError(f"the loss {config.loss} compares originals with degraded versions, but "
+                         "the training set has none.")
     return songs, held_out

@@ -1,6 +1,4 @@
-"""The AMG encoders: a sequence of fingerprints -> one unit vector.
-
-An encoder is a torch module with a name, a class in a file of this folder or in a notebook's cell:
+"""Encoders (fingerprints -> one unit vector): torch modules with a name, here or in a notebook.
 
     @encoders.register("toy")
     class Toy(nn.Module):
@@ -40,7 +38,7 @@ def embed(encoder, clips) -> np.ndarray:
 
 
 def embed_runs(encoder, frames, first, length) -> np.ndarray:
-    """Embed many runs of rows: run i is frames[first[i] : first[i] + length[i]].
+    """Embed runs of rows, frames[first[i] : first[i] + length[i]], of any number.
 
     frames float32 (N, 128); first and length int (n,); returns float32 (n, 128), unit rows.
     """
@@ -50,8 +48,7 @@ def embed_runs(encoder, frames, first, length) -> np.ndarray:
 
     @torch.inference_mode()
     def embed_batch(rows):
-        batch = torch.from_numpy(frames[crops.rows_of(first[rows], length[rows])])
-        vectors[rows] = forward(encoder, batch.to(device), length[rows]).cpu().numpy()
+        vectors[rows] = forward(encoder, frames, first[rows], length[rows], device).cpu().numpy()
 
     groups = crops.micro_batches(length, BATCH_FRAMES[device.type]) if len(length) else []
     if device.type == "cuda" or len(groups) <= 1:
@@ -68,14 +65,18 @@ def embed_runs(encoder, frames, first, length) -> np.ndarray:
     return vectors
 
 
-def forward(encoder, frames, length) -> torch.Tensor:
-    """Vectors (B, 128) of sequences that lie one after the other: frames (N, 128), length (B,).
+def forward(encoder, frames, first, length, device="cpu") -> torch.Tensor:
+    """Vectors (n, 128) of a batch of runs of rows, as `embed_runs`; gradients can be taken.
 
     By the encoder's `packed` equal, if its very class has one: a subclass may compute otherwise.
     """
+    within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    x = torch.from_numpy(frames[np.repeat(first, length) + within])  # (length.sum(), 128)
+    if torch.device(device).type == "cuda":
+        x = x.pin_memory().to(device, non_blocking=True)
     if "packed" in vars(type(encoder)):
-        return encoder.packed(frames, length)
-    return encoder(*pad(frames, length))
+        return encoder.packed(x, length)
+    return encoder(*pad(x, length))
 
 
 def pad(frames, length):

@@ -1,15 +1,13 @@
-"""Training losses, all on unit vectors.
-
-A loss is a torch module with a name, a class in a file of this folder or in a notebook's cell. It
-says what its batches hold, and owns what it learns beside the encoder:
+"""Training losses on unit vectors: torch modules with a name, here or in a notebook.
 
     @losses.register("toy")
     class Toy(nn.Module):
-        batches = "pairs"                     # a key of `batches.PARTS`
+        batches = "pairs"                     # what its batches hold, a key of `batches.PARTS`
         def __init__(self, temperature=1.0):  # arguments with a default are its settings
         def forward(self, vectors, rows):     # (B, 128), `batches.Rows` -> scalar
 
-An argument `centres` without default is given first class centres, float32 (n_songs, 128).
+An argument `centres` without default is given first class centres, float32 (n_songs, 128). What a
+loss learns beside the encoder are its parameters.
 """
 
 from amg.embedding.registry import Registry
