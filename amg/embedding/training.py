@@ -1,8 +1,7 @@
 """Training of the AMG encoder (AMG paper, embedding stage).
 
 Every song is a class; its samples are the original and its degraded versions. Step `i` follows
-from (seed, i) alone, so that a run that was interrupted continues and ends with the same weights
-as an undisturbed one. The encoder and the loss are classes by name; nothing here knows which.
+from (seed, i) alone, so that an interrupted run ends with the weights of an undisturbed one.
 """
 
 import math
@@ -51,9 +50,8 @@ class Run:
     def fit(self, on_epoch=lambda history: None) -> list:
         """Train from the last checkpoint to the last epoch; returns the history, a dict per epoch.
 
-        `on_epoch` is called with the history so far, for live curves. Checkpoints are written
-        after every epoch, and every SAVE_S within one. Raises InputError if another process is
-        training this very run.
+        `on_epoch` is called with the history so far. Checkpoints are written after every epoch,
+        and every SAVE_S within one. Raises InputError if another process is training this run.
         """
         recipe = runs.recipe(self.config, self.data.content, self.device)
         with made.making(self.path, recipe, self.config.differs) as place:
@@ -110,8 +108,8 @@ class Run:
         self.optimiser.zero_grad(set_to_none=True)
         # batch normalisation cannot be computed in parts
         whole = any(isinstance(module, _BatchNorm) for module in self.encoder.modules())
-        groups = crops.micro_batches(batch.crop.length,
-                                     batch.crop.length.sum() if whole else MICRO_FRAMES)
+        most = batch.crop.length.sum() if whole else MICRO_FRAMES
+        groups = crops.micro_batches(batch.crop.length, most)
         parts = [self._embed(batch, group) for group in groups]
         found = torch.cat([part.detach() for part in parts]).requires_grad_()
         place = torch.from_numpy(np.argsort(np.concatenate(groups))).to(self.device)
