@@ -1,8 +1,9 @@
-"""Classes by the name that a parameter gives them, and the settings that they take.
+"""Encoders and losses by the name that a parameter gives them, and the settings that they take.
 
-A class's settings are the arguments of its constructor that have a default. Their types follow from
-the defaults; its attribute `limits`, {setting: (low, high)}, may narrow their range. Arguments
-without a default are the kit's to give.
+A class gets its name in its file or in a notebook's cell, by `@encoders.register("toy")`. Its
+settings are the arguments of its constructor that have a default. Their types follow from the
+defaults; its attribute `limits`, {setting: (low, high)}, may narrow their range. Arguments without
+a default are the kit's to give.
 """
 
 import inspect
@@ -38,10 +39,7 @@ class Registry(dict):
         return {a.name: a.default for a in arguments if a.default is not a.empty}
 
     def settings(self, name, known) -> dict:
-        """All settings of a class: those that stand in `known`, a dict, and else the defaults.
-
-        Raises InputError for a value of the wrong type or out of range.
-        """
+        """All settings of a class, from `known`, a dict, or by default; InputError if wrong."""
         found, limits = self.accepts(name), getattr(self[name], "limits", {})
         for setting, default in found.items():
             value = found[setting] = known.get(setting, default)

@@ -143,8 +143,8 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     except TypeError:  # of another program, or an older version of this one
         config = None
     if config is None or config.name != asked.name:
-        raise InputError(f"{paths.relative(file)} holds another run than {asked.name}; move it away "
-                         "and run notebook 03_train.")
+        raise InputError(f"{paths.relative(file)} holds another run than {asked.name}; move it "
+                         "away and run notebook 03_train.")
     inputs = run.record.get("inputs")
     if inputs and inputs != recipe(config, inputs.get("training set"), "").inputs:
         raise InputError(f"{run.folder.name} was trained with another class of the name {encoder} "

@@ -1,12 +1,8 @@
-"""Encoders (fingerprints -> one unit vector): torch modules with a name, here or in a notebook.
+"""Encoders, fingerprints -> one unit vector: torch modules that have a name (see `registry`).
 
-    @encoders.register("toy")
-    class Toy(nn.Module):
-        def __init__(self, width=64):      # arguments with a default are its settings
-        def forward(self, x, padding):     # (B, L, 128), bool (B, L) -> (B, 128), unit rows
-
-`padding` is True at what fills a sequence up to L frames, the longest of the batch. An argument
-`padded_frames` without default is given the longest training input, M.
+`forward(x, padding)`: (B, L, 128), bool (B, L) -> (B, 128), unit rows; `padding` is True at what
+fills a sequence up to L frames, the longest of the batch. An argument `padded_frames` of the
+constructor, without default, is given the longest training input, M.
 """
 
 from concurrent.futures import ThreadPoolExecutor

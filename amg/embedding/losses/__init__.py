@@ -1,13 +1,8 @@
-"""Training losses on unit vectors: torch modules with a name, here or in a notebook.
+"""Training losses on unit vectors: torch modules that have a name (see `registry`).
 
-    @losses.register("toy")
-    class Toy(nn.Module):
-        batches = "pairs"                     # what its batches hold, a key of `batches.PARTS`
-        def __init__(self, temperature=1.0):  # arguments with a default are its settings
-        def forward(self, vectors, rows):     # (B, 128), `batches.Rows` -> scalar
-
-An argument `centres` without default is given first class centres, float32 (n_songs, 128). What a
-loss learns beside the encoder are its parameters.
+`forward(vectors, rows)`: (B, 128), `batches.Rows` -> scalar; the attribute `batches`, a key of
+`batches.PARTS`, tells what a batch holds. An argument `centres` of the constructor, without
+default, is given first class centres, float32 (n_songs, 128). What it learns are its parameters.
 """
 
 from amg.embedding.registry import Registry
