@@ -5,8 +5,8 @@ Read the rooms in this order, from samples to reports:
     (shared)     check, paths, files, made, progress, machine, checkpoint
     sound        audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
-    embedding    crops, batches, attention, packed, registry
-    embedding.encoders  mean, transformer, lstm, densenet, cnn
+    embedding    crops, batches, packed, registry
+    embedding.encoders  mean, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, runs, training
     retrieval    search, duplicates, databases, trials, hits, rates

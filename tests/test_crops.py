@@ -16,11 +16,10 @@ def test_crops_lie_in_the_clip(n_frames, duration_max, seed):
     mid, most = crops.centre(n_frames, crops.PADDED_FRAMES[duration_max])
     assert (crop.start >= 0).all() and (crop.start + crop.length <= n_frames).all()
     assert (crop.length >= min(3, most)).all() and (crop.length <= most).all()
-    for start, length, overlap in zip(crop.start, crop.length, crop.overlap):
+    for start, length, share in zip(*crop):
         naive = len(set(range(start, start + length)) & set(range(mid, mid + most)))
-        assert overlap == naive
-    np.testing.assert_allclose(crop.share, crop.overlap / most, rtol=1e-6)
-    assert (crop.start[0], crop.length[0], crop.overlap[0]) == (mid, most, most)
+        assert share == pytest.approx(naive / most)
+    assert (crop.start[0], crop.length[0], crop.share[0]) == (mid, most, 1)
     assert crops.margin(crop.share[0]) == pytest.approx(0.4) and crops.margin(0.0) == 0.2
 
 
@@ -52,10 +51,6 @@ def test_micro_batches_cover_the_batch_once(lengths, max_frames):
     assert (np.diff(in_order) <= 0).all()
 
 
-def test_rows_of_runs():
-    assert crops.rows_of(np.array([2, 17, 5]), np.array([4, 2, 0])).tolist() == [2, 3, 4, 5, 17, 18]
-
-
 @given(st.integers(2, 12), st.integers(2, 5), st.integers(6, 40),
        st.sampled_from(["classes", "pairs", "triplets"]), st.integers(0, 2**32 - 1))
 @settings(max_examples=150, deadline=None)
@@ -65,7 +60,7 @@ def test_an_epoch_takes_every_clip_once(n_songs, n_clips, batch_size, kind, seed
     length[:, 0] = 59
     length[0, 1] = 30
     epoch = batches.epoch(np.random.default_rng(seed), length, batch_size, kind, 10)
-    assert all(0 < len(batch) <= batch_size for batch in epoch)
+    assert all(0 < len(batch.song) <= batch_size for batch in epoch)
     there = set(zip(*np.nonzero(length)))
     seen = [clip for batch in epoch for clip in zip(batch.song, batch.clip)]
     if kind == "classes":
@@ -95,7 +90,7 @@ def test_what_a_loss_is_told_of_its_rows():
     rows = batch.rows("cpu")
     assert rows.song.tolist() == batch.song.tolist()
     assert rows.is_original.tolist() == [clip == 0 for clip in batch.clip]
-    assert rows.overlap.tolist() == pytest.approx(list(batch.crop.overlap / 24))
+    assert rows.overlap.tolist() == batch.crop.share.tolist()
 
 
 def test_an_epoch_follows_from_its_seed():

@@ -1,5 +1,7 @@
 """An encoder and a loss of one's own, as in a notebook's cell: trained, found, evaluated, named."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,16 @@ def test_a_subclass_of_the_transformer_computes_its_own_way(own):
     plain, backwards = Transformer(1).eval(), Backwards(1).eval()
     backwards.load_state_dict(plain.state_dict())
     np.testing.assert_allclose(encoders.embed(backwards, clips), -encoders.embed(plain, clips), atol=1e-5)
+
+
+def test_a_default_may_lie_below_what_others_may_be(own):
+    @encoders.register("odd")
+    class Odd(nn.Module):
+        def __init__(self, depth=0, shift=-1.0):
+            super().__init__()
+
+    config = settings(encoder="odd", loss="amg", settings={})
+    assert config.settings["depth"] == 0 and runs.Config(**asdict(config)) == config  # as `find` does
 
 
 def test_mistakes_end_in_one_sentence(own, data):

@@ -12,8 +12,7 @@ import naive
 from amg import checkpoint, files, made
 from amg.check import InputError
 from amg.embedding import batches, encoders, losses, runs, training, validation
-from amg.embedding.encoders import densenet
-from amg.embedding.encoders.cnn import CNN
+from amg.embedding.encoders.cnn import CNN, DenseNet121
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
 from amg.embedding.losses import arcface
@@ -57,7 +56,7 @@ def update(data, settings, monkeypatch, micro_frames, device="cpu"):
 
 def assert_alike(ours, theirs, tolerance=1e-4):
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance / 10 * float(b.detach().abs().max()))
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance / 4 * float(b.detach().abs().max()))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -118,7 +117,7 @@ def test_the_update_is_that_of_the_padded_batch(data, monkeypatch):
     crop = batch.crop
     padded, mask = naive.pad([data.clip(s, c)[start : start + length] for s, c, start, length in zip(
         batch.song, batch.clip, crop.start, crop.length)], 24)
-    margin = torch.from_numpy(0.2 * crop.overlap / 24 + 0.2).float()
+    margin = torch.from_numpy(0.2 * crop.share + 0.2).float()
     expected = naive.published_loss(run.encoder(padded, mask), run.loss.centres,
                                     torch.from_numpy(batch.song), margin,
                                     torch.from_numpy(batch.clip == 0))
@@ -136,7 +135,7 @@ def test_triplets_are_the_published_ones(data, monkeypatch):
     def vector(clip):
         return encoders.embed(run.encoder, [clip])[0]
 
-    total, n = 0.0, len(batch) // 3
+    total, n = 0.0, len(batch.song) // 3
     for i in range(n):
         song, other, version = batch.song[i], batch.song[2 * n + i], batch.clip[i]
         start, length = batch.crop.start[i], batch.crop.length[i]
@@ -158,9 +157,10 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("encoder, loss", [("mt", "amg"), ("mlstm", "arcface"), ("mcnn", "infonce"),
-                                           ("mt", "triplet")])
-@pytest.mark.parametrize("stop_at", [1, 3, 4])  # 3 batches an epoch: 3 stops between two of them
+@pytest.mark.parametrize("encoder, loss, stop_at", [
+    *((*kind, stop_at) for kind in (("mt", "amg"), ("mlstm", "arcface"), ("mt", "triplet"))
+      for stop_at in (1, 3, 4)),  # 3 batches an epoch: 3 stops between two of them
+    ("mcnn", "infonce", 3)])  # the slow one: within an epoch alone
 def test_resuming_ends_with_the_same_weights(data, monkeypatch, encoder, loss, stop_at):
     """Interrupted at a step, in the middle of an epoch or after one, and started again."""
     settings = config({"layers": 2}, encoder=encoder, loss=loss, epochs=2 if encoder == "mcnn" else 3)
@@ -191,8 +191,8 @@ def test_resuming_ends_with_the_same_weights(data, monkeypatch, encoder, loss, s
 def test_an_unfinished_run_can_be_asked_for(data, monkeypatch):
     save = training.Run._save
 
-    def interrupted(run):
-        save(run)
+    def interrupted(run, **options):
+        save(run, **options)
         raise Stop
 
     monkeypatch.setattr(training.Run, "_save", interrupted)
@@ -220,7 +220,7 @@ def test_an_encoder_that_tells_nothing_apart_scores_nothing(data):
 
 
 def test_densenet_has_the_published_number_of_parameters():
-    assert sum(p.numel() for p in densenet.DenseNet121().parameters()) == 7_978_856
+    assert sum(p.numel() for p in DenseNet121().parameters()) == 7_978_856
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -265,7 +265,7 @@ def test_changed_data_start_a_new_run(data, home):
 def _train_slowly(home, started):
     import os
     os.environ["AMG_HOME"] = str(home)
-    training.Run._save = lambda run: (started.set(), time.sleep(60))
+    training.Run._save = lambda run, **_: (started.set(), time.sleep(60))
     train(config(), features.pack(home / "data/train/t"))
 
 
@@ -392,9 +392,9 @@ def test_missing_runs_name_the_notebook(home):
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (lambda t, r: ({}, {}), "holds no run, but should hold mt-amg-10s"),
-    (lambda t, r: (t, {"config": {"layers": 2}}), "holds no run"),
-    (lambda t, r: (t, {**r, "config": {**r["config"], "duration_max": 5}}), "holds mt-amg-5s, but should hold mt-amg-10s"),
+    (lambda t, r: ({}, {}), "no such checkpoint of this kit"),
+    (lambda t, r: (t, {**r, "config": {"layers": 2}}), "holds another run than mt-amg-10s"),
+    (lambda t, r: (t, {**r, "config": {**r["config"], "duration_max": 5}}), "holds another run than mt-amg-10s"),
     (lambda t, r: ({n: w * np.nan for n, w in t.items()}, r), "holds infinite weights or NaN"),
     (lambda t, r: (t, {**r, "config": {**r["config"], "settings": {"layers": 2}}}), "do not fit")])
 def test_other_files_than_its_checkpoint_are_refused(data, home, spoil, message):

@@ -5,7 +5,7 @@ pairs and triplets, every degraded version comes once and no song twice in a bat
 the original of its song, and in triplets also that of another song.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -35,52 +35,39 @@ class Batch:
     clip: np.ndarray
     crop: crops.Crops
 
-    def __len__(self):
-        return len(self.song)
-
     def rows(self, device) -> Rows:
-        """What the loss is told."""
-        return Rows(*(torch.from_numpy(column).to(device)
-                      for column in (self.song, self.crop.share, self.clip == 0)))
+        columns = self.song, self.crop.share, self.clip == 0
+        return Rows(*(torch.from_numpy(column).to(device) for column in columns))
 
 
 def epoch(rng, length, batch_size, kind, duration_max) -> list:
-    """All batches of an epoch.
+    """All batches of an epoch, the fewest of at most `batch_size` rows, as alike in size as can be.
 
-    length: frames of each clip, int (n_songs, n_clips), 0 where there is none. The fewest batches of
-    at most `batch_size` rows, as alike in size as can be.
+    length: frames of each clip, int (n_songs, n_clips), 0 where there is none.
     """
     if kind == "classes":
-        song, clip, sizes = _clips(rng, length, batch_size)
+        clips = rng.permutation(np.flatnonzero(length))
+        parts = [np.divmod(part, length.shape[1]) for part in _cut(clips, batch_size)]
     else:
-        song, clip, sizes = _contrasts(rng, length, batch_size, kind)
-    drawn = crops.draw(rng, length[song, clip], clip == 0, duration_max)
-    columns = [getattr(drawn, field.name) for field in fields(drawn)]
-    return [Batch(song[rows], clip[rows], crops.Crops(*(column[rows] for column in columns)))
-            for rows in np.split(np.arange(len(song)), np.cumsum(sizes)[:-1])]
+        parts = list(_contrasts(rng, length, batch_size // PARTS[kind], kind))
+    song, clip = np.concatenate(parts, axis=1)
+    crop = crops.draw(rng, length[song, clip], clip == 0, duration_max)
+    ends = np.cumsum([len(songs) for songs, _ in parts])[:-1]
+    columns = [np.split(column, ends) for column in (song, clip, *crop)]
+    return [Batch(song, clip, crops.Crops(*crop)) for song, clip, *crop in zip(*columns)]
 
 
-def _clips(rng, length, batch_size):
-    song, clip = np.divmod(rng.permutation(np.flatnonzero(length)), length.shape[1])
-    return song, clip, _sizes(len(song), batch_size)
-
-
-def _contrasts(rng, length, batch_size, kind):
-    """Pairs or triplets, a version after the other, each over all songs that have it."""
-    songs, clips, sizes = [], [], []
+def _contrasts(rng, length, most, kind):
+    """Songs and clips of batches of at most `most` pairs or triplets, a version after the other."""
     for version in rng.permutation(np.flatnonzero(length[:, 1:].any(axis=0)) + 1):
-        there = rng.permutation(np.flatnonzero(length[:, version]))
-        n_parts = PARTS[kind]
-        for part in np.split(there, np.cumsum(_sizes(len(there), batch_size // n_parts))[:-1]):
-            original, degraded = np.zeros_like(part), np.full_like(part, version)
-            other = (part + rng.integers(1, len(length), len(part))) % len(length)
-            songs += [part, part] if kind == "pairs" else [part, part, other]
-            clips += [original, degraded] if kind == "pairs" else [degraded, original, original]
-            sizes.append(n_parts * len(part))
-    return np.concatenate(songs), np.concatenate(clips), sizes
+        for song in _cut(rng.permutation(np.flatnonzero(length[:, version])), most):
+            other = (song + rng.integers(1, len(length), len(song))) % len(length)
+            original, degraded = np.zeros_like(song), np.full_like(song, version)
+            rows = [(song, original), (song, degraded)]
+            if kind == "triplets":
+                rows = [(song, degraded), (song, original), (other, original)]
+            yield np.concatenate(rows, axis=1)
 
 
-def _sizes(n, most):
-    """Sizes of the fewest parts of at most `most`, alike to 1."""
-    n_parts = -(-n // most)
-    return np.full(n_parts, n // n_parts) + (np.arange(n_parts) < n % n_parts)
+def _cut(rows, most):
+    return np.array_split(rows, -(-len(rows) // most))

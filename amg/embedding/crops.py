@@ -4,7 +4,7 @@ An original shows its centre; a degraded version shows a random crop, mostly sho
 a crop shares with the original's centre, the larger its margin in the loss.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,14 +16,12 @@ MARGIN_MAX, MARGIN_MIN = 0.4, 0.2  # mu, ml (radians)
 SHORTEST = 3  # frames
 
 
-@dataclass(frozen=True)
-class Crops:
-    """One crop per row; int64 (B,) in frames, but for the last."""
+class Crops(NamedTuple):
+    """One crop per row, (B,)."""
 
-    start: np.ndarray
-    length: np.ndarray
-    overlap: np.ndarray
-    share: np.ndarray  # overlap as a share of the centre's frames, float32 0 to 1
+    start: np.ndarray  # frames
+    length: np.ndarray  # frames
+    share: np.ndarray  # of the original's centre that it shows, float32 0 to 1
 
 
 def segment_frames(duration_max) -> int:
@@ -32,7 +30,7 @@ def segment_frames(duration_max) -> int:
 
 
 def centre(n_frames, padded):
-    """Original's centre [mid, mid + C): returns (mid, C). Works on ints and int arrays."""
+    """Original's centre [mid, mid + C): returns (mid, C), of ints or int arrays."""
     return np.maximum((n_frames - padded) // 2, 0), np.minimum(n_frames, padded)
 
 
@@ -43,7 +41,6 @@ def draw(rng, n_frames, is_original, duration_max, power=3) -> Crops:
     fewer); its start is uniform over those that let it stick out of the centre by up to half
     its length. An original gives exactly its centre.
     """
-    n_frames = np.asarray(n_frames)
     mid, most = centre(n_frames, PADDED_FRAMES[duration_max])
     length = np.maximum((rng.random(len(n_frames)) ** power * most).astype(np.int64), SHORTEST)
     length = np.where(is_original, most, np.minimum(length, most))
@@ -51,32 +48,16 @@ def draw(rng, n_frames, is_original, duration_max, power=3) -> Crops:
     high = mid + most - length + (mid - low)
     start = np.where(is_original, mid, rng.integers(low, high + 1))
     overlap = np.minimum(start + length, mid + most) - np.maximum(start, mid)
-    return Crops(start, length, overlap, (overlap / most).astype(np.float32))
+    return Crops(start, length, (overlap / most).astype(np.float32))
 
 
 def margin(share, high=MARGIN_MAX, low=MARGIN_MIN):
-    """Margin (radians) that the loss demands of crops: from `low` at no overlap to `high` at full.
-
-    share: overlap as a share of the centre, 0 to 1; an array or a tensor.
-    """
+    """Radians, from `low` at no overlap to `high` at full; share: 0 to 1, an array or a tensor."""
     return (high - low) * share + low
 
 
-def rows_of(first, length) -> np.ndarray:
-    """Row numbers of many runs, one after the other: int64 (length.sum(),).
-
-    Run i is first[i], first[i] + 1, ... of length[i] rows.
-    """
-    within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-    return np.repeat(first, length) + within
-
-
 def micro_batches(length, max_frames) -> list:
-    """Cut a batch, longest crops first, in groups of about `max_frames` frames.
-
-    Returns a list of index arrays that cover the batch once; crops of equal length are
-    neighbours.
-    """
+    """Index arrays that cut a batch in groups of about `max_frames` frames, longest crops first."""
     order = np.argsort(-length, kind="stable")
     group = (np.cumsum(length[order]) - 1) // max_frames
     return np.split(order, np.flatnonzero(np.diff(group)) + 1)

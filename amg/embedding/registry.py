@@ -1,8 +1,9 @@
-"""Classes by the name that a parameter gives them, and the settings that they take.
+"""Encoders and losses by the name that a parameter gives them, and the settings that they take.
 
-A class's settings are the arguments of its constructor that have a default. Their types follow from
-the defaults; its attribute `limits`, {setting: (low, high)}, may narrow their range. Arguments
-without a default are the kit's to give.
+A class gets its name in its file or in a notebook's cell, by `@encoders.register("toy")`. Its
+settings are the arguments of its constructor that have a default. Their types follow from the
+defaults; its attribute `limits`, {setting: (low, high)}, may narrow their range. Arguments without
+a default are the kit's to give.
 """
 
 import inspect
@@ -34,24 +35,29 @@ class Registry(dict):
 
     def accepts(self, name) -> dict:
         """Settings of a class and their defaults."""
-        return {a.name: a.default for a in _arguments(self[name]) if a.default is not a.empty}
+        arguments = inspect.signature(self[name]).parameters.values()
+        return {a.name: a.default for a in arguments if a.default is not a.empty}
 
     def settings(self, name, known) -> dict:
-        """All settings of a class: those that stand in `known`, a dict, and else the defaults.
-
-        Raises InputError for a value of the wrong type or out of range.
-        """
-        limits = getattr(self[name], "limits", {})
-        return {setting: _checked(setting, known[setting], default, limits.get(setting))
-                if setting in known else default for setting, default in self.accepts(name).items()}
+        """All settings of a class, from `known`, a dict, or by default; InputError if wrong."""
+        found, limits = self.accepts(name), getattr(self[name], "limits", {})
+        for setting, default in found.items():
+            value = found[setting] = known.get(setting, default)
+            if type(default) is int:
+                check.integer(setting, value, *limits.get(setting, (min(1, default),)))
+            elif type(default) is float:
+                low, high = limits.get(setting, (min(0, default), 1e9))
+                found[setting] = float(check.number(setting, value, low, high))
+        return found
 
     def build(self, name, known, **given):
-        """An instance with its `settings`. given: argument -> function, called if the class asks."""
+        """An instance with its `settings`; given: argument -> function, for what has no default."""
+        asked = inspect.signature(self[name]).parameters.keys() - self.accepts(name)
         try:
-            asked = {a.name: given[a.name]() for a in _arguments(self[name]) if a.default is a.empty}
-            return self[name](**asked, **self.settings(name, known))
+            return self[name](**{a: given[a]() for a in asked}, **self.settings(name, known))
         except (AssertionError, KeyError, TypeError) as error:
-            raise InputError(f"the {self.kind} {name} cannot be built with {known}: {error}") from None
+            raise InputError(f"the {self.kind} {name} cannot be built with {known}: "
+                             f"{error}") from None
 
     def source(self, name) -> dict:
         """{kind: digest of the class's methods} if it is somebody's own, whose changes no format
@@ -60,16 +66,3 @@ class Registry(dict):
                    if cls.__module__.split(".")[0] not in ("amg", "torch", "builtins")
                    for method in vars(cls).values() if inspect.isfunction(method)]
         return {self.kind: files.digest([inspect.getsource(m) for m in methods])} if methods else {}
-
-
-def _arguments(cls):
-    return inspect.signature(cls).parameters.values()
-
-
-def _checked(name, value, default, limits):
-    """`value` if it is of the kind of `default`, and within (low, high) if they are given."""
-    if type(default) is int:
-        return check.integer(name, value, *(limits or (1,)))
-    if type(default) is float:
-        return float(check.number(name, value, *(limits or (0, 1e9))))
-    return value

@@ -18,13 +18,10 @@ from amg.embedding import batches, crops, encoders, losses
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
 
-MADE_BY = "03_train"
-
 
 @dataclass(frozen=True)
 class Config:
-    """What decides the weights, given the training set. Defaults are the published ones; held-out
-    songs (`n_valid`) are ours.
+    """What decides the weights, given the training set; defaults as published, but for `n_valid`.
 
     settings: those of the encoder's and the loss's class, by name. Each takes its own, what is not
     given keeps the class's default, and what only others know is dropped.
@@ -44,16 +41,17 @@ class Config:
 
     def __post_init__(self):
         crops.segment_frames(self.duration_max)
-        encoder, loss = encoders.registry.canonical(self.encoder), losses.registry.canonical(self.loss)
-        known = {name for registry in (encoders.registry, losses.registry) for cls in registry
-                 for name in registry.accepts(cls)}
+        found, known = {"settings": {}}, set()
+        for registry in (encoders.registry, losses.registry):
+            name = found[registry.kind] = registry.canonical(getattr(self, registry.kind))
+            found["settings"] |= registry.settings(name, self.settings)
+            for other in registry:
+                known |= registry.accepts(other).keys()
         for name in self.settings:
-            check.one_of("a setting", name, tuple(sorted(known)))
-        settings = (encoders.registry.settings(encoder, self.settings)
-                    | losses.registry.settings(loss, self.settings))
-        rates = {name: float(check.number(name, getattr(self, name), 0, 1))
-                 for name in ("lr", "final_lr", "weight_decay")}
-        self.__dict__.update(encoder=encoder, loss=loss, settings=settings, **rates)
+            check.one_of("a setting", name, sorted(known))
+        for name in ("lr", "final_lr", "weight_decay"):
+            found[name] = float(check.number(name, getattr(self, name), 0, 1))
+        self.__dict__.update(found)
         check.integers(1, epochs=self.epochs)
         check.integers(0, n_valid=self.n_valid, seed=self.seed)
         n_parts = batches.PARTS[self.batches]
@@ -63,58 +61,58 @@ class Config:
     def batches(self) -> str:
         """What the loss's batches hold, a key of `batches.PARTS`."""
         held = getattr(losses.registry[self.loss], "batches", None)
-        return check.one_of(f"the attribute batches of {self.loss}", held, tuple(batches.PARTS))
+        return check.one_of(f"the attribute batches of {self.loss}", held, batches.PARTS)
 
     @property
     def name(self) -> str:
-        """Name of the run: encoder, loss and duration, as `mt-amg-10s`."""
+        """Encoder, loss and duration, as `mt-amg-10s`."""
         return f"{self.encoder}-{self.loss}-{self.duration_max}s"
 
     @property
     def differs(self) -> str:
         """What is not as published, for people: `epochs12-layers2`."""
-        usual = asdict(Config(self.duration_max, self.encoder, self.loss))
-        own = {name: value for of, at in ((asdict(self), usual), (self.settings, usual["settings"]))
-               for name, value in of.items() if name != "settings" and value != at[name]}
-        return re.sub(r"[^\w.+-]", "", "-".join(f"{name}{value}" for name, value in own.items()))
+        published = Config(self.duration_max, self.encoder, self.loss)
+        own, usual = ({**asdict(config), **config.settings} for config in (self, published))
+        words = [f"{name}{value}" for name, value in own.items()
+                 if name != "settings" and value != usual[name]]
+        return re.sub(r"[^\w.+-]", "", "-".join(words))
 
 
 def variants(config, losses_, encoders_) -> list:
     """`config` with each of the other losses, and with each of the other encoders.
 
-    Both: name -> what is that variant's own, fields of Config and settings, a dict. The rest is as
-    in `config`. Raises InputError for what is not known.
+    Both: name -> dict of what is that variant's own, fields of Config and settings. Raises
+    InputError for what is not known.
     """
-    fields = tuple(asdict(config).keys() - {"duration_max", "encoder", "loss", "settings"})
+    fields = sorted(asdict(config).keys() - {"duration_max", "encoder", "loss", "settings"})
     found = []
     for registry, asked in ((losses.registry, losses_), (encoders.registry, encoders_)):
         if not isinstance(asked, dict) or not all(isinstance(own, dict) for own in asked.values()):
-            raise InputError(f"the variants {asked!r} must be names with settings of their own, or {{}}, "
-                             "as {mlstm: {}, mcnn: {batch_size: 64}}.")
-        others = tuple(name for name in registry if name != getattr(config, registry.kind))
+            raise InputError(f"the variants {asked!r} must be names with settings of their own, or "
+                             "{}, as {mlstm: {}, mcnn: {batch_size: 64}}.")
         for name, own in asked.items():
-            check.one_of(f"another {registry.kind}", name, others)
+            check.one_of(f"another {registry.kind}", name,
+                         [other for other in registry if other != getattr(config, registry.kind)])
             for setting in own:
-                check.one_of(f"a setting of {name}", setting,
-                             (*sorted(fields), *registry.accepts(name)))
+                check.one_of(f"a setting of {name}", setting, (*fields, *registry.accepts(name)))
+            of_config = {setting: own[setting] for setting in own if setting in fields}
             settings = config.settings | {s: own[s] for s in own if s not in fields}
-            found.append(replace(config, **{registry.kind: name, "settings": settings,
-                                            **{f: own[f] for f in own if f in fields}}))
+            found.append(replace(config, **{registry.kind: name}, **of_config, settings=settings))
     return found
 
 
-def recipe(config, content, device, precision) -> made.Recipe:
+def recipe(config, content, device) -> made.Recipe:
     """All that decides a run. content: digest of the training set."""
     inputs = {"training set": content, **encoders.registry.source(config.encoder),
               **losses.registry.source(config.loss)}
+    precision = "bfloat16 autocast" if device == "cuda" else "float32"
     return made.Recipe("run", asdict(config), inputs, {"device": device, "precision": precision})
 
 
-def path(train_set, encoder, loss, duration_max) -> Path:
-    """The name under which such runs lie; InputError if a part of it is not allowed."""
+def path(train_set, config) -> Path:
+    """The name under which such runs lie; InputError if that of the training set is not allowed."""
     check.texts(train_set=train_set)
-    name = Config(duration_max=duration_max, encoder=encoder, loss=loss).name
-    return paths.resolve(f"data/models/{train_set}/{name}")
+    return paths.resolve(f"data/models/{train_set}/{config.name}")
 
 
 @dataclass(frozen=True)
@@ -134,37 +132,29 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     Raises InputError if there is none, if its checkpoint is damaged or of something else, or if it
     is unfinished (unless that is asked for).
     """
-    name = path(train_set, encoder, loss, duration_max)
-    run = made.find(name, MADE_BY, unfinished)
+    asked = Config(duration_max, encoder, loss)
+    run = made.find(path(train_set, asked), "03_train", unfinished)
     file = run.folder / "best.safetensors"
     if not file.is_file():
-        raise InputError(f"{paths.relative(file)} is missing; run notebook {MADE_BY} first.")
-    weights, record, config = read(file, name.name)
-    inputs = recipe(config, run.record.get("inputs", {}).get("training set"), "", "").inputs
-    if inputs != run.record.get("inputs", inputs):
-        raise InputError(f"{run.folder.name} was trained with another class of the name {encoder} or "
-                         f"{loss} than the one registered now; train it again.")
+        raise InputError(f"{paths.relative(file)} is missing; run notebook 03_train first.")
+    weights, record = checkpoint.load(file, "config", "history")
+    try:
+        config = Config(**record["config"])
+    except TypeError:  # of another program, or an older version of this one
+        config = None
+    if config is None or config.name != asked.name:
+        raise InputError(f"{paths.relative(file)} holds another run than {asked.name}; move it "
+                         "away and run notebook 03_train.")
+    inputs = run.record.get("inputs")
+    if inputs and inputs != recipe(config, inputs.get("training set"), "").inputs:
+        raise InputError(f"{run.folder.name} was trained with another class of the name {encoder} "
+                         f"or {loss} than the one registered now; train it again.")
     model = load_weights(encoders.build(config), checkpoint.part("model", weights), file)
     return Trained(model.eval(), config, record["history"], run.folder.name, run.finished)
 
 
-def read(file, name):
-    """A checkpoint of a run called `name`: (tensors, record, Config). InputError if it is none."""
-    tensors, record = checkpoint.load(file)
-    try:
-        config = Config(**record["config"])
-    except (KeyError, TypeError):  # of another program, or an older version of this one
-        config = None
-    if config is None or config.name != name:
-        raise InputError(f"{paths.relative(file)} holds {config.name if config else 'no run'}, but should "
-                         f"hold {name}; move it away and run notebook {MADE_BY}.")
-    return tensors, record, config
-
-
 def load_weights(module, weights, file):
-    """Put `weights` (name -> tensor) into a module; InputError if they do not fit or are not finite."""
-    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
-        raise InputError(f"{paths.relative(file)} holds weights that are not finite; train it again.")
+    """Put `weights` (name -> tensor) of a file into a module; InputError if they do not fit."""
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
@@ -174,33 +164,28 @@ def load_weights(module, weights, file):
 
 
 def load_published(file, encoder="mt") -> nn.Module:
-    """Load a checkpoint of the published code, a `.pth` of an encoder `mt` or `mlstm`.
+    """An encoder `mt` or `mlstm` from a checkpoint of the published code, a `.pth`.
 
-    Layers and widths follow from the shapes of its weights. Training on several GPUs leaves names
-    that begin with `module.`; the published Transformer carries an `encoder_layer` that it never
-    uses. Reads numbers only, executes nothing. Raises InputError if it is missing, or something else.
+    Its size follows from its weights. Training on several GPUs leaves names that begin with
+    `module.`; the published Transformer carries an `encoder_layer` that it never uses. Reads
+    numbers only, executes nothing. Raises InputError if it is missing, or something else.
     """
     check.one_of("encoder", encoder, ("mt", "mlstm"), ", if a published checkpoint is given")
-    if not file.is_file():
-        raise InputError(f"{file} is missing; give the path of a published checkpoint, from the "
-                         "workspace's root or absolute.")
     try:
         weights = torch.load(file, map_location="cpu", weights_only=True)["model"]
-        weights = {name.removeprefix("module."): w for name, w in weights.items()
-                   if not name.removeprefix("module.").startswith("encoder_layer.")}
-        return load_weights(_of_shape(weights, encoder), weights, file).eval()
+        weights = {name.removeprefix("module."): weight for name, weight in weights.items()}
+        weights = {name: w for name, w in weights.items() if not name.startswith("encoder_layer.")}
+        if not all(torch.isfinite(weight).all() for weight in weights.values()):
+            raise ValueError("its weights are not finite")
+        layers = re.findall(r"(?:encoder\.layers\.|weight_hh_l)(\d+)", " ".join(weights))
+        if encoder == "mlstm":
+            model = LSTM(len(set(layers)), weights["lstm.weight_hh_l0"].shape[1])
+        else:
+            model = Transformer(len(set(layers)), len(weights["linear1.weight"]),
+                                feedforward=len(weights["encoder.layers.0.linear1.weight"]))
+        model.load_state_dict(weights)
+        return model.eval()
     except Exception as error:  # whatever a foreign file makes of torch.load
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{paths.relative(file)} is no published checkpoint of {encoder}, a "
                          f"dict with its weights under 'model' ({reason}).") from None
-
-
-def _of_shape(weights, encoder):
-    """A fresh encoder of the size that the names and shapes tell."""
-    def layers(prefix):
-        return len({name.split(prefix)[1].split(".")[0] for name in weights if prefix in name})
-
-    if encoder == "mlstm":
-        return LSTM(layers("lstm.weight_hh_l") // 2, weights["lstm.weight_hh_l0"].shape[1])
-    return Transformer(layers("encoder.layers."), len(weights["linear1.weight"]),
-                       feedforward=len(weights["encoder.layers.0.linear1.weight"]))

@@ -1,18 +1,10 @@
-"""The AMG encoders: a sequence of fingerprints -> one unit vector.
+"""Encoders, fingerprints -> one unit vector: torch modules that have a name (see `registry`).
 
-An encoder is a torch module with a name, a class in a file of this folder or in a notebook's cell:
-
-    @encoders.register("toy")
-    class Toy(nn.Module):
-        def __init__(self, width=64):      # arguments with a default are its settings
-        def forward(self, x, padding):     # (B, L, 128), bool (B, L) -> (B, 128), unit rows
-
-`padding` is True at what fills a sequence up to L frames, the longest of the batch. An argument
-`padded_frames` without default is given the longest training input, M.
+`forward(x, padding)`: (B, L, 128), bool (B, L) -> (B, 128), unit rows; `padding` is True at what
+fills a sequence up to L frames, the longest of the batch. An argument `padded_frames` of the
+constructor, without default, is given the longest training input, M.
 """
 
-import importlib
-import pkgutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -42,10 +34,9 @@ def embed(encoder, clips) -> np.ndarray:
 
 
 def embed_runs(encoder, frames, first, length) -> np.ndarray:
-    """Embed many runs of rows: run i is frames[first[i] : first[i] + length[i]].
+    """Embed runs of rows, frames[first[i] : first[i] + length[i]], of any number.
 
     frames float32 (N, 128); first and length int (n,); returns float32 (n, 128), unit rows.
-    Batches hold runs of like length.
     """
     encoder.eval()
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
@@ -53,39 +44,35 @@ def embed_runs(encoder, frames, first, length) -> np.ndarray:
 
     @torch.inference_mode()
     def embed_batch(rows):
-        batch = torch.from_numpy(frames[crops.rows_of(first[rows], length[rows])])
-        vectors[rows] = forward(encoder, batch.to(device), length[rows]).cpu().numpy()
+        vectors[rows] = forward(encoder, frames, first[rows], length[rows], device).cpu().numpy()
 
-    groups = crops.micro_batches(length, BATCH_FRAMES[device.type])
-    if device.type == "cpu" and len(groups) > 1:
-        _one_on_each_core(embed_batch, groups)
-    else:
+    groups = crops.micro_batches(length, BATCH_FRAMES[device.type]) if len(length) else []
+    if device.type == "cuda" or len(groups) <= 1:
         for rows in groups:
             embed_batch(rows)
-    return vectors
-
-
-def _one_on_each_core(function, items):
-    """Call `function` of each item, on as many threads as torch has; each computes on one core.
-
-    So no core waits for others after every product, as when all share each of them.
-    """
+        return vectors
+    # a batch on each core: if all shared each batch, they would wait after every product
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(function, items))  # raises what a call raised
+            list(pool.map(embed_batch, groups))  # raises what a call raised
     finally:
         torch.set_num_threads(threads)
+    return vectors
 
 
-def forward(encoder, frames, length) -> torch.Tensor:
-    """Vectors (B, 128) of sequences that lie one after the other: frames (N, 128), length (B,).
+def forward(encoder, frames, first, length, device="cpu") -> torch.Tensor:
+    """Vectors (n, 128) of a batch of runs of rows, as `embed_runs`; gradients can be taken.
 
     By the encoder's `packed` equal, if its very class has one: a subclass may compute otherwise.
     """
+    within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    x = torch.from_numpy(frames[np.repeat(first, length) + within])  # (length.sum(), 128)
+    if torch.device(device).type == "cuda":
+        x = x.pin_memory().to(device, non_blocking=True)
     if "packed" in vars(type(encoder)):
-        return encoder.packed(frames, length)
-    return encoder(*pad(frames, length))
+        return encoder.packed(x, length)
+    return encoder(*pad(x, length))
 
 
 def pad(frames, length):
@@ -95,11 +82,5 @@ def pad(frames, length):
     return x.masked_scatter_(~padding[..., None], frames), padding
 
 
-def whole_batch(encoder) -> bool:
-    """Whether a row's vector depends on its batch, which then cannot be computed in parts."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules())
-
-
-for _file in pkgutil.iter_modules(__path__):  # each registers its class
-    importlib.import_module(f"{__name__}.{_file.name}")
+from amg.embedding.encoders import cnn, lstm, transformer  # noqa: F401 each registers its class
 from amg.embedding.encoders.mean import Mean  # noqa: F401 a name for notebooks

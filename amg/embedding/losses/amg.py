@@ -10,10 +10,9 @@ PULL = 10.0  # weight of the pull
 
 @losses.register("amg", "pam", "tam")  # the published code calls it both Pam and Tam
 class AMG(ArcFace):
-    """ArcFace plus 10 x the mean pull of the originals towards their class centres.
+    """ArcFace plus 10 x the mean pull of the originals, 1 - cos(vector, centre of its class).
 
-    The pull of a row is 1 - cos(its vector, the centre of its class); in a batch without originals
-    there is none.
+    In a batch without originals there is no pull.
     """
 
     def forward(self, vectors, rows):

@@ -1,4 +1,4 @@
-"""ArcFace (arXiv 1801.07698): softmax over all classes with an angular margin, here one per sample."""
+"""ArcFace (arXiv 1801.07698): softmax over all classes with an angular margin, one per sample."""
 
 import math
 
@@ -17,13 +17,14 @@ BLOCK = 2**21  # logits that are held at once
 class ArcFace(nn.Module):
     """Every song is a class with a centre; the margin grows with a crop's overlap.
 
-    scale: of the logits; margin_max, margin_min: margins at full overlap and at none, radians.
+    scale: of the logits; margin_max, margin_min: at full overlap and at none, radians.
     """
 
     batches = "classes"
     limits = {"scale": (0, 1000), "margin_max": (0, 1.5), "margin_min": (0, 1.5)}
 
-    def __init__(self, centres, scale=SCALE, margin_max=crops.MARGIN_MAX, margin_min=crops.MARGIN_MIN):
+    def __init__(self, centres, scale=SCALE, margin_max=crops.MARGIN_MAX,
+                 margin_min=crops.MARGIN_MIN):
         super().__init__()
         self.centres = nn.Parameter(centres)  # (n_songs, 128)
         self.scale, self.margin_max, self.margin_min = scale, margin_max, margin_min
@@ -34,11 +35,10 @@ class ArcFace(nn.Module):
 
 
 def arcface(embedding, centres, label, margin, scale=SCALE):
-    """Additive angular margin softmax: cross-entropy per sample, (B,).
+    """Cross-entropy per sample, (B,), of logits `scale * cosine`, the true class's `with_margin`.
 
-    embedding (B, D) and centres (n_classes, D) need not be unit: they are normalised here.
-    label int64 (B,); margin (B,) in radians. Logits are `scale * cosine`, the true class's
-    `with_margin`.
+    embedding (B, D) and centres (n_classes, D), at least two, are normalised here; label int64
+    (B,); margin (B,) in radians.
     """
     embedding, centres = F.normalize(embedding), F.normalize(centres)
     true = scale * with_margin((embedding * centres[label]).sum(1), margin)
@@ -46,10 +46,7 @@ def arcface(embedding, centres, label, margin, scale=SCALE):
 
 
 def with_margin(cosine, margin):
-    """cos(theta) -> cos(theta + m) while theta + m < pi, and cos(theta) - m sin(pi - m) beyond.
-
-    cosine and margin (in radians) are (B,), as is the result.
-    """
+    """cos(theta) -> cos(theta + m) while theta + m < pi, and cos(theta) - m sin(pi - m) beyond."""
     sine = torch.sqrt(1.0 - cosine.square() + 1e-5)
     shifted = cosine * torch.cos(margin) - sine * torch.sin(margin)
     beyond = cosine - margin * torch.sin(math.pi - margin)
@@ -59,8 +56,8 @@ def with_margin(cosine, margin):
 class OtherClasses(torch.autograd.Function):
     """log of the sum of exp(scale * x . c) over all centres c but the true one, (B,).
 
-    There are at least two centres. Forward and backward take them block by block: a table of all
-    cosines, and the others that its gradient needs, would grow with the number of classes.
+    Forward and backward take the centres block by block: a table of all cosines, and the others
+    that its gradient needs, would grow with the number of classes.
     """
 
     @staticmethod
@@ -78,8 +75,8 @@ class OtherClasses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, centres, label, scale):
-        of_block = [logits.logsumexp(1) for _, logits in OtherClasses.blocks(x, centres, label, scale)]
-        total = torch.stack(of_block).logsumexp(0)
+        blocks = OtherClasses.blocks(x, centres, label, scale)
+        total = torch.stack([logits.logsumexp(1) for _, logits in blocks]).logsumexp(0)
         ctx.save_for_backward(x, centres, label, total)
         ctx.scale = scale
         return total

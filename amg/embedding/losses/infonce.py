@@ -9,10 +9,8 @@ from amg.embedding import losses
 
 @losses.register("infonce")
 class InfoNCE(nn.Module):
-    """An original against a degraded crop of its song; the other songs' crops are negatives.
-
-    Cross-entropy of each original's cosines with all crops, over a temperature.
-    """
+    """An original must be nearer to a degraded crop of its song than to the other songs' crops:
+    cross-entropy of its cosines with all crops, over a temperature."""
 
     batches = "pairs"
     limits = {"temperature": (1e-3, 10)}

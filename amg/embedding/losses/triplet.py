@@ -8,10 +8,8 @@ from amg.embedding import losses
 
 @losses.register("triplet")
 class Triplet(nn.Module):
-    """A degraded crop must lie nearer to its song's original than to another song's, by a margin.
-
-    max(0, cos(anchor, negative) - cos(anchor, positive) + margin), mean over the triplets above zero;
-    0 if none is.
+    """A degraded crop must lie nearer to its song's original than to another song's, by a margin:
+    cos(anchor, negative) - cos(anchor, positive) + margin, mean of those above zero; 0 if none is.
     """
 
     batches = "triplets"

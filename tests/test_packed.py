@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from amg.embedding import attention, encoders
+from amg.embedding import encoders, packed
 from amg.embedding.encoders.mean import Mean
 from amg.embedding.encoders.transformer import Transformer
 from conftest import unit_rows
@@ -38,17 +38,17 @@ def loop(qkv, runs, masks):
 @pytest.mark.parametrize("p", [0.0, 0.4])
 def test_attention_is_that_of_the_loop(monkeypatch, p):
     sizes = [n * n for total, n in RUNS for _ in range(total // n * HEADS)]
-    mask = attention.kept(sum(sizes), p)
-    monkeypatch.setattr(attention, "kept", lambda n, p: mask)
+    mask = packed.kept(sum(sizes), p)
+    monkeypatch.setattr(packed, "kept", lambda n, p: mask)
     squares = [part.view(round(len(part) ** 0.5), -1) for part in mask.split(sizes)]
-    torch.testing.assert_close(attention.attend(table(), RUNS, HEADS, p), loop(table(), RUNS, squares))
+    torch.testing.assert_close(packed.attend(table(), RUNS, HEADS, p), loop(table(), RUNS, squares))
 
 
 @pytest.mark.parametrize("p", [0.0, 0.4])
 def test_gradient_of_attention(p):
     def seeded(qkv):
         torch.manual_seed(3)
-        return attention.attend(qkv, RUNS, HEADS, p)
+        return packed.attend(qkv, RUNS, HEADS, p)
 
     assert torch.autograd.gradcheck(seeded, table().requires_grad_())
 
@@ -57,15 +57,15 @@ def test_dropout_follows_the_seed():
     drawn = []
     for seed in (5, 5, 6):
         torch.manual_seed(seed)
-        drawn.append(attention.kept(1001, 0.3))
+        drawn.append(packed.kept(1001, 0.3))
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
-    assert not torch.equal(drawn[2], attention.kept(1001, 0.3))
+    assert not torch.equal(drawn[2], packed.kept(1001, 0.3))
 
 
 def test_dropout_is_fair():
     torch.manual_seed(0)
     x = torch.full((500, 1001), 2.0, requires_grad=True)
-    y = attention.dropout(x, 0.1)
+    y = packed.dropout(x, 0.1)
     assert y.detach().unique().tolist() == pytest.approx([0, 2 / 0.9])
     dropped = (y == 0).float()
     assert dropped.mean().item() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / x.numel()))
@@ -76,7 +76,7 @@ def test_dropout_is_fair():
     assert abs(neighbours) < 4 / np.sqrt(x.numel())
     y.sum().backward()
     assert torch.equal(x.grad, y.detach() / 2)
-    assert torch.equal(attention.dropout(x, 0.0), x)
+    assert torch.equal(packed.dropout(x, 0.0), x)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -92,8 +92,8 @@ def test_the_packed_encoder_equals_the_padded_one(encoder, device, lengths, seed
     for vectors in (encoder.packed(frames, length), encoder(*encoders.pad(frames, length))):
         gradients = torch.autograd.grad((vectors * weight).sum(), [frames, *encoder.parameters()])
         found.append([vectors, *gradients])
-    for packed, padded in zip(*found, strict=True):
-        torch.testing.assert_close(packed, padded, rtol=1e-4, atol=1e-5 * max(1, float(padded.detach().abs().max())))
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5 * max(1, float(plain.detach().abs().max())))
 
 
 def test_the_packed_encoder_drops_out_in_training_alone():
