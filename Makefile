@@ -20,10 +20,11 @@ bench: .venv/installed
 	PYTHONPATH=tests $(RUN) -m bench
 
 # the environment and what the kit made of the embedded corpus, by their names: all that is called
-# demo or smoke, or begins with demo- or smoke-; your own data and the committed runs are left alone
+# demo or smoke, or begins with demo- or smoke-, and data/cache, which is made again when it is needed;
+# your own data, reports/local and the committed runs are left alone
 MADE := $(foreach name,demo smoke,data/train/$(name) data/models/$(name) database/$(name) reports/$(name))
 clean:
-	rm -rf .venv amg.egg-info data/cache data/audio/sheet_music reports/local $(MADE) \
+	rm -rf .venv amg.egg-info data/cache data/audio/sheet_music $(MADE) \
 	  $(foreach place,$(MADE),$(place)-* $(dir $(place)).$(notdir $(place))*.lock)
 
 .venv/installed: requirements.txt pyproject.toml

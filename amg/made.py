@@ -9,6 +9,7 @@ read, never written into.
 """
 
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from amg.check import InputError
 # raised when the same recipe gives something else than before; a comment changes no version
 FORMATS = {"sounds": 1, "fingerprints": 1, "training set": 1, "database": 1, "segments": 1,
            "trials": 1, "fingerprinter": 1, "run": 1, "step": 1}
+IDENTITY = ("kind", "format", "parameters", "inputs", "computed")  # what two equal things share
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Recipe:
     @property
     def identity(self) -> dict:
         """The part of the record that two equal things share."""
-        return {"kind": self.kind, "format": FORMATS[self.kind], "parameters": self.parameters,
-                "inputs": self.inputs, "computed": self.computed}
+        return dict(zip(IDENTITY, (self.kind, FORMATS[self.kind], self.parameters, self.inputs,
+                                   self.computed)))
 
     @property
     def digest(self) -> str:
@@ -56,9 +58,14 @@ class Made:
     def identity(self) -> str:
         """Digest to name it by as an input of something else."""
         if self.record:
-            return files.digest({key: self.record[key] for key in
-                                 ("kind", "format", "parameters", "inputs", "computed")})
+            return files.digest({key: self.record[key] for key in IDENTITY})
         return files.stamp(sorted(path for path in self.folder.rglob("[!.]*") if path.is_file()))
+
+
+def is_ours(name) -> bool:
+    """Whether a path is a link as `making` leaves: to a folder beside it that is named after it."""
+    target = os.readlink(name) if name.is_symlink() else ""
+    return bool(re.fullmatch(rf"{re.escape(name.name)}-([^/]+-)?[0-9a-f]{{8}}", target))
 
 
 def record_of(folder) -> Path:
@@ -76,7 +83,7 @@ def making(name, recipe, differs=""):
     """
     words = filter(None, [name.name, differs[:60], recipe.digest])
     folder = name.with_name("-".join(words))
-    if name.exists() and not name.is_symlink():
+    if (name.exists() or name.is_symlink()) and not is_ours(name):
         raise InputError(f"{paths.relative(name)} was not made by this kit and is left alone; "
                          "choose another name, or move it elsewhere.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,8 +111,10 @@ def find(name, made_by, unfinished=False) -> Made:
                          "unpack your own there.")
     folder = name.resolve()
     record = files.read_json(record_of(folder)) or {}
-    # a link without a record is ours all the same: the record was lost
-    found = Made(folder, record, record.get("finished", not name.is_symlink()))
+    if not record.keys() >= {*IDENTITY, "finished"}:  # somebody's own JSON, or there is none
+        record = {}
+    # a link of ours without a record is ours all the same: the record was lost
+    found = Made(folder, record, record.get("finished", not is_ours(name)))
     if not found.finished and not unfinished:
         raise InputError(f"{paths.relative(folder)} is not finished; run notebook {made_by} again, "
                          "it continues where it stopped.")

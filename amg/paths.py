@@ -7,6 +7,8 @@ names. Notebook parameters name files relative to it.
 import os
 from pathlib import Path
 
+from amg.check import InputError
+
 
 def checkout():
     """Folder that holds `amg/` and `notebooks/`."""
@@ -19,7 +21,9 @@ def home():
 
 
 def resolve(path):
-    """Absolute path of `path`, taken relative to the workspace root."""
+    """Absolute path of `path`, taken relative to the workspace root; InputError if it is no path."""
+    if not isinstance(path, (str, Path)):
+        raise InputError(f"{path!r} is given as a path, but must be a text.")
     return home() / Path(path).expanduser()
 
 

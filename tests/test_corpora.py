@@ -84,6 +84,12 @@ def test_a_replaced_file_is_decoded_again(home, folder, moved_s):
     assert found.sha256 != before and found.seconds == 50
 
 
+def test_a_recording_too_short_to_be_cut_is_told(home, folder, all_test):
+    soundfile.write(folder / "short.wav", tone(30.2), RATE)
+    _, refused = corpora.choose("folder", {"test": None}, 0, 1, str(folder))
+    assert "too short to be cut" in {clip.piece: clip.refused for clip in refused}["short.wav"]
+
+
 def test_clips_of_a_recording(home, folder, all_test):
     cut = chosen("folder", "test", folder)
     assert len({clip.piece for clip in cut}) == 10 and len({clip.recording for clip in cut}) == 5

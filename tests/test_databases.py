@@ -192,6 +192,20 @@ def test_an_unfinished_database_is_refused(tmp_path):
         databases.load(tmp_path / "db")
 
 
+def test_songs_of_another_dimension_are_refused(tmp_path):
+    write(tmp_path)
+    features.save(tmp_path / databases.TEST / "1.npy", unit_rows(np.random.default_rng(0), 59, 64))
+    with pytest.raises(InputError, match="test_30s/1.npy is 64, but must be one of: 128"):
+        databases.load(tmp_path)
+
+
+def test_a_songs_csv_of_something_else_is_refused(tmp_path):
+    write(tmp_path)
+    (tmp_path / "songs.csv").write_text("artist,title\na,b\n")
+    with pytest.raises(InputError, match="must list the songs beside it"):
+        databases.load(tmp_path)
+
+
 def test_songs_csv_tells_what_was_recorded(home):
     """Names of digits stay texts; a place of the database is heard; other songs are refused."""
     write(home / "db", ("00", "01"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from amg import files, machine, made
+from amg import files, machine, made, paths
 from amg.check import InputError
 
 
@@ -139,3 +139,20 @@ def test_devices():
     assert machine.device("cpu") == "cpu" and machine.device("auto") in ("cpu", "cuda")
     with pytest.raises(InputError, match="device is 'tpu', but must be one of: auto, cpu, cuda"):
         machine.device("tpu")
+
+
+def test_a_link_of_somebodys_own_is_read_and_left_alone(tmp_path):
+    (tmp_path / "disk" / "songs").mkdir(parents=True)
+    (tmp_path / "disk" / "songs.json").write_text('{"about": "these songs"}')
+    name = tmp_path / "songs"
+    name.symlink_to(tmp_path / "disk" / "songs")
+    found = made.find(name, "01_data_prep")
+    assert found.finished and found.record == {} and found.identity
+    with pytest.raises(InputError, match="was not made by this kit"), made.making(name, recipe()):
+        pass
+    assert name.resolve() == tmp_path / "disk" / "songs"
+
+
+def test_a_path_that_is_none_is_refused():
+    with pytest.raises(InputError, match="5 is given as a path, but must be a text"):
+        paths.resolve(5)

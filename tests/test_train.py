@@ -252,6 +252,9 @@ def test_another_configuration_lies_elsewhere_and_is_found_again(data, monkeypat
     monkeypatch.setattr(training.Run, "_update", lambda *_: pytest.fail("trained again"))
     train(config(epochs=1), data)
     assert runs.find("t").name == first.folder.name
+    runs.check_same(runs.find("t"), first.config)
+    with pytest.raises(InputError, match="another process has begun it meanwhile"):
+        runs.check_same(runs.find("t"), other.config)
     assert (first.folder / "best.safetensors").read_bytes() == kept
 
 

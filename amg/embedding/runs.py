@@ -153,6 +153,13 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     return Trained(model.eval(), config, record["history"], run.folder.name, run.finished)
 
 
+def check_same(run, config) -> None:
+    """InputError unless a `Trained` comes of `config`: the names may have been trained anew since."""
+    if run.config != config:
+        raise InputError(f"{run.name} is another training of that name than the one asked for here; "
+                         "another process has begun it meanwhile. Run this again.")
+
+
 def load_weights(module, weights, file):
     """Put `weights` (name -> tensor) of a file into a module; InputError if they do not fit."""
     try:

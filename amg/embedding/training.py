@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from amg import checkpoint, files, machine, made, paths, progress
+from amg import check, checkpoint, files, machine, made, paths, progress
 from amg.check import InputError
 from amg.embedding import batches, crops, encoders, losses, runs, validation
+from amg.fingerprint.nafp import DIM
 
 EPOCHS = 1  # second word of the seeds; validation has others
 MICRO_FRAMES = 4096  # frames that are computed together; decides speed, and which dropout is drawn
@@ -30,6 +31,8 @@ class Run:
     def __init__(self, config, data, train_set, device="auto"):
         self.config, self.data, self.device = config, data, machine.device(device)
         self.path = runs.path(train_set, config)
+        check.one_of(f"the number of values in a fingerprint of {train_set}", data.frames.shape[1],
+                     (DIM,))
         self.songs, self.held_out = _split(config, data, train_set)
         torch.manual_seed(config.seed)
         self.encoder = encoders.build(config).to(self.device)

@@ -3,8 +3,8 @@
 A fingerprinter turns 8 kHz mono sound into a sequence of unit vectors. It has `hop` and `window`,
 samples from one frame to the next and in a frame, and `extract(recordings, hop=HOP)`. That yields
 float32 (T, dimension) for each recording, an iterable of consecutive blocks of samples, and raises
-InputError for one shorter than a frame. What it extracts is packed, trained on and searched as
-NAFP's fingerprints are, whatever their dimension.
+InputError for one shorter than a frame. What it extracts is stored and packed whatever its
+dimension; to be trained on and searched it must have 128 values, as NAFP's fingerprints have.
 """
 
 from dataclasses import dataclass

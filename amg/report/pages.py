@@ -9,7 +9,7 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 
-from amg import files, machine, paths
+from amg import files, machine, made, paths
 from amg.check import InputError
 from amg.report import compare, tables
 
@@ -52,7 +52,8 @@ def write_index(profile, manifest, written) -> list:
     _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
            manifest=manifest, compared=compared, tables=shown, tolerances=tables.TOLERANCES,
            headline=tables.headline(found), left_out=tables.left_out(found),
-           ablated=tables.compared_at(found, "ablation_differences"), size=tables.size(found),
+           ablated=tables.compared_at(found, "ablation_differences"),
+           size=tables.size(found), trained=tables.trained(found),
            files=[path for path in here if "tables" in path.parts],
            figures=[path.name for path in here if path.suffix == ".png"])
     return compared
@@ -83,7 +84,15 @@ def make_reference(profile) -> Path:
 
     Raises InputError if there is none, or if the code of one of its steps is not the checkout's.
     """
-    base, target = paths.resolve(f"reports/{profile}"), compare.reference(profile)
+    base = paths.resolve(f"reports/{profile}")
+    if not base.is_dir():
+        raise InputError(f"reports/{profile} holds no report; run `make reproduce "
+                         f"PROFILE={profile}`.")
+    with made.lock(base):  # no copy of two runs
+        return _copy_reference(profile, base, compare.reference(profile))
+
+
+def _copy_reference(profile, base, target):
     run = files.read_json(base / "manifest.json")
     if run is None:
         raise InputError(f"reports/{profile} holds no report; run `make reproduce "
@@ -96,6 +105,9 @@ def make_reference(profile) -> Path:
     names = ["index.html", "manifest.json"]
     for label in (step["label"] for step in run["steps"]):
         state = files.read_json(base / "state" / f"{label}.json")
+        if state is None:
+            raise InputError(f"reports/{profile} is not whole: the step {label} was begun again; run "
+                             f"`make reproduce PROFILE={profile}` to its end.")
         names += [f"notebooks/{label}.html", *_inside(base, state["outputs"])]
     shutil.rmtree(target, ignore_errors=True)
     for name in names:

@@ -37,7 +37,7 @@ def _songs(p):
     """A database of notebook 01 is one thing. Of one from elsewhere the songs count, since notebook
     02 writes beside them."""
     root = paths.resolve(p["database"])
-    if root.is_symlink() or not root.exists():
+    if made.is_ours(root) or not root.exists():
         return [p["database"]]
     parts = databases.DUMMY, databases.TEST, databases.QUERY
     return [f"{p['database']}/{part}" for part in parts]

@@ -144,6 +144,23 @@ def differences(table):
     return said
 
 
+def epochs(of_amg, histories):
+    """How long the AMG encoder (epochs) and its variants (`ablation_training.csv`) were trained."""
+    last = histories.groupby(["encoder", "loss_name"], sort=False).epoch.max()
+    others = ", ".join(f"{ENCODERS.get(encoder, encoder)} with {loss} loss {n}"
+                       for (encoder, loss), n in last.items())
+    return (f"Epochs of training: AMG {of_amg}, {others}. What had fewer may not have learnt all that "
+            "it can; the curves tell.")
+
+
+def trained(found):
+    """`epochs` of a report's ablations; '' without them."""
+    if not {"ablations", "ablation_training"} <= set(found):
+        return ""
+    of_amg = found.get(f"training_{found['ablations'].duration_max.iloc[0]:.0f}s", ())
+    return epochs(len(of_amg) or "(not listed)", found["ablation_training"])
+
+
 def reasons(why):
     """`miss_reasons.csv` with readable units, and what the same audio makes of it."""
     shares = why.drop(columns=["condition", "query_frames"]).map("{:.1f} %".format)
@@ -204,8 +221,7 @@ def size(found):
     if "train" not in n:
         return sentence
     return (f"{n['train']} training songs, {sentence} The published encoder was trained on 100,000 "
-            "songs and searched among 10,000: expect hit rates of the embedding to rise with "
-            "training songs and to fall with distractors.")
+            "songs and searched among 10,000, which was not measured here.")
 
 
 def markdown(table):

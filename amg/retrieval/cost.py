@@ -84,11 +84,14 @@ def measure(methods, queries) -> pd.DataFrame:
     """`cost.csv`: COLUMNS, a row per `Method`, with medians and quartiles over the queries.
 
     queries: list of float32 (L, 128). Each goes to all methods before the next one comes, so that a
-    slow moment of the machine meets them all; the first one also warms them up.
+    slow moment of the machine meets them all, in an order drawn anew, for a method pays for the
+    caches that the one before it has filled. The first query also warms them up.
     """
-    times = np.array([[_times_ms(method, query) for method in methods]
-                      for query in (queries[0], *queries)])[1:]
-    q1, median, q3 = np.percentile(times, [25, 50, 75], axis=0).round(3)  # each (n_methods, 2)
+    rng, times = np.random.default_rng(0), np.empty((1 + len(queries), len(methods), 2))
+    for of_query, query in zip(times, (queries[0], *queries)):
+        for i in rng.permutation(len(methods)):
+            of_query[i] = _times_ms(methods[i], query)
+    q1, median, q3 = np.percentile(times[1:], [25, 50, 75], axis=0).round(3)  # each (n_methods, 2)
     table = pd.DataFrame([vars(method) for method in methods])
     for i, name in enumerate(("embed_ms", "search_ms")):
         table[name], table[f"{name}_q1"], table[f"{name}_q3"] = median[:, i], q1[:, i], q3[:, i]

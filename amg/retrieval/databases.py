@@ -13,6 +13,7 @@ from amg import check, files, made, paths, progress
 from amg.check import InputError
 from amg.embedding import crops
 from amg.fingerprint import features
+from amg.fingerprint.nafp import DIM
 from amg.retrieval import duplicates, search
 from amg.sound import clips
 
@@ -66,15 +67,19 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
     names, heard = [path.stem for path in dummies + tests], None
     if (root / "songs.csv").exists():
         table = clips.read_csv(root / "songs.csv")
-        if list(table.name) != names:
+        if list(table.get("name", ())) != names:
             raise InputError(f"{paths.relative(root / 'songs.csv')} must list the songs beside it, "
-                             f"distractors first; run notebook {MAKER} again.")
+                             f"distractors first; run notebook {MAKER} again, or move it away.")
         heard = clips.from_table(table)
-    songs = search.Sequences.of([features.load(path) for path in dummies + tests])
+    arrays = [features.load(path) for path in dummies + tests]
+    queries = [features.load(path) for path in asked]
+    for path, array in zip(dummies + tests + asked, arrays + queries):
+        check.one_of(f"the number of values in a fingerprint of {paths.relative(path)}",
+                     array.shape[1], (DIM,))
     recordings = [clip.recording for clip in heard] if heard else names
-    database = Database(songs, names, len(dummies), recordings, heard,
+    database = Database(search.Sequences.of(arrays), names, len(dummies), recordings, heard,
                         next(iter(fingerprinters), None), files.stamp(dummies + tests + asked))
-    return database, [features.load(path) for path in asked]
+    return database, queries
 
 
 def _fingerprinter(folder):
@@ -110,7 +115,7 @@ def split_database(source, target, max_len) -> int:
     source, target = paths.resolve(source), paths.resolve(target)
     found = features.find(source, MAKER)
     pieces = _pieces([path.stem for path in found], map(features.load, found), max_len)
-    if target.is_dir() and not target.is_symlink():
+    if target.is_dir() and not made.is_ours(target):
         _compare(target, pieces)
         return len(pieces)
     recipe = made.Recipe("segments", {"frames": max_len}, {"songs": files.stamp(found)})

@@ -111,5 +111,5 @@ def by_trial(scored) -> pd.DataFrame:
     """`trials.csv`: each method's answers to every trial, and the ranks of the first right ones."""
     table = pd.concat(scored, ignore_index=True)
     ranks = [f"{name}_rank" for name in hits.TOLERANCES if f"{name}_rank" in table]
-    columns = [*LABELS, "run", *trials_.COLUMNS, "answers", *ranks]
+    columns = [*LABELS, "run", "finished", *trials_.COLUMNS, "answers", *ranks]
     return table.reindex(columns=columns).astype(dict.fromkeys(ranks, "Int8"))

@@ -71,7 +71,10 @@ def choose(corpus, sizes, seed, workers=2, folder="", whole=WHOLE) -> tuple[dict
         return {role: sheet_music.build(role, size, seed, workers, spare=2) if size else []
                 for role, size in sizes.items()}, []
     tracks = manifest(corpus, workers, folder, list(sizes))
-    refused = [track for track in tracks if track.refused]
+    refused = [track for track in tracks if track.refused] + [
+        replace(track, refused=f"lasts {track.seconds:.1f} s, too short to be cut: a clip has "
+                               f"{CLIP_S} s, and {MARGIN_S:g} s before and after it")
+        for track in tracks if not (track.refused or track.role in whole or _cut(track))]
     found = {role: [clip for track in tracks if track.role == role and not track.refused
                     for clip in ([track] if role in whole else _cut(track))] for role in sizes}
     _check_sizes(corpus, sizes, found)

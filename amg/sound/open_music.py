@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from amg import files, paths, progress
+from amg import files, made, paths, progress
 from amg.check import InputError
 from amg.sound import clips, recordings
 from amg.sound.clips import Clip
@@ -66,6 +66,12 @@ def _fetch_one(package):
     The table is written last: its presence says that the folder was whole.
     """
     work = paths.resolve(f"data/audio/open_music/.{package}")
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with made.lock(work):
+        return _fetch_alone(package, work)
+
+
+def _fetch_alone(package, work):
     try:
         package_file = next(work.glob("*.deb"), None) or _download(package, work)
         found = _decode(package, package_file, work / "unpacked")

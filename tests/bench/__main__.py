@@ -1,4 +1,4 @@
-"""Runs all benchmarks and writes `reports/reference/bench/bench.json` and `bench.md`."""
+"""Runs all benchmarks and writes `reports/bench/bench.json` and `bench.md`."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def main():
     rows += notebook_rows(reference / "demo/manifest.json")
     texts = {"bench.json": json.dumps(rows, indent=1) + "\n", "bench.md": markdown(rows, described)}
     for name, text in texts.items():
-        with files.atomic(reference / "bench" / name) as temporary:
+        with files.atomic(paths.checkout() / "reports/bench" / name) as temporary:
             temporary.write_text(text)
     print(texts["bench.md"])
 
