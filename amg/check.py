@@ -13,7 +13,7 @@ class InputError(ValueError):
         return [f"InputError: {self}"]
 
 
-def one_of(name, value, allowed, hint=""):
+def one_of(name, value, allowed, hint="") -> object:
     """Return `value` if it is one of `allowed`, else raise InputError naming them all."""
     # True == 1 == 1.0 in Python, but a parameter of the wrong type is a mistake
     if not any(type(value) is type(option) and value == option for option in allowed):
@@ -22,7 +22,7 @@ def one_of(name, value, allowed, hint=""):
     return value
 
 
-def integer(name, value, low, high=None):
+def integer(name, value, low, high=None) -> int:
     """Return `value` if it is an int with low <= value (<= high), else raise InputError."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):
@@ -31,7 +31,7 @@ def integer(name, value, low, high=None):
     return value
 
 
-def number(name, value, low, high):
+def number(name, value, low, high) -> float:
     """Return `value` if it is a number with low <= value <= high, else raise InputError."""
     numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not numeric or not low <= value <= high:
@@ -40,20 +40,20 @@ def number(name, value, low, high):
     return value
 
 
-def integers(low, **named):
+def integers(low, **named) -> None:
     """Check several whole numbers of at least `low`, given as name=value."""
     for name, value in named.items():
         integer(name, value, low)
 
 
-def texts(**named):
+def texts(**named) -> None:
     """Check that each is a non-empty string usable as the name of a set, folder or file."""
     for name, value in named.items():
         if not isinstance(value, str) or not value.strip() or ".." in value.split("/"):
             raise InputError(f"{name} is {value!r}, but must be a non-empty name without '..'.")
 
 
-def each(name, values, checker, *args):
+def each(name, values, checker, *args) -> tuple:
     """Return `values` as a tuple if it is a non-empty list whose items pass `checker`."""
     if not isinstance(values, (list, tuple)) or not values:
         raise InputError(f"{name} is {values!r}, but must be a list with at least one item.")

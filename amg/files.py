@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from amg import paths
 
 
 @contextmanager
-def atomic(path):
+def atomic(path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` when the block succeeds.
 
     A reader sees the old file or the whole new one, whatever interrupts us, a power cut included.

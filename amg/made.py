@@ -10,6 +10,7 @@ read, never written into.
 
 import os
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +75,7 @@ def record_of(folder) -> Path:
 
 
 @contextmanager
-def making(name, recipe, differs=""):
+def making(name, recipe, differs="") -> Iterator[Made]:
     """Make what `recipe` says under the path `name`: yields its `Made`, finished or not.
 
     differs: words for its folder's name. It is locked meanwhile, `name` points to it, and after the
@@ -122,7 +123,7 @@ def find(name, made_by, unfinished=False) -> Made:
 
 
 @contextmanager
-def lock(path):
+def lock(path) -> Iterator[None]:
     """Keep other processes out of `path`; InputError if one is there already."""
     try:
         held = filelock.FileLock(path.with_name(f".{path.name}.lock")).acquire(timeout=0)

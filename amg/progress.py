@@ -6,12 +6,12 @@ import joblib
 from tqdm import tqdm
 
 
-def bar(iterable=None, **options):
+def bar(iterable=None, **options) -> tqdm:
     """A tqdm bar; options are tqdm's (`desc`, `unit`, `total`, `initial`)."""
     return tqdm(iterable, file=sys.stdout, mininterval=1, ncols=88, **options)
 
 
-def parallel(function, jobs, workers, done=0, **options):
+def parallel(function, jobs, workers, done=0, **options) -> tqdm:
     """Yield `function(*job)` for each of `jobs`, in order, from several processes, with a bar.
 
     done: jobs that an earlier call has finished; the bar counts them.

@@ -1,5 +1,7 @@
 """The AMG search and the base system over trials: perfect queries, queries between frames, labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -103,3 +105,12 @@ def test_an_unfinished_run_is_evaluated_only_if_asked_for(home):
     labels = evaluate.labels("mt", "amg", 10, found)
     assert not labels["finished"] and labels["run"] == run.folder.name
     assert "not finished" in tables.ablation_label(pd.Series(labels))
+
+
+def test_an_encoder_of_another_fingerprinter_is_refused():
+    database = databases.Database.of([unit_rows(np.random.default_rng(0), 20, 128)])
+    run = runs.Trained(encoders.Mean(), None, [], "mt-amg-10s", True, "abc")
+    evaluate.check_fingerprinter(run, database)  # the database's is not known
+    evaluate.check_fingerprinter(run, replace(database, fingerprinter="abc"))
+    with pytest.raises(InputError, match="mt-amg-10s was trained on another fingerprinter's output"):
+        evaluate.check_fingerprinter(run, replace(database, fingerprinter="def"))

@@ -29,7 +29,7 @@ def segment_frames(duration_max) -> int:
     return 2 * one_of("duration_max", duration_max, DURATIONS, " (seconds)") - 1
 
 
-def centre(n_frames, padded):
+def centre(n_frames, padded) -> tuple:
     """Original's centre [mid, mid + C): returns (mid, C), of ints or int arrays."""
     return np.maximum((n_frames - padded) // 2, 0), np.minimum(n_frames, padded)
 

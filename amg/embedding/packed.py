@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-def transformer(encoder, frames, length):
+def transformer(encoder, frames, length) -> torch.Tensor:
     """`encoders.transformer.Transformer`: frames (N, 128), length (B,) -> (B, 128), unit rows.
 
     Layer by layer what torch's post-norm layers compute, from their own weights. Sums and ReLU go
@@ -33,22 +33,22 @@ def transformer(encoder, frames, length):
     return F.normalize(encoder.linear2(means(x, runs)))
 
 
-def mean(encoder, frames, length):
+def mean(encoder, frames, length) -> torch.Tensor:
     """`encoders.mean.Mean`: frames (N, 128), length (B,) -> (B, 128), unit rows."""
     return F.normalize(means(frames, runs_of(length)))
 
 
-def runs_of(length):
+def runs_of(length) -> list:
     return [(n * sum(1 for _ in same), n) for n, same in itertools.groupby(length.tolist())]
 
 
-def means(x, runs):
+def means(x, runs) -> torch.Tensor:
     """Mean of each sequence: (N, D) -> (B, D)."""
     parts = x.split([total for total, _ in runs])
     return torch.cat([part.unflatten(0, (-1, n)).mean(1) for part, (_, n) in zip(parts, runs)])
 
 
-def attend(qkv, runs, heads, p):
+def attend(qkv, runs, heads, p) -> torch.Tensor:
     """Scaled dot-product attention within each sequence, with dropout `p` on its weights.
 
     qkv (N, 3 * width): queries, keys and values of all frames, of all heads -> (N, width).
@@ -98,7 +98,7 @@ class DroppedAttention(torch.autograd.Function):
         return of_qkv, None, None, None
 
 
-def by_head(table, runs, heads, parts=1):
+def by_head(table, runs, heads, parts=1) -> list:
     """Views of a table (N, parts * heads * D), one per run: (parts, B, heads, n, D)."""
     return [rows.view(-1, n, parts, heads, table.shape[1] // (parts * heads)).permute(2, 0, 3, 1, 4)
             for rows, (_, n) in zip(table.split([total for total, _ in runs]), runs)]
@@ -109,14 +109,14 @@ def _product(a, b, scale):
     return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=scale)
 
 
-def dropout(x, p):
+def dropout(x, p) -> torch.Tensor:
     """Zero each value with probability `p` (to 1/65536) and scale the others by 1 / (1 - p)."""
     if not p or x.is_cuda:
         return F.dropout(x, p)
     return x * kept(x.numel(), p).view_as(x)
 
 
-def kept(n, p):
+def kept(n, p) -> torch.Tensor:
     """0 with probability `p` and 1 / (1 - p) otherwise, float32 (n,), on the CPU."""
     # torch draws value by value; here 64 bits make four, from a seed of torch's generator
     bits = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-n // 4))

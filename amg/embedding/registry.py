@@ -7,6 +7,9 @@ a default are the kit's to give.
 """
 
 import inspect
+from collections.abc import Callable
+
+from torch import nn
 
 from amg import check, files
 from amg.check import InputError
@@ -18,7 +21,7 @@ class Registry(dict):
     def __init__(self, kind):
         self.kind, self.aliases = kind, {}
 
-    def register(self, name, *aliases):
+    def register(self, name, *aliases) -> Callable:
         """Class decorator: from now on parameters may say `name`, or an alias of it."""
         def keep(cls):
             self[name] = cls
@@ -50,7 +53,7 @@ class Registry(dict):
                 found[setting] = float(check.number(setting, value, low, high))
         return found
 
-    def build(self, name, known, **given):
+    def build(self, name, known, **given) -> nn.Module:
         """An instance with its `settings`; given: argument -> function, for what has no default."""
         asked = inspect.signature(self[name]).parameters.keys() - self.accepts(name)
         try:

@@ -101,9 +101,9 @@ def variants(config, losses_, encoders_) -> list:
     return found
 
 
-def recipe(config, content, device) -> made.Recipe:
-    """All that decides a run. content: digest of the training set."""
-    inputs = {"training set": content, **encoders.registry.source(config.encoder),
+def recipe(config, content, fingerprinter, device) -> made.Recipe:
+    """All that decides a run. content, fingerprinter: of the training set, as `TrainingSet` has them."""
+    inputs = {"training set": content, "fingerprinter": fingerprinter, **encoders.registry.source(config.encoder),
               **losses.registry.source(config.loss)}
     precision = "bfloat16 autocast" if device == "cuda" else "float32"
     return made.Recipe("run", asdict(config), inputs, {"device": device, "precision": precision})
@@ -124,6 +124,7 @@ class Trained:
     history: list  # a dict per epoch, up to that one
     name: str  # of the run's folder
     finished: bool
+    fingerprinter: str | None = None  # digest of the one it was trained on; None: not known
 
 
 def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False) -> Trained:
@@ -145,12 +146,14 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     if config is None or config.name != asked.name:
         raise InputError(f"{paths.relative(file)} holds another run than {asked.name}; move it "
                          "away and run notebook 03_train.")
-    inputs = run.record.get("inputs")
-    if inputs and inputs != recipe(config, inputs.get("training set"), "").inputs:
+    inputs = run.record.get("inputs", {})
+    of_data = inputs.get("training set"), inputs.get("fingerprinter")
+    if inputs and inputs != recipe(config, *of_data, "").inputs:
         raise InputError(f"{run.folder.name} was trained with another class of the name {encoder} "
                          f"or {loss} than the one registered now; train it again.")
     model = load_weights(encoders.build(config), checkpoint.part("model", weights), file)
-    return Trained(model.eval(), config, record["history"], run.folder.name, run.finished)
+    return Trained(model.eval(), config, record["history"], run.folder.name, run.finished,
+                   inputs.get("fingerprinter"))
 
 
 def check_same(run, config) -> None:
@@ -160,7 +163,7 @@ def check_same(run, config) -> None:
                          "another process has begun it meanwhile. Run this again.")
 
 
-def load_weights(module, weights, file):
+def load_weights(module, weights, file) -> nn.Module:
     """Put `weights` (name -> tensor) of a file into a module; InputError if they do not fit."""
     try:
         module.load_state_dict(weights)

@@ -56,7 +56,7 @@ class Run:
         `on_epoch` is called with the history so far. Checkpoints are written after every epoch,
         and every SAVE_S within one. Raises InputError if another process is training this run.
         """
-        recipe = runs.recipe(self.config, self.data.content, self.device)
+        recipe = runs.recipe(self.config, self.data.content, self.data.fingerprinter, self.device)
         with made.making(self.path, recipe, self.config.differs) as place:
             self.folder = place.folder
             self._resume()

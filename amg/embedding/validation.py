@@ -54,7 +54,7 @@ def _degraded(data, songs):
     return pd.DataFrame({"song": at[0], "clip": at[1]}), at
 
 
-def centres(data, songs, duration_max):
+def centres(data, songs, duration_max) -> tuple:
     """Where the centres of songs' originals lie: first row and number of frames, int (n,) each."""
     mid, most = crops.centre(data.length[songs, 0], crops.PADDED_FRAMES[duration_max])
     return data.first[songs, 0] + mid, most

@@ -29,6 +29,7 @@ class TrainingSet:
     length: np.ndarray  # int64 (n_songs, n_clips), 0 where a version is missing
     content: str  # digest of frames and lengths
     problems: list  # of {"file", "problem", "done"}: what was wrong with the folder
+    fingerprinter: str | None = None  # digest; None: not known
 
     def clip(self, song, clip) -> np.ndarray:
         """Fingerprints of one clip, float32 (T, D)."""
@@ -114,7 +115,8 @@ def pack(folder) -> TrainingSet:
     length = np.array(described["length"])
     first = np.concatenate([[0], np.cumsum(length.ravel())[:-1]]).reshape(length.shape)
     frames = np.memmap(packed, np.float32, "r").reshape(-1, described["dimension"])
-    return TrainingSet(frames, first, length, described["content"], described["problems"])
+    return TrainingSet(frames, first, length, described["content"], described["problems"],
+                       training_set.record.get("inputs", {}).get("fingerprinter"))
 
 
 def _write_packed(folder, found, packed):

@@ -6,6 +6,7 @@
 import io
 import itertools
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 
 import matplotlib.pyplot as plt
@@ -36,7 +37,7 @@ STYLE = {
     "figure.labelsize": 10, "axes.prop_cycle": plt.cycler(color=COLOURS)}
 
 
-def begin():
+def begin() -> str:
     """Set the figure style and return the version stamp that each notebook prints."""
     plt.rcParams.update(STYLE)
     names = ("amg", "torch", "numpy", "faiss-cpu", "papermill")
@@ -51,7 +52,7 @@ def _axes(n_rows=1, n_columns=1, **options):
     return figure, axes
 
 
-def image(figure):
+def image(figure) -> Image:
     """A figure as a PNG for display in a notebook, of the size it has in the report."""
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=130)
@@ -61,7 +62,7 @@ def image(figure):
     return Image(small.getvalue(), width=int(100 * figure.get_figwidth()))
 
 
-def save(figure, report, name):
+def save(figure, report, name) -> Image:
     """Write `figure` to `reports/<report>/figures/<name>.png`; returns it for display."""
     picture = image(figure)
     with files.atomic(paths.resolve(f"reports/{report}/figures/{name}.png")) as temporary:
@@ -75,14 +76,14 @@ def _colours(names):
     return {name: METHODS.get(name) or next(others) for name in dict.fromkeys(names)}
 
 
-def live_curves(x, curves):
+def live_curves(x, curves) -> Callable:
     """A function of a history that redraws its `learning_curves` in place."""
     # shown at once, so that a progress bar that follows is not torn in two
     handle = display(HTML(""), display_id=True)
     return lambda history: handle.update(image(learning_curves(history, x, curves)))
 
 
-def learning_curves(history, x, curves):
+def learning_curves(history, x, curves) -> plt.Figure:
     """A training history (table or list of dicts) against `x`; curves: (keys, label) per panel."""
     figure, axes = _axes(1, len(curves), figsize=(4.6 * len(curves), 3.2))
     table = pd.DataFrame(history)
@@ -96,7 +97,7 @@ def learning_curves(history, x, curves):
     return figure
 
 
-def spectrograms(rows):
+def spectrograms(rows) -> plt.Figure:
     """Spectrograms from 0 to 4 kHz in dB below the peak: in each row its clips, side by side.
 
     rows: list of (title of the row, its clips (float32, 8 kHz), their titles).
@@ -117,7 +118,7 @@ def spectrograms(rows):
     return figure
 
 
-def fingerprint_maps(original, query):
+def fingerprint_maps(original, query) -> plt.Figure:
     """Two fingerprints (T, 128) as heat maps, a column per frame, and their frames' similarity."""
     figure, axes = _axes(3, 1, sharex=True, figsize=(7.5, 5.8))
     for axis, array, title in zip(axes.flat, (original, query), ("original", "query")):
@@ -133,7 +134,7 @@ def fingerprint_maps(original, query):
     return figure
 
 
-def crop_map(duration_max, n_frames, starts, lengths, margins):
+def crop_map(duration_max, n_frames, starts, lengths, margins) -> plt.Figure:
     """Training crops of one song as bars over its frames, coloured by their margin."""
     figure, ((axis,),) = _axes(figsize=(7.5, 3.4))
     scale = plt.cm.ScalarMappable(plt.Normalize(MARGIN_MIN, MARGIN_MAX), "viridis")
@@ -145,7 +146,7 @@ def crop_map(duration_max, n_frames, starts, lengths, margins):
     return figure
 
 
-def cosine_against_overlap(found):
+def cosine_against_overlap(found) -> plt.Figure:
     """How near crops lie to their original by how much they share: medians, quartiles shaded.
 
     found: name of an encoder -> DataFrame of `overlap` (0 to 1), `cosine`, and `others`, the mean
@@ -165,7 +166,7 @@ def cosine_against_overlap(found):
     return figure
 
 
-def recall_vs_duration(retrieval):
+def recall_vs_duration(retrieval) -> plt.Figure:
     """The paper's plot: Top-1 against query length, a column per duration_max, a row per hit.
 
     Hits of different kinds never share an axis. The base system stands wherever it has such hits;
@@ -187,7 +188,7 @@ def recall_vs_duration(retrieval):
     return figure
 
 
-def robustness(rates):
+def robustness(rates) -> plt.Figure:
     """Exact Top-1 against query length, a panel per group of conditions, a line per condition."""
     exact = rates[rates.tolerance == "exact"].rename(columns={"condition": "who"})
     panels = {f"{group}, exact": of for group, of in exact.groupby("group", sort=False)}
@@ -219,18 +220,17 @@ def _top1_panels(panels, n_columns, width, height):
     return figure
 
 
-def bars(table, axis_label):
+def bars(table, axis_label) -> plt.Figure:
     """Top-1 of methods as horizontal bars with intervals; the column `label` names them."""
     figure, ((axis,),) = _axes(figsize=(7.0, 0.5 * len(table) + 1.2))
     axis.barh(table.label, table.top1, color=_colours(table.label).values(), height=0.6, capsize=3,
               xerr=[table.top1 - table.top1_low, table.top1_high - table.top1], ecolor="#444444")
-    axis.set(xlabel=axis_label, xlim=(0, 100))
-    axis.invert_yaxis()
+    axis.set(xlabel=axis_label, xlim=(0, 100), ylim=(len(table) - 0.4, -0.6))  # the first on top
     axis.grid(axis="y", visible=False)
     return figure
 
 
-def cost_bars(cost):
+def cost_bars(cost) -> plt.Figure:
     """Storage and time per query of each method, two panels; whiskers reach to the quartiles."""
     labels = cost.method + [f", {d:.0f} s" * (d > 0) for d in cost.duration_max.fillna(0)]
     colours = [METHODS.get(method, METHODS[tables.METHOD]) for method in cost.method]

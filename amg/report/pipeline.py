@@ -57,7 +57,7 @@ def _mapping(name, value, of, most=None):
     return value
 
 
-def reproduce(profile):
+def reproduce(profile) -> None:
     """Run a profile's notebooks, write `reports/<profile>/index.html` and its manifest, compare.
 
     Raises InputError if another process is at the same profile, or if a notebook fails.

@@ -147,7 +147,7 @@ class Step:
                              f"{where}; the same command continues.") from None
 
 
-def read_notebook(source):
+def read_notebook(source) -> tuple[str, dict]:
     """Digest of a notebook's code, blind to comments and white space, and its parameters."""
     cells = [cell for cell in json.loads(source.read_text())["cells"]
              if cell["cell_type"] == "code"]

@@ -4,6 +4,8 @@
 is drawn from them. Hit rates are percentages, intervals are at 95 % and by recording.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -22,7 +24,7 @@ METHOD = "Transformer, AMG loss"  # called AMG where nothing else is
 ENCODERS = {"mt": "Transformer", "mlstm": "LSTM", "mcnn": "CNN"}
 
 
-def write(table, report, name, compressed=False):
+def write(table, report, name, compressed=False) -> Path:
     """Write a DataFrame to `reports/<report>/tables/<name>.csv`, or `.csv.gz`; returns the path."""
     path = paths.resolve(f"reports/{report}/tables/{name}.csv{'.gz' if compressed else ''}")
     with files.atomic(path) as temporary:
@@ -32,13 +34,13 @@ def write(table, report, name, compressed=False):
     return path
 
 
-def read_file(path):
+def read_file(path) -> pd.DataFrame:
     """Read what `write` wrote; a clip that was not refused has an empty text there."""
     table = pd.read_csv(path, dtype={"refused": str})
     return table.fillna({"refused": ""}) if "refused" in table else table
 
 
-def ablation_label(row):
+def ablation_label(row) -> str:
     """What answered: the base system, or any encoder and loss; an unfinished training is said.
 
     row: of `retrieval.csv` or `ablations.csv`, by the names of its columns.
@@ -52,7 +54,7 @@ def ablation_label(row):
     return f"{ENCODERS.get(row['encoder'], row['encoder'])}, {loss} loss{unfinished}"
 
 
-def curve_label(row):
+def curve_label(row) -> str:
     """Legend entry of a row of retrieval.csv: what answered, seconds of a vector, stage."""
     who = ablation_label(row).replace(METHOD, "AMG")
     if row["method"].startswith("nafp"):
@@ -61,7 +63,7 @@ def curve_label(row):
     return f"{who}, {row['duration_max']:.0f} s, {row['stage']}-stage{protocol}"
 
 
-def hits(rates, label=curve_label):
+def hits(rates, label=curve_label) -> pd.DataFrame:
     """Top-1 / Top-10 as in the paper: a row per method and tolerance, a column per query length."""
     rates = rates.assign(who=rates.apply(label, axis=1))
     by_tolerance = rates.tolerance.map([*TOLERANCES].index)
@@ -71,12 +73,12 @@ def hits(rates, label=curve_label):
                       {"who": "Top-1 / Top-10 (%)", "hit": "hit"})
 
 
-def ablations(rates):
+def ablations(rates) -> pd.DataFrame:
     """The same for the rows of `ablations.csv`, which are of one duration."""
     return hits(rates, lambda row: f"{ablation_label(row)}, {row['stage']}-stage")
 
 
-def robustness(rates):
+def robustness(rates) -> pd.DataFrame:
     """Top-1 in % at three tolerances: a row per condition, a column per query length."""
     rates = rates[rates.tolerance.isin(["exact", "near", "song"])]
     return _by_length(rates.assign(cell=rates.top1.map("{:.1f}".format)),
@@ -92,7 +94,7 @@ def _by_length(rates, rows):
     return table.rename_axis(index=[*rows.values()])
 
 
-def summary(retrieval, query_s=10.0):
+def summary(retrieval, query_s=10.0) -> pd.DataFrame:
     """Top-1 with its interval at one query length: a row per method, a column per tolerance."""
     rows = _at(retrieval[retrieval.protocol == "contiguous"], query_s)
     rates = [f"{row.top1:.1f} [{row.top1_low:.1f}, {row.top1_high:.1f}]"
@@ -109,7 +111,7 @@ def _at(rates, query_s):
     return rates[rates.query_s == min(rates.query_s, key=lambda s: abs(s - query_s))]
 
 
-def costs(cost):
+def costs(cost) -> pd.DataFrame:
     """cost.csv with readable units: medians [quartiles], and shares of the first row's."""
     def time(part):
         return [f"{middle:.2f} [{low:.2f}, {high:.2f}]" for middle, low, high in
@@ -129,7 +131,7 @@ def costs(cost):
     }).set_index("method")
 
 
-def differences(table):
+def differences(table) -> list[str]:
     """`differences.csv` as sentences, in points: one for each pair of methods, stage and length."""
     said = []
     for (method, against, stage, tolerance, query_s), rows in table.groupby(
@@ -144,7 +146,7 @@ def differences(table):
     return said
 
 
-def epochs(of_amg, histories):
+def epochs(of_amg, histories) -> str:
     """How long the AMG encoder (epochs) and its variants (`ablation_training.csv`) were trained."""
     last = histories.groupby(["encoder", "loss_name"], sort=False).epoch.max()
     others = ", ".join(f"{ENCODERS.get(encoder, encoder)} with {loss} loss {n}"
@@ -153,7 +155,7 @@ def epochs(of_amg, histories):
             "it can; the curves tell.")
 
 
-def trained(found):
+def trained(found) -> str:
     """`epochs` of a report's ablations; '' without them."""
     if not {"ablations", "ablation_training"} <= set(found):
         return ""
@@ -161,7 +163,7 @@ def trained(found):
     return epochs(len(of_amg) or "(not listed)", found["ablation_training"])
 
 
-def reasons(why):
+def reasons(why) -> pd.DataFrame:
     """`miss_reasons.csv` with readable units, and what the same audio makes of it."""
     shares = why.drop(columns=["condition", "query_frames"]).map("{:.1f} %".format)
     shares.insert(0, "queries", why.condition)
@@ -174,7 +176,7 @@ def reasons(why):
     }).set_index(["queries", "length"])
 
 
-def headline(found, query_s=10.0):
+def headline(found, query_s=10.0) -> list[str]:
     """Sentences around the table `summary`: trials, cost, comparisons; [] without the first two."""
     if not {"retrieval", "cost"} <= set(found):
         return []
@@ -185,12 +187,12 @@ def headline(found, query_s=10.0):
             *([f"Differences by paired bootstrap over recordings. {compared}"] if compared else [])]
 
 
-def compared_at(found, name, query_s=10.0):
+def compared_at(found, name, query_s=10.0) -> list[str]:
     """Sentences of the table `name` at one query length; [] without the table."""
     return differences(_at(found[name], query_s)) if len(found.get(name, ())) else []
 
 
-def cost_sentence(cost):
+def cost_sentence(cost) -> str:
     """Time and bytes of the whole way of each method, as shares of the base system's, row 0."""
     size, time = cost.index_bytes + cost.refine_bytes, cost.embed_ms + cost.search_ms
     shares = [f"{row.method}{'' if np.isnan(row.duration_max) else f' {row.duration_max:.0f} s'} "
@@ -201,7 +203,7 @@ def cost_sentence(cost):
             + ". Shares of that time and of those bytes: " * bool(shares) + "; ".join(shares) + ".")
 
 
-def left_out(found):
+def left_out(found) -> str:
     """How many clips the hit rates do without, for they share sound with another role's."""
     if "recording" not in found.get("clips", ()):
         return ("What was left out is not known: the songs came from elsewhere, or from an older"
@@ -210,7 +212,7 @@ def left_out(found):
     return f"{n or 'No'} clip{'' if n == 1 else 's'} left out for sharing sound with another role."
 
 
-def size(found):
+def size(found) -> str:
     """What the size of the corpus lets one expect; '' if the clips are not listed."""
     if "clips" not in found:
         return ""
@@ -224,7 +226,7 @@ def size(found):
             "songs and searched among 10,000, which was not measured here.")
 
 
-def markdown(table):
+def markdown(table) -> str:
     """A table as the README shows it."""
     flat = table.reset_index()
     rows = [[*map(str, flat.columns)], ["---"] * flat.shape[1], *flat.astype(str).values.tolist()]

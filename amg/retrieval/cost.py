@@ -17,7 +17,8 @@ from amg.embedding import crops, encoders
 from amg.retrieval import search
 
 COLUMNS = ["method", "duration_max", "n_vectors", "index_bytes", "refine_bytes", "embed_ms",
-           "embed_ms_q1", "embed_ms_q3", "search_ms", "search_ms_q1", "search_ms_q3", "top1"]
+           "embed_ms_q1", "embed_ms_q3", "search_ms", "search_ms_q1", "search_ms_q3", "top1",
+           "run", "finished"]
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,13 @@ def excerpts(trials, queries, query_frames, n=50) -> list[np.ndarray]:
             zip(trials.song.to_numpy()[rows], trials.start.to_numpy()[rows])]
 
 
-def measure(methods, queries) -> pd.DataFrame:
+def measure(methods, queries, runs=None) -> pd.DataFrame:
     """`cost.csv`: COLUMNS, a row per `Method`, with medians and quartiles over the queries.
 
-    queries: list of float32 (L, 128). Each goes to all methods before the next one comes, so that a
-    slow moment of the machine meets them all, in an order drawn anew, for a method pays for the
-    caches that the one before it has filled. The first query also warms them up.
+    queries: list of float32 (L, 128); runs: duration_max -> `runs.Trained`. Each query goes to all
+    methods before the next one comes, so that a slow moment of the machine meets them all, in an
+    order drawn anew, for a method pays for the caches that the one before it has filled. The first
+    query also warms them up.
     """
     rng, times = np.random.default_rng(0), np.empty((1 + len(queries), len(methods), 2))
     for of_query, query in zip(times, (queries[0], *queries)):
@@ -95,6 +97,9 @@ def measure(methods, queries) -> pd.DataFrame:
     table = pd.DataFrame([vars(method) for method in methods])
     for i, name in enumerate(("embed_ms", "search_ms")):
         table[name], table[f"{name}_q1"], table[f"{name}_q3"] = median[:, i], q1[:, i], q3[:, i]
+    of_method = [(runs or {}).get(duration_max) for duration_max in table.duration_max]
+    table["run"] = [run.name if run else "" for run in of_method]
+    table["finished"] = [run.finished if run else True for run in of_method]
     return table[COLUMNS].astype({"duration_max": float})
 
 

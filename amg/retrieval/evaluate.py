@@ -7,8 +7,10 @@ Two protocols, never mixed: `contiguous`, ours, scores a match against the song'
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from amg import check, machine, paths
+from amg.check import InputError
 from amg.embedding import crops, encoders, runs
 from amg.retrieval import hits, published, search, trials as trials_
 
@@ -25,8 +27,11 @@ def check_parameters(durations, protocols=tuple(PROTOCOLS), unfinished=False, **
 
 
 def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False,
-            device="auto") -> dict:
-    """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`."""
+            device="auto", database=None) -> dict:
+    """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`.
+
+    Raises InputError for those that were trained on other fingerprints than the database has.
+    """
     device = machine.device(device)
     if checkpoint:
         check.integer("the number of durations, with a checkpoint,", len(durations), 1, 1)
@@ -38,7 +43,18 @@ def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False
                  for duration in durations}
     for run in found.values():
         run.encoder.to(device)
+        if database:
+            check_fingerprinter(run, database)
     return found
+
+
+def check_fingerprinter(run, database) -> None:
+    """InputError if an encoder was trained on other fingerprints than a database has, as far as
+    both are known."""
+    known = {run.fingerprinter, database.fingerprinter} - {None}
+    if len(known) > 1:
+        raise InputError(f"{run.name} was trained on another fingerprinter's output than the database "
+                         "has; run notebooks 01_data_prep, 02_split and 03_train with one.")
 
 
 def labels(encoder, loss, duration_max, run=None) -> dict:
@@ -53,7 +69,8 @@ def segment_vectors(encoder, segments, sequences) -> np.ndarray:
     return encoders.embed_runs(encoder, sequences.frames, segments.start, length)
 
 
-def amg(trials, queries, encoder, vectors, segments, database, alike=None, protocol="contiguous"):
+def amg(trials, queries, encoder, vectors, segments, database, alike=None,
+        protocol="contiguous") -> list[pd.DataFrame]:
     """The trials with the answers and hits of both stages: two DataFrames, single and two.
 
     queries: list of float32 (T, 128), one per test song; vectors: those of `segment_vectors`;
@@ -97,7 +114,7 @@ def second_stage(trials, queries, candidates, segments, sequences,
         asked.frames[at], candidates[rows], segments, sequences))[0]
 
 
-def score(trials, answers, database, alike=None, late=0.0):
+def score(trials, answers, database, alike=None, late=0.0) -> pd.DataFrame:
     """The trials with answers, positions (n, 10), and hits at all tolerances but segment.
 
     Adds `<tolerance>_rank`, the rank of the first right answer (0: none of ten), and `answers` as
@@ -110,7 +127,7 @@ def score(trials, answers, database, alike=None, late=0.0):
     return _scored(trials, hits.frames_of(answers, sequences), right, database, alike)
 
 
-def score_segments(trials, answers, segments, database, alike=None):
+def score_segments(trials, answers, segments, database, alike=None) -> pd.DataFrame:
     """The same for answers that are segments, int (n, 10), at segment, same_audio and song."""
     begin = trials_.first_rows(trials, database.sequences, database.first_test)
     right = {"segment": hits.segment(answers, begin, segments)}

@@ -51,7 +51,7 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
     return np.where(place < 0, -1, segments.start[segment] + place % segments.length), scores
 
 
-def right(trials, single, two, segments, database):
+def right(trials, single, two, segments, database) -> tuple[dict, dict]:
     """Which answers the published code counts as hits: {tolerance: bool (n, 10)} of each stage.
 
     single: segments, two: positions, int (n, 10). A query of a song without a segment has no hit;

@@ -39,7 +39,7 @@ def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
                  "; the model card tells what the shipped weights do on open_music")
 
 
-def load(root, query_frames):
+def load(root, query_frames) -> tuple[databases.Database, list, pd.DataFrame]:
     """A database, its queries, and its trials of some lengths; InputError if its sound is not at
     hand, or if notebook 02 drew no trials of a length."""
     check.each("query_frames", query_frames, check.integer, 1)

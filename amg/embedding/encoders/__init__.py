@@ -75,7 +75,7 @@ def forward(encoder, frames, first, length, device="cpu") -> torch.Tensor:
     return encoder(*pad(x, length))
 
 
-def pad(frames, length):
+def pad(frames, length) -> tuple[torch.Tensor, torch.Tensor]:
     """Side by side: frames (N, 128), length int (B,) -> x (B, L, 128) and padding bool (B, L)."""
     padding = torch.from_numpy(np.arange(length.max()) >= length[:, None]).to(frames.device)
     x = frames.new_zeros(*padding.shape, frames.shape[1])

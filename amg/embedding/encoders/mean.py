@@ -1,6 +1,6 @@
 """Mean pooling: nothing to train, the baseline to beat."""
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from amg.embedding import packed
@@ -15,7 +15,7 @@ class Mean(nn.Module):
         return F.normalize(mean_of_valid(x, padding))
 
 
-def mean_of_valid(x, padding):
+def mean_of_valid(x, padding) -> Tensor:
     """Mean over the frames that are no padding: (B, L, D), (B, L) -> (B, D)."""
     valid = (~padding)[..., None].to(x.dtype)  # (B, L, 1)
     return (x * valid).sum(1) / valid.sum(1)

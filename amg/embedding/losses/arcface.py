@@ -34,7 +34,7 @@ class ArcFace(nn.Module):
         return arcface(vectors, self.centres, rows.song, margin, self.scale).mean()
 
 
-def arcface(embedding, centres, label, margin, scale=SCALE):
+def arcface(embedding, centres, label, margin, scale=SCALE) -> torch.Tensor:
     """Cross-entropy per sample, (B,), of logits `scale * cosine`, the true class's `with_margin`.
 
     embedding (B, D) and centres (n_classes, D), at least two, are normalised here; label int64
@@ -45,7 +45,7 @@ def arcface(embedding, centres, label, margin, scale=SCALE):
     return F.softplus(OtherClasses.apply(embedding, centres, label, scale) - true)
 
 
-def with_margin(cosine, margin):
+def with_margin(cosine, margin) -> torch.Tensor:
     """cos(theta) -> cos(theta + m) while theta + m < pi, and cos(theta) - m sin(pi - m) beyond."""
     sine = torch.sqrt(1.0 - cosine.square() + 1e-5)
     shifted = cosine * torch.cos(margin) - sine * torch.sin(margin)
