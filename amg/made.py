@@ -4,8 +4,8 @@ A training set, a database, a run: each is a folder `<name>-<digest>` with a rec
 `<name>-<digest>.json`, that tells its kind, the format version of that kind, parameters, digests of
 its inputs, and whether it is finished. Another recipe has another folder: nothing is displaced, and
 going back to earlier parameters finds what they made. The plain `<name>` is a link to what was last
-asked for, and what later notebooks read. A folder of that name that is no link is not ours: it is
-read, never written into.
+asked for, and what later notebooks read. A folder of that name, or a link that leads elsewhere, is
+not ours: it is read, never written into.
 """
 
 import os

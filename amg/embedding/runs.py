@@ -102,9 +102,9 @@ def variants(config, losses_, encoders_) -> list:
 
 
 def recipe(config, content, fingerprinter, device) -> made.Recipe:
-    """All that decides a run. content, fingerprinter: of the training set, as `TrainingSet` has them."""
-    inputs = {"training set": content, "fingerprinter": fingerprinter, **encoders.registry.source(config.encoder),
-              **losses.registry.source(config.loss)}
+    """All that decides a run. content, fingerprinter: as the `TrainingSet` has them."""
+    inputs = {"training set": content, "fingerprinter": fingerprinter,
+              **encoders.registry.source(config.encoder), **losses.registry.source(config.loss)}
     precision = "bfloat16 autocast" if device == "cuda" else "float32"
     return made.Recipe("run", asdict(config), inputs, {"device": device, "precision": precision})
 

@@ -213,7 +213,7 @@ def left_out(found) -> str:
 
 
 def size(found) -> str:
-    """What the size of the corpus lets one expect; '' if the clips are not listed."""
+    """How large the corpus is, beside the published one; '' if the clips are not listed."""
     if "clips" not in found:
         return ""
     used = found["clips"].query("refused == ''")
