@@ -137,7 +137,7 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
     ("04_evaluate", {"database": "database/none"}, "run notebook 01_data_prep first"),
     ("04_evaluate", {"protocols": ["mine"]}, "protocols is 'mine', but must be one of: contiguous"),
     ("05_ablations", {"duration_max": 3}, "duration_max is 3"),
-    ("05_ablations", {}, "run notebook 03_train"),
+    ("05_ablations", {}, "run notebook 01_data_prep first"),
     ("01_data_prep", {"fingerprinter": "none.safetensors"}, "none.safetensors is missing"),
     ("01_data_prep", {"corpus": "folder", "folder": "none"}, "directory with audio files"),
     ("06_robustness", {"database": "database/none"}, "run notebook 01_data_prep first"),
