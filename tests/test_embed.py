@@ -38,3 +38,31 @@ def test_what_goes_wrong_in_a_batch_is_raised(monkeypatch):
     with pytest.raises(ArithmeticError):
         encoders.embed(Broken(), [np.zeros((10, 128), np.float32)] * 4)
     assert torch.get_num_threads() == threads
+
+
+class Signs(torch.nn.Module):
+    """Bits of a random projection of the mean: an encoder of one's own that keeps signs."""
+
+    bits = 64
+
+    def __init__(self):
+        super().__init__()
+        self.project = torch.nn.Linear(128, self.bits)
+
+    def forward(self, x, padding):
+        return self.project(Mean()(x, padding))
+
+
+def test_an_encoder_with_bits_is_stored_as_bits():
+    torch.manual_seed(0)
+    encoder, rng = Signs(), np.random.default_rng(0)
+    clips = [unit_rows(rng, n, 128) for n in rng.integers(3, 60, 30)]
+    found = encoders.embed(encoder, clips)
+    assert found.shape == (30, 8) and found.dtype == np.uint8
+    with torch.no_grad():
+        plain = [encoder(torch.from_numpy(clip)[None], torch.zeros(1, len(clip), dtype=torch.bool))[0]
+                 for clip in clips]
+    signs = np.where(np.stack(plain) > 0, 1, -1)
+    np.testing.assert_allclose(encoders.floats(found), signs / 8, rtol=1e-6)
+    vectors = unit_rows(rng, 4, 128)
+    assert encoders.floats(vectors) is vectors

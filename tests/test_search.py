@@ -27,6 +27,22 @@ def test_sequences_know_their_songs(songs):
     assert all(np.array_equal(a, b) for a, b in zip(songs, sequences.songs()))
 
 
+@pytest.mark.parametrize("n_bits", [16, 512])
+def test_nearest_bits_are_those_of_their_signs_and_ties_go_to_the_lower(n_bits):
+    """Few bits and doubled rows: ties abound, within the k and at their end."""
+    rng, k = np.random.default_rng(n_bits), 12
+    bits = np.packbits(np.repeat(rng.random((150, n_bits)) < 0.5, 3, axis=0), axis=1)
+    asked = np.packbits(rng.random((40, n_bits)) < 0.5, axis=1)
+    signs = [2.0 * np.unpackbits(table, axis=1) - 1 for table in (asked, bits)]
+    products = signs[0] @ signs[1].T / n_bits
+    order = np.argsort(-products, axis=1, kind="stable")[:, :k]
+    scores, ids = search.nearest(search.flat_index(bits), asked, k)
+    assert np.array_equal(ids, order)
+    np.testing.assert_allclose(scores, np.take_along_axis(products, order, 1), atol=1e-6)
+    one_by_one = [search.nearest(search.flat_index(bits), row[None], k)[1][0] for row in asked]
+    assert np.array_equal(one_by_one, order)
+
+
 def test_sequence_search_is_exhaustive_over_its_candidates(songs):
     """With every frame a neighbour, the base system is a search over all whole places."""
     sequences = search.Sequences.of(songs)

@@ -22,8 +22,8 @@ def ranks(encoder, data, held_out, duration_max, seed=0) -> pd.DataFrame:
     mid, most = crops.centre(data.length[at], crops.PADDED_FRAMES[duration_max])
     half = np.maximum(np.minimum(most, crops.segment_frames(duration_max)) // 2, 1)
     start = mid + np.random.default_rng([seed, RANKS]).integers(most - half + 1)
-    halves = encoders.embed_runs(encoder, data.frames, data.first[at] + start, half)
-    stored = encoders.embed_runs(encoder, data.frames, *centres(data, slice(None), duration_max))
+    halves = _vectors(encoder, data, data.first[at] + start, half)
+    stored = _vectors(encoder, data, *centres(data, slice(None), duration_max))
     scores = halves @ stored.T
     true = scores[asked.index, asked.song]
     return asked.assign(rank=(scores >= true[:, None]).sum(axis=1) - 1)
@@ -39,12 +39,16 @@ def overlaps(encoder, data, held_out, duration_max, seed=0) -> pd.DataFrame:
     asked, at = _degraded(data, held_out)
     crop = crops.draw(np.random.default_rng([seed, OVERLAPS]), data.length[at],
                       np.zeros(len(asked), bool), duration_max, power=1)
-    shown = encoders.embed_runs(encoder, data.frames, data.first[at] + crop.start, crop.length)
-    stored = encoders.embed_runs(encoder, data.frames, *centres(data, held_out, duration_max))
+    shown = _vectors(encoder, data, data.first[at] + crop.start, crop.length)
+    stored = _vectors(encoder, data, *centres(data, held_out, duration_max))
     cosine = shown @ stored.T
     own = held_out == asked.song.to_numpy()[:, None]
     others = (cosine.sum(axis=1) - cosine[own]) / max(len(held_out) - 1, 1)
     return asked.assign(overlap=crop.share, cosine=cosine[own], others=others)
+
+
+def _vectors(encoder, data, first, length):
+    return encoders.floats(encoders.embed_runs(encoder, data.frames, first, length))
 
 
 def _degraded(data, songs):

@@ -57,7 +57,7 @@ def amg_methods(encoder, vectors, segments, sequences, duration_max, top1=np.nan
             len(query), segments.length, crops.SHORTEST)])
 
     def single(_, embedded):
-        scores, neighbours = index.search(embedded, k)
+        scores, neighbours = search.nearest(index, embedded, k)
         return search.single_stage(neighbours[None], scores[None], segments.song)
 
     def two(query, embedded):
@@ -70,7 +70,8 @@ def amg_methods(encoder, vectors, segments, sequences, duration_max, top1=np.nan
 
 def n_bytes(index) -> int:
     """Size of a faiss index as it is written to disk."""
-    return faiss.serialize_index(index).nbytes
+    binary = isinstance(index, faiss.IndexBinary)
+    return (faiss.serialize_index_binary if binary else faiss.serialize_index)(index).nbytes
 
 
 def excerpts(trials, queries, query_frames, n=50) -> list[np.ndarray]:

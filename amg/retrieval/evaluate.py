@@ -64,7 +64,7 @@ def labels(encoder, loss, duration_max, run=None) -> dict:
 
 
 def segment_vectors(encoder, segments, sequences) -> np.ndarray:
-    """One vector per segment, float32 (n, 128), in their order."""
+    """One vector per segment, as `encoders.embed_runs`, in their order."""
     length = np.full(len(segments.start), segments.length)
     return encoders.embed_runs(encoder, sequences.frames, segments.start, length)
 
@@ -100,7 +100,8 @@ def first_stage(trials, queries, encoder, vectors, segments,
         begin, end = np.array(search.cut_pieces(at.shape[1], segments.length, crops.SHORTEST)).T
         length = np.tile(end - begin, len(at))
         pieces = encoders.embed_runs(encoder, asked.frames, at[:, begin].ravel(), length)
-        scores, neighbours = (table.reshape(len(at), -1, k) for table in index.search(pieces, k))
+        scores, neighbours = (table.reshape(len(at), -1, k) for table in
+                              search.nearest(index, pieces, k))
         return vote(neighbours, scores, segments.song)
 
     return trials_.ask(trials, asked, find)[0]

@@ -62,11 +62,25 @@ class Segments:
         return np.where(numbers < 0, -1, self.start[numbers])
 
 
-def flat_index(vectors) -> faiss.Index:
-    """Exhaustive inner-product index over float32 (n, 128)."""
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+def flat_index(vectors) -> faiss.Index | faiss.IndexBinary:
+    """Exhaustive index over unit vectors, float32 (n, D), or over bits, uint8 (n, D / 8)."""
+    packed = vectors.dtype == np.uint8
+    index = faiss.IndexBinaryFlat(8 * vectors.shape[1]) if packed else faiss.IndexFlatIP(
+        vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors))
     return index
+
+
+def nearest(index, vectors, k) -> tuple[np.ndarray, np.ndarray]:
+    """Inner products and positions of the k nearest, float32 and int64 (Q, k), best first.
+
+    D bits stand for the unit vector of their signs, +-1 / sqrt(D): its inner product follows from
+    the Hamming distance.
+    """
+    found, ids = index.search(vectors, k)
+    if isinstance(index, faiss.IndexBinary):
+        found = (1 - 2 * found / index.d).astype(np.float32)
+    return found, ids
 
 
 def best(query, ids, scores, n_queries) -> tuple[np.ndarray, np.ndarray]:

@@ -3,8 +3,12 @@
 `forward(x, padding)`: (B, L, 128), bool (B, L) -> (B, 128), unit rows; `padding` is True at what
 fills a sequence up to L frames, the longest of the batch. An argument `padded_frames` of the
 constructor, without default, is given the longest training input, M.
+
+An encoder with an attribute `bits`, D, gives (B, D) instead, of which only the signs are kept: D
+bits for a vector, which stand for the unit vector +-1 / sqrt(D).
 """
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,7 +32,7 @@ def build(config) -> nn.Module:
 
 
 def embed(encoder, clips) -> np.ndarray:
-    """Embed fingerprint arrays, list of (L_i, 128) -> float32 (n, 128), unit rows."""
+    """Embed fingerprint arrays, list of (L_i, 128) -> vectors as `embed_runs`."""
     length = np.array([len(clip) for clip in clips])
     return embed_runs(encoder, np.concatenate(clips), np.cumsum(length) - length, length)
 
@@ -36,15 +40,18 @@ def embed(encoder, clips) -> np.ndarray:
 def embed_runs(encoder, frames, first, length) -> np.ndarray:
     """Embed runs of rows, frames[first[i] : first[i] + length[i]], of any number.
 
-    frames float32 (N, 128); first and length int (n,); returns float32 (n, 128), unit rows.
+    frames float32 (N, 128); first and length int (n,); returns float32 (n, 128), unit rows, or the
+    packed bits, uint8 (n, bits / 8), of an encoder that has such.
     """
     encoder.eval()
-    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    vectors = np.empty((len(length), DIM), dtype=np.float32)
+    device = next(itertools.chain(encoder.parameters(), encoder.buffers()), torch.empty(0)).device
+    bits = getattr(encoder, "bits", 0)
+    vectors = np.empty((len(length), bits // 8 or DIM), np.uint8 if bits else np.float32)
 
     @torch.inference_mode()
     def embed_batch(rows):
-        vectors[rows] = forward(encoder, frames, first[rows], length[rows], device).cpu().numpy()
+        found = forward(encoder, frames, first[rows], length[rows], device).cpu().numpy()
+        vectors[rows] = np.packbits(found > 0, axis=1) if bits else found
 
     groups = crops.micro_batches(length, BATCH_FRAMES[device.type]) if len(length) else []
     if device.type == "cuda" or len(groups) <= 1:
@@ -59,6 +66,14 @@ def embed_runs(encoder, frames, first, length) -> np.ndarray:
     finally:
         torch.set_num_threads(threads)
     return vectors
+
+
+def floats(vectors) -> np.ndarray:
+    """The unit vectors, float32 (n, D), that vectors of `embed_runs` stand for."""
+    if vectors.dtype != np.uint8:
+        return vectors
+    signs = 2 * np.unpackbits(vectors, axis=1).astype(np.float32) - 1
+    return signs / np.sqrt(signs.shape[1], dtype=np.float32)
 
 
 def forward(encoder, frames, first, length, device="cpu") -> torch.Tensor:
