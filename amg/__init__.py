@@ -6,7 +6,7 @@ Read the rooms in this order, from samples to reports:
     sound        audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, packed, registry
-    embedding.encoders  mean, transformer, lstm, cnn
+    embedding.encoders  mean, lift, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, runs, training
     retrieval    search, duplicates, databases, trials, hits, rates

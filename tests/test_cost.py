@@ -93,10 +93,11 @@ def test_the_cost_of_every_method(task, coded):
     segments = search.Segments.of(database.sequences, 9)
     encoder = encoders.Mean()
     vectors = evaluate.segment_vectors(encoder, segments, database.sequences)
+    labels = {"encoder": "mt", "duration_max": 5, "run": "a-run", "finished": False}
     methods = [cost.base_method("nafp", search.flat_index(database.sequences.frames),
                                 database.sequences, top1=90.0),
                cost.base_method("nafp ivf-pq", coded, database.sequences, top1=80.0),
-               *cost.amg_methods(encoder, vectors, segments, database.sequences, 5, top1=70.0)]
+               *cost.amg_methods(encoder, vectors, segments, database.sequences, labels, top1=70.0)]
     asked = cost.excerpts(trials, queries, 19, n=5)
     table = cost.measure(methods, asked).set_index("method")
     frames = database.sequences.frames.nbytes
@@ -107,6 +108,8 @@ def test_the_cost_of_every_method(task, coded):
     assert table.refine_bytes["amg single-stage"] == 0
     assert table.n_vectors["amg two-stage"] == len(segments.start) == 40 * 6
     assert table.top1.fillna(0).tolist() == [90, 80, 0, 70]
+    assert table.run.tolist() == ["", "", "a-run", "a-run"]
+    assert table.finished.tolist() == [True, True, False, False]
     for part in ("embed_ms", "search_ms"):
         assert table[part].between(table[f"{part}_q1"], table[f"{part}_q3"]).all()
 

@@ -125,7 +125,7 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
 
 @pytest.mark.parametrize("notebook, parameters, message", [
     ("03_train", {"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
-    ("03_train", {"encoder": "foo"}, "encoder is 'foo', but must be one of: mcnn, mlstm, mt"),
+    ("03_train", {"encoder": "foo"}, "encoder is 'foo', but must be one of: mcnn, mean, lift, lift1024, mlstm, mt"),
     ("03_train", {"device": "tpu"}, "device is 'tpu', but must be one of: auto, cpu, cuda"),
     ("03_train", {"train_set": "none"}, "run notebook 01_data_prep first"),
     ("01_data_prep", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: sheet_music"),

@@ -366,11 +366,11 @@ def test_embedding_ignores_padding_and_company():
 
 @pytest.mark.parametrize("changes, message", [
     ({"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
-    ({"encoder": "foo"}, "encoder is 'foo', but must be one of: mcnn, mlstm, mt"),
+    ({"encoder": "foo"}, "encoder is 'foo', but must be one of: mcnn, mean, lift, lift1024, mlstm, mt"),
     ({"loss": "l2"}, "one of: arcface, amg, infonce, triplet, pam, tam"),
     ({"loss": "infonce", "batch_size": 2}, "batch_size is 2"),
     ({"loss": "infonce", "settings": {"temperature": 0}}, "temperature is 0"),
-    ({"settings": {"scales": 0}}, "a setting is 'scales', but must be one of: dropout, "),
+    ({"settings": {"scales": 0}}, "a setting is 'scales', but must be one of: bits, dropout, "),
     ({"settings": {"dropout": 1.0}}, "dropout is 1.0"), ({"settings": {"layers": 0}}, "layers is 0"),
     ({"epochs": 0}, "epochs is 0"), ({"lr": "fast"}, "lr is 'fast'"), ({"seed": -1}, "seed is -1")])
 def test_bad_configurations_are_refused(changes, message):
@@ -438,7 +438,7 @@ def test_variants_have_settings_of_their_own():
     assert found[1].settings["temperature"] == 0.2 and found[3].epochs == 1
     for losses_, encoders_, message in (
             ({}, ["mcnn"], "must be names with settings"), ({"arcface": 3}, {}, "must be names with"),
-            ({}, {"mt": {}}, "one of: mcnn, mlstm"), ({"amg": {}}, {}, "one of: arcface, infonce"),
+            ({}, {"mt": {}}, "one of: mcnn, mean, lift, lift1024, mlstm"), ({"amg": {}}, {}, "one of: arcface, infonce"),
             ({}, {"mcnn": {"loss": "amg"}}, "a setting of mcnn is 'loss'"),
             ({}, {"mcnn": {"layers": 2}}, "a setting of mcnn is 'layers'"),
             ({}, {"mcnn": {"batch_size": 0}}, "batch_size is 0")):
@@ -470,3 +470,9 @@ def test_losses_against_naive_loops():
         is_original = torch.isin(torch.arange(6), torch.tensor(originals))
         assert loss(vectors, batches.Rows(song, overlap, is_original)).item() == pytest.approx(
             expected, rel=1e-6)
+
+
+def test_an_encoder_without_training_is_not_trained(home):
+    data = features.pack(write_training_set(home / "data/train/t", n_songs=8, n_frames=59))
+    with pytest.raises(InputError, match="the encoder lift has nothing to train; notebook 04"):
+        training.Run(runs.Config(encoder="lift", n_valid=2), data, "t")

@@ -31,6 +31,9 @@ class Run:
     def __init__(self, config, data, train_set, device="auto"):
         self.config, self.data, self.device = config, data, machine.device(device)
         self.path = runs.path(train_set, config)
+        if not encoders.needs_training(config.encoder):
+            raise InputError(f"the encoder {config.encoder} has nothing to train; notebook "
+                             "04_evaluate takes it as it is.")
         check.one_of(f"the number of values in a fingerprint of {train_set}", data.frames.shape[1],
                      (DIM,))
         self.songs, self.held_out = _split(config, data, train_set)

@@ -25,7 +25,9 @@ METHODS = {  # each has one colour in all figures; others take those above, in o
     "NAFP, every frame indexed": "#111111", "nafp": "#111111",
     "NAFP, IVF-PQ": "#e58e26", "nafp ivf-pq": "#e58e26",
     tables.METHOD: "#1f63b0", "after training": "#1f63b0",
-    "mean pooling, no training": "#d1394f", "mean pooling": "#d1394f",
+    "mean pooling, no training": "#d1394f", "mean pooling": "#d1394f", "mean": "#d1394f",
+    "one-bit lift, no training": "#0a8754", "lift": "#0a8754",
+    "one-bit lift of 1,024, no training": "#8cc63f", "lift1024": "#8cc63f", "amg": "#1f63b0",
     "Transformer, arcface loss": "#2e933c", "Transformer, infonce loss": "#8f5db7",
     "Transformer, triplet loss": "#a0522d", "LSTM, AMG loss": "#22a7c4", "CNN, AMG loss": "#e377c2"}
 KINDS = (("two", "exact"), ("single", "segment"), ("single", "song"), ("sequence", "exact"),
@@ -233,7 +235,8 @@ def bars(table, axis_label) -> plt.Figure:
 def cost_bars(cost) -> plt.Figure:
     """Storage and time per query of each method, two panels; whiskers reach to the quartiles."""
     labels = cost.method + [f", {d:.0f} s" * (d > 0) for d in cost.duration_max.fillna(0)]
-    colours = [METHODS.get(method, METHODS[tables.METHOD]) for method in cost.method]
+    colours = [METHODS.get(method) or METHODS.get(method.split()[0], METHODS[tables.METHOD])
+               for method in cost.method]
     figure, ((left, right),) = _axes(1, 2, figsize=(9.5, 0.36 * len(cost) + 1.5), sharey=True)
     quartiles = cost.search_ms - cost.search_ms_q1, cost.search_ms_q3 - cost.search_ms
     left.barh(labels, cost.index_bytes / 1e6, label="index", color=colours)

@@ -21,7 +21,8 @@ TOLERANCES = {  # what counts as a hit, in the order of every table
     "segment": "the segment in which the query begins, or the next one of the same song",
     "song": "the right recording, anywhere in it"}
 METHOD = "Transformer, AMG loss"  # called AMG where nothing else is
-ENCODERS = {"mt": "Transformer", "mlstm": "LSTM", "mcnn": "CNN"}
+ENCODERS = {"mt": "Transformer", "mlstm": "LSTM", "mcnn": "CNN", "mean": "mean pooling",
+            "lift": "one-bit lift", "lift1024": "one-bit lift of 1,024"}
 
 
 def write(table, report, name, compressed=False) -> Path:
@@ -47,8 +48,8 @@ def ablation_label(row) -> str:
     """
     if row["method"].startswith("nafp"):
         return "NAFP, IVF-PQ" if "pq" in row["method"].lower() else "NAFP, every frame indexed"
-    if row["encoder"] == "mean":
-        return "mean pooling, no training"
+    if row["loss"] == "none":
+        return f"{ENCODERS.get(row['encoder'], row['encoder'])}, no training"
     unfinished = ", training not finished" if str(row.get("finished", True)) == "False" else ""
     loss = "AMG" if row["loss"] == "amg" else row["loss"]
     return f"{ENCODERS.get(row['encoder'], row['encoder'])}, {loss} loss{unfinished}"

@@ -33,6 +33,8 @@ class Method:
     embed: Callable = lambda query: None  # query float32 (L, 128) -> its vectors
     duration_max: float = np.nan  # seconds; the base system has none
     top1: float = np.nan  # % of exact hits of this very configuration, where it has exact answers
+    run: str = ""  # whose encoder it is, and whether that is finished
+    finished: bool = True
 
 
 def base_method(method, index, sequences, top1=np.nan) -> Method:
@@ -47,10 +49,12 @@ def base_method(method, index, sequences, top1=np.nan) -> Method:
     return Method(method, index.ntotal, n_bytes(index), refined, find, top1=top1)
 
 
-def amg_methods(encoder, vectors, segments, sequences, duration_max, top1=np.nan) -> list[Method]:
-    """AMG single-stage and two-stage; vectors: of the segments; top1: of two-stage."""
+def amg_methods(encoder, vectors, segments, sequences, labels,
+                top1=np.nan, shortlist=search.SHORTLIST) -> list[Method]:
+    """Single-stage and two-stage of an encoder; vectors: of the segments; labels: as
+    `evaluate.labels`; top1: of two-stage."""
     index = search.flat_index(vectors)
-    k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
+    k, duration_max = min(shortlist, index.ntotal), labels["duration_max"]
 
     def embed(query):
         return encoders.embed(encoder, [query[low:high] for low, high in search.cut_pieces(
@@ -58,14 +62,16 @@ def amg_methods(encoder, vectors, segments, sequences, duration_max, top1=np.nan
 
     def single(_, embedded):
         scores, neighbours = search.nearest(index, embedded, k)
-        return search.single_stage(neighbours[None], scores[None], segments.song)
+        return search.single_stage(neighbours[None], scores[None], segments.song, shortlist)
 
     def two(query, embedded):
         return search.two_stage(query[None], single(query, embedded)[0], segments, sequences)
 
-    size = index.ntotal, n_bytes(index)
-    return [Method("amg single-stage", *size, 0, single, embed, duration_max),
-            Method("amg two-stage", *size, sequences.frames.nbytes, two, embed, duration_max, top1)]
+    name = "amg" if labels["run"] else labels["encoder"]
+    size, of = (index.ntotal, n_bytes(index)), (labels["run"], labels["finished"])
+    whole = sequences.frames.nbytes
+    return [Method(f"{name} single-stage", *size, 0, single, embed, duration_max, np.nan, *of),
+            Method(f"{name} two-stage", *size, whole, two, embed, duration_max, top1, *of)]
 
 
 def n_bytes(index) -> int:
@@ -82,10 +88,10 @@ def excerpts(trials, queries, query_frames, n=50) -> list[np.ndarray]:
             zip(trials.song.to_numpy()[rows], trials.start.to_numpy()[rows])]
 
 
-def measure(methods, queries, runs=None) -> pd.DataFrame:
+def measure(methods, queries) -> pd.DataFrame:
     """`cost.csv`: COLUMNS, a row per `Method`, with medians and quartiles over the queries.
 
-    queries: list of float32 (L, 128); runs: duration_max -> `runs.Trained`. Each query goes to all
+    queries: list of float32 (L, 128). Each query goes to all
     methods before the next one comes, so that a slow moment of the machine meets them all, in an
     order drawn anew, for a method pays for the caches that the one before it has filled. The first
     query also warms them up.
@@ -98,9 +104,6 @@ def measure(methods, queries, runs=None) -> pd.DataFrame:
     table = pd.DataFrame([vars(method) for method in methods])
     for i, name in enumerate(("embed_ms", "search_ms")):
         table[name], table[f"{name}_q1"], table[f"{name}_q3"] = median[:, i], q1[:, i], q3[:, i]
-    of_method = [(runs or {}).get(duration_max) for duration_max in table.duration_max]
-    table["run"] = [run.name if run else "" for run in of_method]
-    table["finished"] = [run.finished if run else True for run in of_method]
     return table[COLUMNS].astype({"duration_max": float})
 
 

@@ -30,6 +30,7 @@ def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False
             device="auto", database=None) -> dict:
     """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`.
 
+    One that needs no training is the same for all durations, fitted to the training set.
     Raises InputError for those that were trained on other fingerprints than the database has.
     """
     device = machine.device(device)
@@ -38,6 +39,8 @@ def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False
         file = paths.resolve(checkpoint)
         model = runs.load_published(file, encoder)
         found = {durations[0]: runs.Trained(model, None, [], file.name, True)}
+    elif not encoders.needs_training(encoder):
+        found = dict.fromkeys(durations, runs.untrained(train_set, encoder))
     else:
         found = {duration: runs.find(train_set, encoder, loss, duration, unfinished)
                  for duration in durations}
@@ -48,17 +51,32 @@ def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False
     return found
 
 
+def untrained(train_set, names, database) -> dict:
+    """Encoders that need no training, fitted to a training set: name -> `runs.Trained`.
+
+    Raises InputError for one that needs it, and as `trained`.
+    """
+    free = [name for name in encoders.registry if not encoders.needs_training(name)]
+    if names != []:
+        check.each("others", names, check.one_of, free)
+    found = {name: runs.untrained(train_set, name) for name in names}
+    for run in found.values():
+        check_fingerprinter(run, database)
+    return found
+
+
 def check_fingerprinter(run, database) -> None:
     """InputError if an encoder was trained on other fingerprints than a database has, as far as
     both are known."""
     known = {run.fingerprinter, database.fingerprinter} - {None}
     if len(known) > 1:
-        raise InputError(f"{run.name} was trained on another fingerprinter's output than the database "
+        raise InputError(f"{run.name or 'the encoder'} was trained on another fingerprinter's output than the database "
                          "has; run notebooks 01_data_prep, 02_split and 03_train with one.")
 
 
 def labels(encoder, loss, duration_max, run=None) -> dict:
     """What names an AMG method in every table; run: a `runs.Trained`, None if none was trained."""
+    loss = loss if encoders.needs_training(encoder) else "none"
     return {"method": "amg", "encoder": encoder, "loss": loss, "duration_max": duration_max,
             "run": run.name if run else "", "finished": run.finished if run else True}
 
@@ -70,15 +88,18 @@ def segment_vectors(encoder, segments, sequences) -> np.ndarray:
 
 
 def amg(trials, queries, encoder, vectors, segments, database, alike=None,
-        protocol="contiguous") -> list[pd.DataFrame]:
+        protocol="contiguous", shortlist=search.SHORTLIST) -> list[pd.DataFrame]:
     """The trials with the answers and hits of both stages: two DataFrames, single and two.
 
     queries: list of float32 (T, 128), one per test song; vectors: those of `segment_vectors`;
-    alike: a `hits.Alike`, or None where no sound is at hand.
+    alike: a `hits.Alike`, or None where no sound is at hand; shortlist: segments that the second
+    stage looks at, ten if published.
     """
     searches = PROTOCOLS[protocol]
-    single = first_stage(trials, queries, encoder, vectors, segments, searches.single_stage)
-    two = second_stage(trials, queries, single, segments, database.sequences, searches.two_stage)
+    n = shortlist if protocol == "contiguous" else search.N_BEST
+    listed = first_stage(trials, queries, encoder, vectors, segments, searches.single_stage, n)
+    single = listed[:, : search.N_BEST]
+    two = second_stage(trials, queries, listed, segments, database.sequences, searches.two_stage)
     if protocol == "published":
         right = published.right(trials, single, two, segments, database)
         places = segments.first_frames(single), two
@@ -91,10 +112,13 @@ def amg(trials, queries, encoder, vectors, segments, database, alike=None,
 
 
 def first_stage(trials, queries, encoder, vectors, segments,
-                vote=search.single_stage) -> np.ndarray:
-    """Segments that the pieces of each trial vote for, best first, int (n, 10)."""
+                vote=search.single_stage, n_best=search.N_BEST) -> np.ndarray:
+    """Segments that the pieces of each trial vote for, best first, int (n, n_best).
+
+    Each piece votes for as many neighbours, so that one that is listed could have been voted for.
+    """
     index, asked = search.flat_index(vectors), search.Sequences.of(queries)
-    k = min(search.SEGMENT_NEIGHBOURS, index.ntotal)
+    k = min(n_best, index.ntotal)
 
     def find(at, _):
         begin, end = np.array(search.cut_pieces(at.shape[1], segments.length, crops.SHORTEST)).T
@@ -102,17 +126,23 @@ def first_stage(trials, queries, encoder, vectors, segments,
         pieces = encoders.embed_runs(encoder, asked.frames, at[:, begin].ravel(), length)
         scores, neighbours = (table.reshape(len(at), -1, k) for table in
                               search.nearest(index, pieces, k))
-        return vote(neighbours, scores, segments.song)
+        return vote(neighbours, scores, segments.song, n_best)
 
-    return trials_.ask(trials, asked, find)[0]
+    return trials_.ask(trials, asked, find, n_best)[0]
 
 
 def second_stage(trials, queries, candidates, segments, sequences,
                  refine=search.two_stage) -> np.ndarray:
     """Positions within each trial's candidate segments, best first, int (n, 10)."""
     asked = search.Sequences.of(queries)
-    return trials_.ask(trials, asked, lambda at, rows: refine(
-        asked.frames[at], candidates[rows], segments, sequences))[0]
+
+    def find(at, rows):
+        parts = search.blocks(len(rows), candidates.shape[1] * 2 * segments.length)
+        found = [refine(asked.frames[at[part]], candidates[rows[part]], segments, sequences)
+                 for part in parts]
+        return tuple(map(np.concatenate, zip(*found)))
+
+    return trials_.ask(trials, asked, find)[0]
 
 
 def score(trials, answers, database, alike=None, late=0.0) -> pd.DataFrame:

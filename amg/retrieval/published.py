@@ -16,9 +16,9 @@ from amg.embedding import crops
 from amg.retrieval import search
 
 
-def single_stage(neighbours, scores, song) -> tuple[np.ndarray, np.ndarray]:
+def single_stage(neighbours, scores, song, n_best=search.N_BEST) -> tuple[np.ndarray, np.ndarray]:
     """As `search.single_stage`, but pieces vote for segments of whatever song."""
-    return search.single_stage(neighbours, scores, np.zeros_like(song))
+    return search.single_stage(neighbours, scores, np.zeros_like(song), n_best)
 
 
 def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.ndarray]:

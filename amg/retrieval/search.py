@@ -1,11 +1,12 @@
 """Searches as pure functions over arrays: they know no files and no encoders.
 
 They take many queries of one length at once, rank by inner product of unit vectors, ties to the
-lower position, and return the ten best (ids, scores), int64 and float32 (Q, 10), -1 for none.
+lower position, and return the ten best (ids, scores), int64 and float32 (Q, 10), -1 for none; the
+first stage as many as the second is to look at.
 
     sequence_search   the base system: every frame indexed (NAFP, arXiv 2010.11910, sec. 4)
     single_stage      one vector per segment, pieces of a query vote (AMG, "DB & search")
-    two_stage         the ten best segments' own fingerprints decide the exact frame
+    two_stage         the best segments' own fingerprints decide the exact frame
 """
 
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ import faiss
 import numpy as np
 import torch
 
-N_BEST = 10  # candidates that a search returns, and that the second stage looks at
+N_BEST = 10  # answers; and candidates that the published second stage looks at
 FRAME_NEIGHBOURS = 20  # k of the base system
-SEGMENT_NEIGHBOURS = 10  # k of the first stage
+SHORTLIST = 100  # segments that the contiguous second stage looks at
 BLOCK = 2**19  # frames that are gathered at once have so many values: they stay in the cache
 
 
@@ -83,12 +84,12 @@ def nearest(index, vectors, k) -> tuple[np.ndarray, np.ndarray]:
     return found, ids
 
 
-def best(query, ids, scores, n_queries) -> tuple[np.ndarray, np.ndarray]:
+def best(query, ids, scores, n_queries, n_best=N_BEST) -> tuple[np.ndarray, np.ndarray]:
     """Rank candidates of queries: query, ids and scores are (C,), ids unique within a query."""
     order = np.lexsort((ids, -scores, query))
     query, ids, scores = query[order], ids[order], scores[order]
     rank = np.arange(len(query)) - np.searchsorted(query, query)
-    kept, shape = rank < N_BEST, (n_queries, N_BEST)
+    kept, shape = rank < n_best, (n_queries, n_best)
     table = np.full(shape, -1), np.zeros(shape, np.float32)
     for column, values in zip(table, (ids, scores)):
         column[query[kept], rank[kept]] = values[kept]
@@ -127,8 +128,8 @@ def cut_pieces(n_frames, length, shortest) -> list[tuple[int, int]]:
     return [(low, high) for low, high in pieces if high - low >= shortest] or pieces[:1]
 
 
-def single_stage(neighbours, scores, song) -> tuple[np.ndarray, np.ndarray]:
-    """Segments in which queries begin, by vote of their pieces, and the votes.
+def single_stage(neighbours, scores, song, n_best=N_BEST) -> tuple[np.ndarray, np.ndarray]:
+    """Segments in which queries begin, by vote of their pieces, and the votes, (Q, n_best) each.
 
     neighbours int64 and scores float32 (Q, n_pieces, k): nearest segments of each piece; song int64
     (n_segments,). Neighbour n of piece j votes for segment n - j with its inner product, if both
@@ -139,7 +140,7 @@ def single_stage(neighbours, scores, song) -> tuple[np.ndarray, np.ndarray]:
     valid &= song[np.maximum(candidate, 0)] == song[neighbours]
     query, ids, inverse = _unique(np.nonzero(valid)[0], candidate[valid])
     votes = np.bincount(inverse, scores[valid], minlength=len(ids))
-    return best(query, ids, votes, len(neighbours))
+    return best(query, ids, votes, len(neighbours), n_best)
 
 
 def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.ndarray]:

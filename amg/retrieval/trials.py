@@ -119,13 +119,13 @@ def first_rows(trials, sequences, first_song=0) -> np.ndarray:
     return sequences.bounds[first_song + trials.song.to_numpy()] + trials.start.to_numpy()
 
 
-def ask(trials, asked, find) -> tuple[np.ndarray, np.ndarray]:
-    """The ten best answers of a search and their scores, int64 and float32 (n_trials, 10).
+def ask(trials, asked, find, n_best=search.N_BEST) -> tuple[np.ndarray, np.ndarray]:
+    """The best answers of a search and their scores, int64 and float32 (n_trials, n_best).
 
     asked: search.Sequences of the queries, one per test song. find: the search for Q trials of one
     length L, a function (at, rows): row rows[i] asks for asked.frames[at[i]], at int (Q, L).
     """
-    answers = np.full((len(trials), search.N_BEST), -1)
+    answers = np.full((len(trials), n_best), -1)
     scores = np.zeros(answers.shape, np.float32)
     first = first_rows(trials, asked)
     for length, rows in trials.groupby("query_frames").indices.items():

@@ -5,7 +5,8 @@ fills a sequence up to L frames, the longest of the batch. An argument `padded_f
 constructor, without default, is given the longest training input, M.
 
 An encoder with an attribute `bits`, D, gives (B, D) instead, of which only the signs are kept: D
-bits for a vector, which stand for the unit vector +-1 / sqrt(D).
+bits for a vector, which stand for the unit vector +-1 / sqrt(D). One with an attribute `trained`,
+False, needs no training; if it has a method `fit`, that is given frames of other music.
 """
 
 import itertools
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from amg.check import InputError
 from amg.embedding import crops
 from amg.embedding.registry import Registry
 from amg.fingerprint.nafp import DIM
@@ -29,6 +31,23 @@ def build(config) -> nn.Module:
     """A fresh encoder of a `runs.Config`."""
     return registry.build(config.encoder, config.settings,
                           padded_frames=lambda: crops.PADDED_FRAMES[config.duration_max])
+
+
+def needs_training(name) -> bool:
+    """Whether an encoder has to go through notebook 03; InputError for a name that is not known."""
+    return getattr(registry[registry.canonical(name)], "trained", True)
+
+
+def untrained(name, data) -> nn.Module:
+    """An encoder that needs no training, fitted to the originals of a `TrainingSet`; InputError for
+    one that needs it."""
+    if needs_training(name):
+        raise InputError(f"the encoder {name} has to be trained; run notebook 03_train with it.")
+    encoder = registry.build(name, {})
+    if hasattr(encoder, "fit"):
+        first, length = data.first[:, 0], data.length[:, 0]
+        encoder.fit(np.concatenate([data.frames[at : at + n] for at, n in zip(first, length)]))
+    return encoder.eval()
 
 
 def embed(encoder, clips) -> np.ndarray:
@@ -97,5 +116,5 @@ def pad(frames, length) -> tuple[torch.Tensor, torch.Tensor]:
     return x.masked_scatter_(~padding[..., None], frames), padding
 
 
-from amg.embedding.encoders import cnn, lstm, transformer  # noqa: F401 each registers its class
+from amg.embedding.encoders import cnn, lift, lstm, transformer  # noqa: F401 each registers its class
 from amg.embedding.encoders.mean import Mean  # noqa: F401 a name for notebooks

@@ -3,13 +3,18 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from amg.embedding import packed
+from amg.embedding import encoders, packed
 
 
+@encoders.register("mean")
 class Mean(nn.Module):
-    """The normalised mean of the frames. It is not registered, for there is nothing to train."""
+    """The normalised mean of the frames."""
 
+    trained = False
     packed = packed.mean
+
+    def __init__(self):  # no settings
+        super().__init__()
 
     def forward(self, x, padding):  # (B, L, 128), (B, L)
         return F.normalize(mean_of_valid(x, padding))
