@@ -11,7 +11,7 @@ Read the rooms in this order, from samples to reports:
     embedding    validation, runs, training
     retrieval    search, duplicates, databases, trials, hits, rates
     retrieval    published, evaluate, base, robustness, cost
-    report       tables, figures, compare, pages, steps, pipeline
+    report       tables, figures, charts, compare, pages, steps, pipeline
 
 A room imports only from those above it, and a module of a room only from those before it.
 """

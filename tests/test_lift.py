@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from amg.check import InputError
-from amg.embedding import encoders, runs
+from amg.embedding import encoders
 from amg.embedding.encoders import lift
-from amg.fingerprint import features
-from amg.retrieval import evaluate, search
-from conftest import unit_rows, write_training_set
+from amg.retrieval import databases, evaluate, search
+from conftest import unit_rows
 
 
 def naive_bits(frames, directions, usual):
@@ -64,26 +63,24 @@ def test_a_part_of_a_segment_finds_it():
     assert (found == np.arange(300)).mean() > 0.95
 
 
-def test_what_needs_no_training_is_fitted_to_the_originals(home):
-    folder = write_training_set(home / "data/train/t", n_songs=5, n_frames=30)
-    data = features.pack(folder)
-    run = runs.untrained("t", "lift")
-    energies = [run.encoder.energies(torch.from_numpy(data.clip(song, 0).copy())) for song in range(5)]
-    torch.testing.assert_close(run.encoder.usual, torch.cat(energies).mean(0))
+def test_what_needs_no_training_is_fitted_to_the_distractors():
+    songs = list(unit_rows(np.random.default_rng(0), 5 * 30, 128).reshape(5, 30, 128))
+    database = databases.Database.of(songs, first_test=3)
+    run = evaluate.untrained(["lift"], database)["lift"]
+    energies = run.encoder.energies(torch.from_numpy(np.concatenate(songs[:3])))
+    torch.testing.assert_close(run.encoder.usual, energies.mean(0))
     assert run.name == "" and run.finished
     assert evaluate.labels("lift", "amg", 10, run)["loss"] == "none"
-    found = evaluate.trained("t", "lift", "amg", [5, 10])
+    found = evaluate.trained("t", "lift", "amg", [5, 10], database=database)
     assert torch.equal(found[5].encoder.usual, run.encoder.usual)
 
 
-def test_refusals(home):
-    write_training_set(home / "data/train/t", n_songs=5, n_frames=30)
-    data = features.pack(home / "data/train/t")
+def test_refusals():
     with pytest.raises(InputError, match="mt has to be trained; run notebook 03_train"):
-        encoders.untrained("mt", data)
+        encoders.untrained("mt", None)
     with pytest.raises(InputError, match="others is 'mt', but must be one of: mean, lift"):
-        evaluate.untrained("t", ["mt"], None)
+        evaluate.untrained(["mt"], None)
     with pytest.raises(InputError, match="others is 5, but must be a list"):
-        evaluate.untrained("t", 5, None)
+        evaluate.untrained(5, None)
     with pytest.raises(InputError, match="encoder is 'none', but must be one of"):
         encoders.needs_training("none")

@@ -353,3 +353,15 @@ def test_the_shipped_weights_recognise_degraded_sound():
     assert top1(nafp.load(), clean, heard) > 80
     torch.manual_seed(0)
     assert top1(nafp.NAFP().eval(), clean, heard) < 50
+
+
+def test_the_precision_of_training_computes_what_float32_does():
+    encoder = nafp.NAFP()
+    spectrograms = torch.rand(16, 1, nafp.LITE.n_mels, 32, generator=torch.Generator().manual_seed(0))
+    half = nafp_train.precision("cpu") == "bfloat16"
+    with torch.inference_mode():
+        exact = encoder.encode(spectrograms)
+        for _ in range(10):  # what is wrong is not wrong each time
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                found = encoder.encode(spectrograms).float()
+            assert (found * exact).sum(1).min() > 0.99

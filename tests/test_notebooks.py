@@ -45,7 +45,7 @@ def test_the_smoke_report_is_whole(smoke):
     assert len(same) == len(one) > 0  # one model has one figure
     assert set(zip(ablations.encoder, ablations.loss)) == {
         ("mt", "amg"), ("mt", "arcface"), ("mt", "infonce"), ("mt", "triplet"), ("mlstm", "amg"),
-        ("mcnn", "amg"), ("mean", "none")}
+        ("mcnn", "amg"), ("lift", "none"), ("mean", "none")}
     assert list(pd.read_csv(report / "tables" / "cost.csv").columns) == cost.COLUMNS
     html = (report / "index.html").read_text()
     links = re.findall(r'(?:href|src)="([^"#:]+)"', html)

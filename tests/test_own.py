@@ -13,7 +13,7 @@ from amg.check import InputError
 from amg.embedding import encoders, losses, runs, training
 from amg.embedding.encoders.transformer import Transformer
 from amg.fingerprint import features
-from amg.report import figures, tables
+from amg.report import charts, tables
 from amg.retrieval import databases, evaluate, rates, search, trials
 from conftest import unit_rows, write_training_set
 
@@ -127,7 +127,7 @@ def test_it_is_evaluated_and_named_in_tables_and_figures(own, data):
     assert tables.ablation_label(table.iloc[0]) == "toy, nearest loss"
     assert tables.curve_label(table.iloc[0]) == "toy, nearest loss, 10 s, single-stage"
     assert "toy, nearest loss, two-stage" in tables.ablations(table).index.get_level_values(0)
-    drawn = [line.get_label() for axis in figures.recall_vs_duration(table).axes for line in axis.lines]
+    drawn = [line.get_label() for axis in charts.recall_vs_duration(table).axes for line in axis.lines]
     assert set(drawn) == {"toy, nearest loss"}
 
 

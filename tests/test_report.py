@@ -9,7 +9,7 @@ import pytest
 
 from amg import files, machine, made
 from amg.check import InputError
-from amg.report import compare, figures, pages, pipeline, steps, tables
+from amg.report import charts, compare, figures, pages, pipeline, steps, tables
 from conftest import CHECKOUT
 
 RATES = pd.DataFrame([
@@ -146,7 +146,7 @@ def lines(figure):
 
 def test_recall_has_a_panel_per_duration_and_kind_of_hit_and_a_colour_per_method():
     figures.begin()
-    figure = figures.recall_vs_duration(RATES)
+    figure = charts.recall_vs_duration(RATES)
     assert [axis.get_title("left") for axis in figure.axes] == [
         f"{duration} s, {kind}" for kind in ("two-stage, exact", "single-stage, segment",
                                              "single-stage, song") for duration in (10, 30)]
@@ -154,7 +154,7 @@ def test_recall_has_a_panel_per_duration_and_kind_of_hit_and_a_colour_per_method
     assert list(colours) == ["NAFP, every frame indexed", "AMG", "mean pooling, no training",
                              "toy, hinge loss"]
     assert len(set(colours.values())) == 4
-    exact, cost = figure.axes[0], figures.cost_bars(COST)
+    exact, cost = figure.axes[0], charts.cost_bars(COST)
     assert len(exact.lines) == 3 and exact.lines[1].get_ydata().tolist() == [42, 50]
     assert colours["AMG"] == figures.METHODS[tables.METHOD] and len(cost.axes) == 2
 
@@ -163,7 +163,7 @@ def test_recall_has_a_panel_per_duration_and_kind_of_hit_and_a_colour_per_method
     (RATES.duration_max.isna(), ["exact", "song"]),
     (RATES.duration_max == 30, ["30 s, two-stage, exact"])])
 def test_recall_of_the_base_system_or_one_duration_is_a_row_of_panels(rows, titles):
-    figure = figures.recall_vs_duration(RATES[rows])
+    figure = charts.recall_vs_duration(RATES[rows])
     assert [axis.get_title("left") for axis in figure.axes] == titles
     assert len({axis.get_position().y0 for axis in figure.axes}) == 1
 

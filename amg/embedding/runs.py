@@ -17,7 +17,6 @@ from amg.check import InputError
 from amg.embedding import batches, crops, encoders, losses
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
-from amg.fingerprint import features
 
 
 @dataclass(frozen=True)
@@ -155,12 +154,6 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     model = load_weights(encoders.build(config), checkpoint.part("model", weights), file)
     return Trained(model.eval(), config, record["history"], run.folder.name, run.finished,
                    inputs.get("fingerprinter"))
-
-
-def untrained(train_set, encoder) -> Trained:
-    """An encoder that needs no training, fitted to a training set; it comes from no run."""
-    data = features.pack(paths.resolve(f"data/train/{train_set}"))
-    return Trained(encoders.untrained(encoder, data), None, [], "", True, data.fingerprinter)
 
 
 def check_same(run, config) -> None:

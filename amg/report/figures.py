@@ -1,4 +1,5 @@
-"""Figures, drawn from the tables and arrays they are given; no other module imports matplotlib.
+"""Figures of sound, fingerprints and training, drawn from the arrays they are given, and the style of
+all: `charts` draws the results.
 
 `save` writes one to `reports/<report>/figures/` and returns it for display.
 """
@@ -30,8 +31,6 @@ METHODS = {  # each has one colour in all figures; others take those above, in o
     "one-bit lift of 1,024, no training": "#8cc63f", "lift1024": "#8cc63f", "amg": "#1f63b0",
     "Transformer, arcface loss": "#2e933c", "Transformer, infonce loss": "#8f5db7",
     "Transformer, triplet loss": "#a0522d", "LSTM, AMG loss": "#22a7c4", "CNN, AMG loss": "#e377c2"}
-KINDS = (("two", "exact"), ("single", "segment"), ("single", "song"), ("sequence", "exact"),
-         ("sequence", "song"))  # stages and hits in the plot of recall
 STYLE = {
     "figure.dpi": 110, "figure.constrained_layout.use": True, "font.size": 10, "axes.titlesize": 10,
     "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
@@ -47,7 +46,7 @@ def begin() -> str:
     return f"Python {platform.python_version()}, {versions}"
 
 
-def _axes(n_rows=1, n_columns=1, **options):
+def panels(n_rows=1, n_columns=1, **options):
     """A figure and its axes (n_rows, n_columns), closed: whoever asks for it shows it, once."""
     figure, axes = plt.subplots(n_rows, n_columns, squeeze=False, **options)
     plt.close(figure)
@@ -72,7 +71,7 @@ def save(figure, report, name) -> Image:
     return picture
 
 
-def _colours(names):
+def colours(names):
     """A colour for each name, the methods' own where they have one."""
     others = itertools.cycle(COLOURS)
     return {name: METHODS.get(name) or next(others) for name in dict.fromkeys(names)}
@@ -87,10 +86,10 @@ def live_curves(x, curves) -> Callable:
 
 def learning_curves(history, x, curves) -> plt.Figure:
     """A training history (table or list of dicts) against `x`; curves: (keys, label) per panel."""
-    figure, axes = _axes(1, len(curves), figsize=(4.6 * len(curves), 3.2))
+    figure, axes = panels(1, len(curves), figsize=(4.6 * len(curves), 3.2))
     table = pd.DataFrame(history)
     for axis, (keys, label) in zip(axes[0], curves):
-        for key, colour in _colours(keys).items():
+        for key, colour in colours(keys).items():
             axis.plot(table[x], table[key], ".-", color=colour, label=key.replace("_", " "))
         axis.set(xlabel=x, ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -105,7 +104,7 @@ def spectrograms(rows) -> plt.Figure:
     rows: list of (title of the row, its clips (float32, 8 kHz), their titles).
     """
     n_rows, n = len(rows), len(rows[0][1])
-    figure, axes = _axes(n_rows, n, figsize=(5.5 + 1.8 * n, 2.6 * n_rows), sharex=True, sharey=True)
+    figure, axes = panels(n_rows, n, figsize=(5.5 + 1.8 * n, 2.6 * n_rows), sharex=True, sharey=True)
     for row, (title, clips, titles) in zip(axes, rows):
         for axis, clip, of_clip in zip(row, clips, titles):
             power, _, _, drawn = axis.specgram(clip + 1e-9, N_FFT, SAMPLE_RATE, cmap="magma",
@@ -122,7 +121,7 @@ def spectrograms(rows) -> plt.Figure:
 
 def fingerprint_maps(original, query) -> plt.Figure:
     """Two fingerprints (T, 128) as heat maps, a column per frame, and their frames' similarity."""
-    figure, axes = _axes(3, 1, sharex=True, figsize=(7.5, 5.8))
+    figure, axes = panels(3, 1, sharex=True, figsize=(7.5, 5.8))
     for axis, array, title in zip(axes.flat, (original, query), ("original", "query")):
         drawn = axis.imshow(array.T, aspect="auto", cmap="RdBu_r", vmin=-0.3, vmax=0.3,
                             extent=(0, len(array) / 2, array.shape[1], 0), interpolation="nearest")
@@ -138,7 +137,7 @@ def fingerprint_maps(original, query) -> plt.Figure:
 
 def crop_map(duration_max, n_frames, starts, lengths, margins) -> plt.Figure:
     """Training crops of one song as bars over its frames, coloured by their margin."""
-    figure, ((axis,),) = _axes(figsize=(7.5, 3.4))
+    figure, ((axis,),) = panels(figsize=(7.5, 3.4))
     scale = plt.cm.ScalarMappable(plt.Normalize(MARGIN_MIN, MARGIN_MAX), "viridis")
     axis.barh(np.arange(len(starts)), lengths / 2, left=starts / 2, color=scale.to_rgba(margins))
     axis.set(xlim=(0, n_frames / 2), xlabel="time in the clip (s)", ylabel="crop",
@@ -154,8 +153,8 @@ def cosine_against_overlap(found) -> plt.Figure:
     found: name of an encoder -> DataFrame of `overlap` (0 to 1), `cosine`, and `others`, the mean
     cosine with other songs, which is dotted.
     """
-    figure, ((axis,),) = _axes(figsize=(7.0, 3.8))
-    for name, colour in _colours(found).items():
+    figure, ((axis,),) = panels(figsize=(7.0, 3.8))
+    for name, colour in colours(found).items():
         table = found[name]
         tenths = table.groupby(np.ceil(10 * table.overlap) / 10 - 0.05)
         low, middle, high = (tenths.cosine.quantile(q) for q in (0.25, 0.5, 0.75))
@@ -165,89 +164,4 @@ def cosine_against_overlap(found) -> plt.Figure:
     axis.set(xlim=(0, 1), xlabel="overlap with the original's centre (share of it)",
              ylabel="cosine with the original's centre")
     figure.legend(loc="outside lower center", ncols=3)
-    return figure
-
-
-def recall_vs_duration(retrieval) -> plt.Figure:
-    """The paper's plot: Top-1 against query length, a column per duration_max, a row per hit.
-
-    Hits of different kinds never share an axis. The base system stands wherever it has such hits;
-    alone, it has its panels in one row, and so has a single duration.
-    """
-    rates = retrieval.assign(who=retrieval.apply(tables.ablation_label, axis=1),
-                             duration=retrieval.duration_max.fillna(0))
-    own = rates[rates.duration > 0] if rates.duration.any() else rates
-    kinds = [kind for kind in KINDS if kind in set(zip(own.stage, own.tolerance))]
-    durations, panels = sorted(own.duration.unique()), {}
-    for (stage, tolerance), duration in itertools.product(kinds, durations):
-        title = f"{duration:g} s, {stage}-stage, {tolerance}" if duration else tolerance
-        here = (rates.stage == stage) & (rates.duration == duration) | (rates.duration == 0)
-        panels[title] = rates[here & (rates.tolerance == tolerance)]
-    n_columns = len(durations) if len(durations) > 1 else len(kinds)
-    figure = _top1_panels(panels, n_columns, 2.7, 2.2)
-    lines = {line.get_label(): line for axis in figure.axes for line in axis.lines}
-    figure.legend(lines.values(), lines, loc="outside upper center", ncols=4, fontsize=9)
-    return figure
-
-
-def robustness(rates) -> plt.Figure:
-    """Exact Top-1 against query length, a panel per group of conditions, a line per condition."""
-    exact = rates[rates.tolerance == "exact"].rename(columns={"condition": "who"})
-    panels = {f"{group}, exact": of for group, of in exact.groupby("group", sort=False)}
-    figure = _top1_panels(panels, 2, 4.4, 3.0)
-    for axis in figure.axes:
-        axis.legend(fontsize=8, loc="lower right")
-    return figure
-
-
-def _top1_panels(panels, n_columns, width, height):
-    """Panels that share their axes, `title -> rates`: a line per `who`, 95 % intervals shaded."""
-    n_rows = -(-len(panels) // n_columns)
-    figure, grid = _axes(n_rows, n_columns, sharex=True, sharey=True,
-                         figsize=(0.6 + width * n_columns, 1.2 + height * n_rows))
-    lowest = min(rates.top1_low.min() for rates in panels.values())
-    lengths = sorted({query_s for rates in panels.values() for query_s in rates.query_s})
-    for axis, (title, rates) in zip(grid.flat, panels.items()):
-        for who, colour in _colours(rates.who).items():
-            line = rates[rates.who == who]
-            axis.plot(line.query_s, line.top1, ".-", color=colour,
-                      label=who.replace(tables.METHOD, "AMG"))
-            axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour,
-                              alpha=0.15, lw=0)
-        axis.set(title=title, ylim=(10 * (lowest // 10), 101), xscale="log", xticks=lengths)
-        axis.minorticks_off()
-        axis.xaxis.set_major_formatter("{x:g}")
-    figure.supxlabel("query length (s)")
-    figure.supylabel("Top-1 hit rate (%)")
-    return figure
-
-
-def bars(table, axis_label) -> plt.Figure:
-    """Top-1 of methods as horizontal bars with intervals; the column `label` names them."""
-    figure, ((axis,),) = _axes(figsize=(7.0, 0.5 * len(table) + 1.2))
-    axis.barh(table.label, table.top1, color=_colours(table.label).values(), height=0.6, capsize=3,
-              xerr=[table.top1 - table.top1_low, table.top1_high - table.top1], ecolor="#444444")
-    axis.set(xlabel=axis_label, xlim=(0, 100), ylim=(len(table) - 0.4, -0.6))  # the first on top
-    axis.grid(axis="y", visible=False)
-    return figure
-
-
-def cost_bars(cost) -> plt.Figure:
-    """Storage and time per query of each method, two panels; whiskers reach to the quartiles."""
-    labels = cost.method + [f", {d:.0f} s" * (d > 0) for d in cost.duration_max.fillna(0)]
-    colours = [METHODS.get(method) or METHODS.get(method.split()[0], METHODS[tables.METHOD])
-               for method in cost.method]
-    figure, ((left, right),) = _axes(1, 2, figsize=(9.5, 0.36 * len(cost) + 1.5), sharey=True)
-    quartiles = cost.search_ms - cost.search_ms_q1, cost.search_ms_q3 - cost.search_ms
-    left.barh(labels, cost.index_bytes / 1e6, label="index", color=colours)
-    left.barh(labels, cost.refine_bytes / 1e6, left=cost.index_bytes / 1e6, label="second stage",
-              color=colours, alpha=0.45)
-    right.barh(labels, cost.embed_ms, label="embed", color=colours)
-    right.barh(labels, cost.search_ms, left=cost.embed_ms, label="search", color=colours,
-               alpha=0.45, xerr=quartiles, capsize=2)
-    for axis, label in ((left, "storage (MB)"), (right, "median time per query (ms)")):
-        axis.set(xlabel=label)
-        axis.grid(axis="y", visible=False)
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    left.invert_yaxis()
     return figure

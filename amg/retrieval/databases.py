@@ -39,6 +39,11 @@ class Database:
         names = [str(number) for number in range(len(songs))]
         return cls(search.Sequences.of(songs), names, first_test, names)
 
+    @property
+    def distractors(self) -> np.ndarray:
+        """Frames of the songs that nobody asks for, float32 (N, 128)."""
+        return self.sequences.frames[: self.sequences.bounds[self.first_test]]
+
     def place(self, position) -> tuple:
         """(Clip that holds a position, which of the clip's frames it is)."""
         song = int(self.sequences.song_of(position))

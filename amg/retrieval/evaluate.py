@@ -30,7 +30,7 @@ def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False
             device="auto", database=None) -> dict:
     """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`.
 
-    One that needs no training is the same for all durations, fitted to the training set.
+    One that needs no training is the same for all durations.
     Raises InputError for those that were trained on other fingerprints than the database has.
     """
     device = machine.device(device)
@@ -40,7 +40,7 @@ def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False
         model = runs.load_published(file, encoder)
         found = {durations[0]: runs.Trained(model, None, [], file.name, True)}
     elif not encoders.needs_training(encoder):
-        found = dict.fromkeys(durations, runs.untrained(train_set, encoder))
+        found = dict.fromkeys(durations, untrained([encoder], database)[encoder])
     else:
         found = {duration: runs.find(train_set, encoder, loss, duration, unfinished)
                  for duration in durations}
@@ -51,18 +51,16 @@ def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False
     return found
 
 
-def untrained(train_set, names, database) -> dict:
-    """Encoders that need no training, fitted to a training set: name -> `runs.Trained`.
+def untrained(names, database) -> dict:
+    """Encoders that need no training, fitted to the distractors: name -> `runs.Trained` of no run.
 
-    Raises InputError for one that needs it, and as `trained`.
+    Raises InputError for one that needs it.
     """
     free = [name for name in encoders.registry if not encoders.needs_training(name)]
     if names != []:
         check.each("others", names, check.one_of, free)
-    found = {name: runs.untrained(train_set, name) for name in names}
-    for run in found.values():
-        check_fingerprinter(run, database)
-    return found
+    return {name: runs.Trained(encoders.untrained(name, database.distractors), None, [], "", True)
+            for name in names}
 
 
 def check_fingerprinter(run, database) -> None:

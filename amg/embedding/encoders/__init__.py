@@ -6,7 +6,8 @@ constructor, without default, is given the longest training input, M.
 
 An encoder with an attribute `bits`, D, gives (B, D) instead, of which only the signs are kept: D
 bits for a vector, which stand for the unit vector +-1 / sqrt(D). One with an attribute `trained`,
-False, needs no training; if it has a method `fit`, that is given frames of other music.
+False, needs no training; if it has a method `fit`, that is given frames of other music, float32
+(N, 128).
 """
 
 import itertools
@@ -38,15 +39,14 @@ def needs_training(name) -> bool:
     return getattr(registry[registry.canonical(name)], "trained", True)
 
 
-def untrained(name, data) -> nn.Module:
-    """An encoder that needs no training, fitted to the originals of a `TrainingSet`; InputError for
-    one that needs it."""
+def untrained(name, frames) -> nn.Module:
+    """An encoder that needs no training, fitted to frames of other music, float32 (N, 128);
+    InputError for one that needs it."""
     if needs_training(name):
         raise InputError(f"the encoder {name} has to be trained; run notebook 03_train with it.")
     encoder = registry.build(name, {})
     if hasattr(encoder, "fit"):
-        first, length = data.first[:, 0], data.length[:, 0]
-        encoder.fit(np.concatenate([data.frames[at : at + n] for at, n in zip(first, length)]))
+        encoder.fit(frames)
     return encoder.eval()
 
 

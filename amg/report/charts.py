@@ -1,0 +1,95 @@
+"""Charts of results: hit rates, differences and costs, drawn from the tables of a report."""
+
+import itertools
+
+from matplotlib.figure import Figure
+
+from amg.report import figures, tables
+
+KINDS = (("two", "exact"), ("single", "segment"), ("single", "song"), ("sequence", "exact"),
+         ("sequence", "song"))  # stages and hits in the plot of recall
+
+
+def recall_vs_duration(retrieval) -> Figure:
+    """The paper's plot: Top-1 against query length, a column per duration_max, a row per hit.
+
+    Hits of different kinds never share an axis. The base system stands wherever it has such hits;
+    alone, it has its panels in one row, and so has a single duration.
+    """
+    rates = retrieval.assign(who=retrieval.apply(tables.ablation_label, axis=1),
+                             duration=retrieval.duration_max.fillna(0))
+    own = rates[rates.duration > 0] if rates.duration.any() else rates
+    kinds = [kind for kind in KINDS if kind in set(zip(own.stage, own.tolerance))]
+    durations, panels = sorted(own.duration.unique()), {}
+    for (stage, tolerance), duration in itertools.product(kinds, durations):
+        title = f"{duration:g} s, {stage}-stage, {tolerance}" if duration else tolerance
+        here = (rates.stage == stage) & (rates.duration == duration) | (rates.duration == 0)
+        panels[title] = rates[here & (rates.tolerance == tolerance)]
+    n_columns = len(durations) if len(durations) > 1 else len(kinds)
+    figure = _top1_panels(panels, n_columns, 2.7, 2.2)
+    lines = {line.get_label(): line for axis in figure.axes for line in axis.lines}
+    figure.legend(lines.values(), lines, loc="outside upper center", ncols=4, fontsize=9)
+    return figure
+
+
+def robustness(rates) -> Figure:
+    """Exact Top-1 against query length, a panel per group of conditions, a line per condition."""
+    exact = rates[rates.tolerance == "exact"].rename(columns={"condition": "who"})
+    panels = {f"{group}, exact": of for group, of in exact.groupby("group", sort=False)}
+    figure = _top1_panels(panels, 2, 4.4, 3.0)
+    for axis in figure.axes:
+        axis.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def _top1_panels(panels, n_columns, width, height):
+    """Panels that share their axes, `title -> rates`: a line per `who`, 95 % intervals shaded."""
+    n_rows = -(-len(panels) // n_columns)
+    figure, grid = figures.panels(n_rows, n_columns, sharex=True, sharey=True,
+                         figsize=(0.6 + width * n_columns, 1.2 + height * n_rows))
+    lowest = min(rates.top1_low.min() for rates in panels.values())
+    lengths = sorted({query_s for rates in panels.values() for query_s in rates.query_s})
+    for axis, (title, rates) in zip(grid.flat, panels.items()):
+        for who, colour in figures.colours(rates.who).items():
+            line = rates[rates.who == who]
+            axis.plot(line.query_s, line.top1, ".-", color=colour,
+                      label=who.replace(tables.METHOD, "AMG"))
+            axis.fill_between(line.query_s, line.top1_low, line.top1_high, color=colour,
+                              alpha=0.15, lw=0)
+        axis.set(title=title, ylim=(10 * (lowest // 10), 101), xscale="log", xticks=lengths)
+        axis.minorticks_off()
+        axis.xaxis.set_major_formatter("{x:g}")
+    figure.supxlabel("query length (s)")
+    figure.supylabel("Top-1 hit rate (%)")
+    return figure
+
+
+def bars(table, axis_label) -> Figure:
+    """Top-1 of methods as horizontal bars with intervals; the column `label` names them."""
+    figure, ((axis,),) = figures.panels(figsize=(7.0, 0.5 * len(table) + 1.2))
+    axis.barh(table.label, table.top1, color=figures.colours(table.label).values(), height=0.6, capsize=3,
+              xerr=[table.top1 - table.top1_low, table.top1_high - table.top1], ecolor="#444444")
+    axis.set(xlabel=axis_label, xlim=(0, 100), ylim=(len(table) - 0.4, -0.6))  # the first on top
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
+def cost_bars(cost) -> Figure:
+    """Storage and time per query of each method, two panels; whiskers reach to the quartiles."""
+    labels = cost.method + [f", {d:.0f} s" * (d > 0) for d in cost.duration_max.fillna(0)]
+    colours = [figures.METHODS.get(method) or figures.METHODS.get(method.split()[0], figures.METHODS[tables.METHOD])
+               for method in cost.method]
+    figure, ((left, right),) = figures.panels(1, 2, figsize=(9.5, 0.36 * len(cost) + 1.5), sharey=True)
+    quartiles = cost.search_ms - cost.search_ms_q1, cost.search_ms_q3 - cost.search_ms
+    left.barh(labels, cost.index_bytes / 1e6, label="index", color=colours)
+    left.barh(labels, cost.refine_bytes / 1e6, left=cost.index_bytes / 1e6, label="second stage",
+              color=colours, alpha=0.45)
+    right.barh(labels, cost.embed_ms, label="embed", color=colours)
+    right.barh(labels, cost.search_ms, left=cost.embed_ms, label="search", color=colours,
+               alpha=0.45, xerr=quartiles, capsize=2)
+    for axis, label in ((left, "storage (MB)"), (right, "median time per query (ms)")):
+        axis.set(xlabel=label)
+        axis.grid(axis="y", visible=False)
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    left.invert_yaxis()
+    return figure
