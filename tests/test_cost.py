@@ -46,6 +46,20 @@ def test_codes_take_64_bytes_a_frame(task, coded):
     assert "2,360 frames in 45 lists (its authors have 256" in base.describe(coded)
 
 
+def test_a_decimated_index_holds_one_frame_in_so_many_of_each_song(task):
+    database, queries, trials = task
+    sequences = database.sequences
+    index = base.decimated_index(sequences, 9)
+    kept = [position for low in sequences.bounds[:-1] for position in range(low, low + 59, 9)]
+    assert index.ntotal == len(kept) == 40 * 7
+    assert index.search(sequences.frames[kept], 1)[1][:, 0].tolist() == kept
+    assert np.array_equal(base.find(trials, queries, sequences, base.decimated_index(sequences, 1)),
+                          base.find(trials, queries, sequences))
+    begin = trials_.first_rows(trials, sequences, database.first_test)
+    found = base.find(trials, queries, sequences, index)  # 9 frames or more hold one that is indexed
+    assert (found[:, 0] == begin).mean() > 0.95
+
+
 def test_sizes_are_those_of_the_files(task, coded, tmp_path):
     database = task[0]
     for index in (search.flat_index(database.sequences.frames), coded):

@@ -5,9 +5,11 @@ import itertools
 from matplotlib.figure import Figure
 
 from amg.report import figures, tables
+from amg.sound.audio import seconds
 
 KINDS = (("two", "exact"), ("single", "segment"), ("single", "song"), ("sequence", "exact"),
          ("sequence", "song"))  # stages and hits in the plot of recall
+NAMES = {"nafp": "NAFP, every frame indexed", "mean": "mean pooling", "lift": "one-bit lift"}
 
 
 def recall_vs_duration(retrieval) -> Figure:
@@ -92,4 +94,61 @@ def cost_bars(cost) -> Figure:
         axis.grid(axis="y", visible=False)
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     left.invert_yaxis()
+    return figure
+
+
+def lifts(angle, kernels, table) -> Figure:
+    """Why the lift works: kernels, what each finds, and what bits and directions cost.
+
+    angle: degrees (n,); kernels: name -> (n,), 1 at no angle; table: `lifts.csv`, whose first row is
+    the lift that is kept.
+    """
+    figure, ((left, middle, right),) = figures.panels(1, 3, figsize=(12.5, 3.9))
+    kept = table.iloc[0]
+    for name, colour in figures.colours(kernels).items():
+        left.plot(angle, kernels[name], color=colour, lw=2.5 if name == kept.kernel else 1.2)
+    left.set(xlabel="angle between two frames (degrees)", ylabel="kernel (1: the same frame)",
+             title="what two frames have in common")
+    bits = table[(table.kind == "bits") & (table.dimensions == kept.dimensions)]
+    middle.barh(bits.kernel, bits.top1, color=figures.colours(bits.kernel).values(), height=0.6,
+                xerr=[bits.top1 - bits.top1_low, bits.top1_high - bits.top1], ecolor="#444444")
+    middle.set(xlabel="validation Top-1 (%)", title=f"by kernel, {kept.dimensions:,} bits")
+    middle.invert_yaxis()
+    middle.grid(axis="y", visible=False)
+    colour = figures.METHODS["lift"]
+    for kind, style in (("bits", "o-"), ("values", "o--")):
+        line = table[(table.kernel == kept.kernel) & (table.kind == kind)].sort_values("dimensions")
+        right.plot(line.dimensions, line.top1, style, color=colour, ms=4, label=f"lift, {kind}")
+    for name, style in (("the kernel itself", "#555555"), ("mean pooling", figures.METHODS["mean"])):
+        top1 = table.top1[table.kernel == name].iloc[0]
+        right.axhline(top1, color=style, lw=1.2, ls=":", label=name)
+    right.set(xscale="log", xlabel="directions", ylabel="validation Top-1 (%)",
+              title=f"by number of directions, {kept.duration_max:g} s")
+    right.set_xticks(sorted(table.dimensions[table.kernel == kept.kernel].unique()))
+    right.minorticks_off()
+    right.xaxis.set_major_formatter("{x:,.0f}")
+    right.tick_params(axis="x", rotation=45)
+    right.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def shortlists(table) -> Figure:
+    """Exact Top-1 against time per query, a point per size of the shortlist, a panel per length."""
+    lengths = table.query_frames.unique()
+    figure, (axes,) = figures.panels(1, len(lengths), figsize=(1 + 4.6 * len(lengths), 4.0),
+                                     sharey=True)
+    time = table.assign(ms=table.embed_ms + table.search_ms)
+    for axis, (length, rows) in zip(axes, time.groupby("query_frames")):
+        for encoder, line in rows.groupby("encoder", sort=False):
+            colour = figures.METHODS.get(encoder, figures.METHODS[tables.METHOD])
+            axis.errorbar(line.ms, line.top1, [line.top1 - line.top1_low, line.top1_high - line.top1],
+                          fmt="*-" if encoder == "nafp" else ".-", ms=10 if encoder == "nafp" else 6,
+                          color=colour, elinewidth=0.7, label=NAMES.get(encoder, "AMG"))
+            for row in line.dropna(subset="shortlist").itertuples():
+                axis.annotate(f"{row.shortlist:.0f}", (row.ms, row.top1), (0, 5), fontsize=7,
+                              textcoords="offset points", ha="center", color=colour)
+        axis.set(xscale="log", title=f"queries of {seconds(length):g} s, shortlist beside the points",
+                 xlabel="embedding and search per query (ms)")
+    axes[0].set_ylabel("two-stage exact Top-1 (%)")
+    axes[-1].legend(fontsize=8, loc="lower right")
     return figure

@@ -25,6 +25,8 @@ COLOURS = ["#4c5b66", "#0f8b8d", "#b5479b", "#c79a00", "#7f4f24", "#7a9e00", "#e
 METHODS = {  # each has one colour in all figures; others take those above, in order
     "NAFP, every frame indexed": "#111111", "nafp": "#111111",
     "NAFP, IVF-PQ": "#e58e26", "nafp ivf-pq": "#e58e26",
+    **{f"NAFP, one frame in {n}": "#9a9a9a" for n in (9, 19, 29, 59)},
+    **{f"nafp 1/{n}": "#9a9a9a" for n in (9, 19, 29, 59)},
     tables.METHOD: "#1f63b0", "after training": "#1f63b0",
     "mean pooling, no training": "#d1394f", "mean pooling": "#d1394f", "mean": "#d1394f",
     "one-bit lift, no training": "#0a8754", "lift": "#0a8754",

@@ -47,6 +47,8 @@ def ablation_label(row) -> str:
     row: of `retrieval.csv` or `ablations.csv`, by the names of its columns.
     """
     if row["method"].startswith("nafp"):
+        if "/" in row["method"]:
+            return f"NAFP, one frame in {row['method'].partition('/')[2]}"
         return "NAFP, IVF-PQ" if "pq" in row["method"].lower() else "NAFP, every frame indexed"
     if row["loss"] == "none":
         return f"{ENCODERS.get(row['encoder'], row['encoder'])}, no training"

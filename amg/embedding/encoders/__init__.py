@@ -4,10 +4,10 @@
 fills a sequence up to L frames, the longest of the batch. An argument `padded_frames` of the
 constructor, without default, is given the longest training input, M.
 
-An encoder with an attribute `bits`, D, gives (B, D) instead, of which only the signs are kept: D
-bits for a vector, which stand for the unit vector +-1 / sqrt(D). One with an attribute `trained`,
-False, needs no training; if it has a method `fit`, that is given frames of other music, float32
-(N, 128).
+An encoder with an attribute `dimension` gives vectors of that many values instead of 128. One with
+an attribute `bits`, D, gives (B, D), of which only the signs are kept: D bits for a vector, which
+stand for the unit vector +-1 / sqrt(D). One with an attribute `trained`, False, needs no training; if
+it has a method `fit`, that is given frames of other music, float32 (N, 128).
 """
 
 import itertools
@@ -59,13 +59,14 @@ def embed(encoder, clips) -> np.ndarray:
 def embed_runs(encoder, frames, first, length) -> np.ndarray:
     """Embed runs of rows, frames[first[i] : first[i] + length[i]], of any number.
 
-    frames float32 (N, 128); first and length int (n,); returns float32 (n, 128), unit rows, or the
-    packed bits, uint8 (n, bits / 8), of an encoder that has such.
+    frames float32 (N, 128); first and length int (n,); returns float32 (n, 128 or its dimension),
+    unit rows, or the packed bits, uint8 (n, bits / 8), of an encoder that has such.
     """
     encoder.eval()
     device = next(itertools.chain(encoder.parameters(), encoder.buffers()), torch.empty(0)).device
     bits = getattr(encoder, "bits", 0)
-    vectors = np.empty((len(length), bits // 8 or DIM), np.uint8 if bits else np.float32)
+    width = bits // 8 or getattr(encoder, "dimension", DIM)
+    vectors = np.empty((len(length), width), np.uint8 if bits else np.float32)
 
     @torch.inference_mode()
     def embed_batch(rows):
