@@ -128,6 +128,24 @@ def test_the_cost_of_every_method(task, coded):
         assert table[part].between(table[f"{part}_q1"], table[f"{part}_q3"]).all()
 
 
+def test_shortlists_are_those_searches(task):
+    database, queries, trials = task
+    segments, encoder = search.Segments.of(database.sequences, 9), encoders.Mean()
+    vectors = evaluate.segment_vectors(encoder, segments, database.sequences)
+    labels = {"encoder": "mean", "duration_max": 5, "run": "", "finished": True}
+    table = cost.shortlists([(encoder, vectors, labels)], segments, database, queries, trials, (1, 10))
+    assert table.encoder.tolist() == ["nafp", "mean", "mean"] * 2
+    assert table.query_frames.tolist() == [9] * 3 + [19] * 3
+    assert table.shortlist.fillna(0).tolist() == [0, 1, 10] * 2
+    for row in table.dropna(subset="shortlist").itertuples():
+        asked = trials[trials.query_frames == row.query_frames]
+        two = evaluate.amg(asked, queries, encoder, vectors, segments, database,
+                           shortlist=int(row.shortlist))[1]
+        assert row.top1 == pytest.approx(100 * (two.exact_rank == 1).mean())
+        assert row.top1_low <= row.top1 <= row.top1_high and row.n_queries == len(asked)
+    assert (table.search_ms > 0).all()
+
+
 def test_timed_queries_are_trials_spread_over_the_songs():
     queries = list(np.arange(8)[:, None, None] + np.arange(30)[:, None] / 100)  # song.frame
     trials = pd.DataFrame({"song": range(8), "start": range(8), "query_frames": [3, 5] * 4})

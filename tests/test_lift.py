@@ -75,6 +75,21 @@ def test_what_needs_no_training_is_fitted_to_the_distractors():
     assert torch.equal(found[5].encoder.usual, run.encoder.usual)
 
 
+def test_vectors_may_have_another_dimension():
+    class Values(lift.Lift):
+        dimension = 64
+
+        def forward(self, x, padding):
+            return torch.nn.functional.normalize(super().forward(x, padding))
+
+    encoder = Values(64)
+    encoder.bits = 0
+    clips = [unit_rows(np.random.default_rng(1), n, 128) for n in (3, 9)]
+    found = encoders.embed(encoder, clips)
+    assert found.shape == (2, 64) and found.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
 def test_refusals():
     with pytest.raises(InputError, match="mt has to be trained; run notebook 03_train"):
         encoders.untrained("mt", None)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -166,6 +167,31 @@ def test_recall_of_the_base_system_or_one_duration_is_a_row_of_panels(rows, titl
     figure = charts.recall_vs_duration(RATES[rows])
     assert [axis.get_title("left") for axis in figure.axes] == titles
     assert len({axis.get_position().y0 for axis in figure.axes}) == 1
+
+
+def test_lifts_are_drawn_by_kernel_and_by_directions():
+    rows = [("square", "bits", 4096, 60), ("p itself", "bits", 4096, 40), ("square", "bits", 512, 45),
+            ("square", "values", 512, 50), ("the kernel itself", "values", 128**2, 65),
+            ("mean pooling", "values", 128, 41)]
+    table = pd.DataFrame(rows, columns=["kernel", "kind", "dimensions", "top1"]).assign(
+        top1_low=30, top1_high=70, duration_max=10)
+    curves = {"square": np.array([1, 0.2]), "p itself": np.array([1, 0.5])}
+    left, middle, right = charts.lifts(np.array([0, 60]), curves, table).axes
+    assert [line.get_ydata().tolist() for line in left.lines] == [[1, 0.2], [1, 0.5]]
+    assert [bar.get_width() for bar in middle.patches] == [60, 40]
+    assert right.lines[0].get_xdata().tolist() == [512, 4096]
+    assert right.lines[0].get_ydata().tolist() == [45, 60]
+
+
+def test_shortlists_are_drawn_by_query_length():
+    table = COST.iloc[[0, 1, 1]].assign(
+        encoder=["nafp", "lift", "lift"], shortlist=[np.nan, 1, 10], query_frames=19,
+        top1=[95, 60, 90], top1_low=[90, 55, 85], top1_high=[99, 65, 94])
+    axis, = charts.shortlists(table).axes
+    assert [text.get_text() for text in axis.texts] == ["1", "10"]
+    assert [text.get_text() for text in axis.get_legend().texts] == [
+        "NAFP, every frame indexed", "one-bit lift"]
+    assert axis.get_title("left").startswith("queries of 10 s")
 
 
 def test_cosine_against_overlap_shows_medians_of_tenths():
