@@ -83,7 +83,8 @@ def _per_recording(value, recording):
 def choose(scored, **labels) -> list[pd.DataFrame]:
     """Those of some methods' scored trials, a list, that have these labels."""
     return [trials for trials in scored
-            if all(trials[name].iloc[0] == value for name, value in labels.items())]
+            if all(name in trials and trials[name].iloc[0] == value
+                   for name, value in labels.items())]
 
 
 def comparisons(parts) -> pd.DataFrame:
