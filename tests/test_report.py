@@ -187,9 +187,10 @@ def test_shortlists_are_drawn_by_query_length():
     table = COST.iloc[[0, 1, 1]].assign(
         encoder=["nafp", "lift", "lift"], shortlist=[np.nan, 1, 10], query_frames=19,
         top1=[95, 60, 90], top1_low=[90, 55, 85], top1_high=[99, 65, 94])
-    axis, = charts.shortlists(table).axes
+    figure = charts.shortlists(table)
+    axis, = figure.axes
     assert [text.get_text() for text in axis.texts] == ["1", "10"]
-    assert [text.get_text() for text in axis.get_legend().texts] == [
+    assert [text.get_text() for text in figure.legends[0].texts] == [
         "NAFP, every frame indexed", "one-bit lift"]
     assert axis.get_title("left").startswith("queries of 10 s")
 

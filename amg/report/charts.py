@@ -69,8 +69,9 @@ def _top1_panels(panels, n_columns, width, height):
 def bars(table, axis_label) -> Figure:
     """Top-1 of methods as horizontal bars with intervals; the column `label` names them."""
     figure, ((axis,),) = figures.panels(figsize=(7.0, 0.5 * len(table) + 1.2))
-    axis.barh(table.label, table.top1, color=figures.colours(table.label).values(), height=0.6, capsize=3,
-              xerr=[table.top1 - table.top1_low, table.top1_high - table.top1], ecolor="#444444")
+    axis.barh(table.label, table.top1, color=figures.colours(table.label).values(), height=0.6,
+              xerr=[table.top1 - table.top1_low, table.top1_high - table.top1], ecolor="#444444",
+              capsize=3)
     axis.set(xlabel=axis_label, xlim=(0, 100), ylim=(len(table) - 0.4, -0.6))  # the first on top
     axis.grid(axis="y", visible=False)
     return figure
@@ -79,9 +80,11 @@ def bars(table, axis_label) -> Figure:
 def cost_bars(cost) -> Figure:
     """Storage and time per query of each method, two panels; whiskers reach to the quartiles."""
     labels = cost.method + [f", {d:.0f} s" * (d > 0) for d in cost.duration_max.fillna(0)]
-    colours = [figures.METHODS.get(method) or figures.METHODS.get(method.split()[0], figures.METHODS[tables.METHOD])
+    ours = figures.METHODS[tables.METHOD]
+    colours = [figures.METHODS.get(method) or figures.METHODS.get(method.split()[0], ours)
                for method in cost.method]
-    figure, ((left, right),) = figures.panels(1, 2, figsize=(9.5, 0.36 * len(cost) + 1.5), sharey=True)
+    figure, ((left, right),) = figures.panels(1, 2, sharey=True,
+                                              figsize=(9.5, 0.36 * len(cost) + 1.5))
     quartiles = cost.search_ms - cost.search_ms_q1, cost.search_ms_q3 - cost.search_ms
     left.barh(labels, cost.index_bytes / 1e6, label="index", color=colours)
     left.barh(labels, cost.refine_bytes / 1e6, left=cost.index_bytes / 1e6, label="second stage",
@@ -100,28 +103,28 @@ def cost_bars(cost) -> Figure:
 def lifts(angle, kernels, table) -> Figure:
     """Why the lift works: kernels, what each finds, and what bits and directions cost.
 
-    angle: degrees (n,); kernels: name -> (n,), 1 at no angle; table: `lifts.csv`, whose first row is
-    the lift that is kept.
+    angle: degrees (n,); kernels: name -> (n,), 1 at no angle; table: `lifts.csv`, whose first row
+    is the lift that is kept.
     """
     figure, ((left, middle, right),) = figures.panels(1, 3, figsize=(12.5, 3.9))
-    kept = table.iloc[0]
-    for name, colour in figures.colours(kernels).items():
-        left.plot(angle, kernels[name], color=colour, lw=2.5 if name == kept.kernel else 1.2)
+    kept, lifted = table.iloc[0], figures.METHODS["lift"]
+    colours = figures.colours(kernels) | {kept.kernel: lifted, "p itself": figures.METHODS["mean"]}
+    for name in kernels:
+        left.plot(angle, kernels[name], color=colours[name], lw=2.5 if name == kept.kernel else 1)
     left.set(xlabel="angle between two frames (degrees)", ylabel="kernel (1: the same frame)",
              title="what two frames have in common")
     bits = table[(table.kind == "bits") & (table.dimensions == kept.dimensions)]
-    middle.barh(bits.kernel, bits.top1, color=figures.colours(bits.kernel).values(), height=0.6,
+    middle.barh(bits.kernel, bits.top1, color=[colours[name] for name in bits.kernel], height=0.6,
                 xerr=[bits.top1 - bits.top1_low, bits.top1_high - bits.top1], ecolor="#444444")
     middle.set(xlabel="validation Top-1 (%)", title=f"by kernel, {kept.dimensions:,} bits")
     middle.invert_yaxis()
     middle.grid(axis="y", visible=False)
-    colour = figures.METHODS["lift"]
     for kind, style in (("bits", "o-"), ("values", "o--")):
         line = table[(table.kernel == kept.kernel) & (table.kind == kind)].sort_values("dimensions")
-        right.plot(line.dimensions, line.top1, style, color=colour, ms=4, label=f"lift, {kind}")
-    for name, style in (("the kernel itself", "#555555"), ("mean pooling", figures.METHODS["mean"])):
+        right.plot(line.dimensions, line.top1, style, color=lifted, ms=4, label=f"lift, {kind}")
+    for name, colour in (("the kernel itself", "#555555"), ("mean pooling", colours["p itself"])):
         top1 = table.top1[table.kernel == name].iloc[0]
-        right.axhline(top1, color=style, lw=1.2, ls=":", label=name)
+        right.axhline(top1, color=colour, lw=1.2, ls=":", label=name)
     right.set(xscale="log", xlabel="directions", ylabel="validation Top-1 (%)",
               title=f"by number of directions, {kept.duration_max:g} s")
     right.set_xticks(sorted(table.dimensions[table.kernel == kept.kernel].unique()))
@@ -141,14 +144,18 @@ def shortlists(table) -> Figure:
     for axis, (length, rows) in zip(axes, time.groupby("query_frames")):
         for encoder, line in rows.groupby("encoder", sort=False):
             colour = figures.METHODS.get(encoder, figures.METHODS[tables.METHOD])
-            axis.errorbar(line.ms, line.top1, [line.top1 - line.top1_low, line.top1_high - line.top1],
-                          fmt="*-" if encoder == "nafp" else ".-", ms=10 if encoder == "nafp" else 6,
-                          color=colour, elinewidth=0.7, label=NAMES.get(encoder, "AMG"))
+            spread = line.top1 - line.top1_low, line.top1_high - line.top1
+            mark, size = ("*-", 10) if encoder == "nafp" else (".-", 6)
+            axis.errorbar(line.ms, line.top1, spread, fmt=mark, ms=size, color=colour,
+                          elinewidth=0.5, label=NAMES.get(encoder, "AMG"))
             for row in line.dropna(subset="shortlist").itertuples():
                 axis.annotate(f"{row.shortlist:.0f}", (row.ms, row.top1), (0, 5), fontsize=7,
                               textcoords="offset points", ha="center", color=colour)
-        axis.set(xscale="log", title=f"queries of {seconds(length):g} s, shortlist beside the points",
+        axis.set(xscale="log", title=f"queries of {seconds(length):g} s; shortlists at the points",
                  xlabel="embedding and search per query (ms)")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("{x:g}")
+        axis.tick_params(axis="x", which="minor", labelsize=7)
     axes[0].set_ylabel("two-stage exact Top-1 (%)")
-    axes[-1].legend(fontsize=8, loc="lower right")
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
