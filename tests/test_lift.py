@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from amg.check import InputError
-from amg.embedding import encoders
+from amg.embedding import encoders, lifts, validation
 from amg.embedding.encoders import lift
+from amg.fingerprint import features
 from amg.retrieval import databases, evaluate, search
-from conftest import unit_rows
+from conftest import unit_rows, write_training_set
 
 
 def naive_bits(frames, directions, usual):
@@ -75,19 +76,45 @@ def test_what_needs_no_training_is_fitted_to_the_distractors():
     assert torch.equal(found[5].encoder.usual, run.encoder.usual)
 
 
-def test_vectors_may_have_another_dimension():
-    class Values(lift.Lift):
-        dimension = 64
-
-        def forward(self, x, padding):
-            return torch.nn.functional.normalize(super().forward(x, padding))
-
-    encoder = Values(64)
-    encoder.bits = 0
-    clips = [unit_rows(np.random.default_rng(1), n, 128) for n in (3, 9)]
-    found = encoders.embed(encoder, clips)
+def test_lifts_that_were_tried():
+    """The first of them is the lift; values are unit vectors, and products have the square's kernel."""
+    rng = np.random.default_rng(1)
+    clips, others = [unit_rows(rng, n, 128) for n in (3, 9)], unit_rows(rng, 400, 128)
+    (_, kind, first), *_ = lifts.candidates()
+    kept = lift.Lift()
+    for encoder in (first, kept):
+        encoder.fit(others)
+    assert kind == "bits" and np.array_equal(*(encoders.embed(of, clips) for of in (first, kept)))
+    values = lifts.Lifted(torch.square, 64, values=True)
+    values.fit(others)
+    found = encoders.embed(values, clips)
     assert found.shape == (2, 64) and found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    x, y = lifts.Products().energies(torch.from_numpy(clips[0][:2]))
+    assert float(x @ y) == pytest.approx(float(clips[0][0] @ clips[0][1]) ** 2, abs=1e-6)
+
+
+def test_kernels_are_those_of_their_functions():
+    degrees = [0, 30, 60, 90]
+    angle, found = np.radians(degrees), lifts.kernels(degrees)
+    np.testing.assert_allclose(found["p itself"], np.cos(angle), atol=0.05)
+    np.testing.assert_allclose(found["square"], np.cos(angle) ** 2, atol=0.06)
+    np.testing.assert_allclose(found["cube less 3 p"], np.cos(angle) ** 3, atol=0.08)
+    assert all(curve[0] == pytest.approx(1) for curve in found.values())
+
+
+def test_candidates_are_compared_on_held_out_songs(home, monkeypatch):
+    data = features.pack(write_training_set(home / "data/train/t", n_songs=9))
+    few = [(lifts.MEAN, "values", encoders.Mean()), (lifts.KEPT, "bits", lift.Lift(256))]
+    monkeypatch.setattr(lifts, "candidates", lambda: few)
+    found = lifts.compare(data, 4, 5)
+    held_out = np.arange(5, 9)
+    for name, of in found.groupby("function"):
+        assert sorted(set(of.song)) == held_out.tolist() and len(of) == 4 * 2
+    mean = validation.ranks(encoders.Mean(), data, held_out, 5)
+    assert np.array_equal(found[found.function == lifts.MEAN]["rank"], mean["rank"])
+    usual = few[1][2].energies(torch.from_numpy(np.concatenate([data.clip(s, 0) for s in range(5)])))
+    torch.testing.assert_close(few[1][2].usual, usual.mean(0))
 
 
 def test_refusals():

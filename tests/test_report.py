@@ -10,7 +10,7 @@ import pytest
 
 from amg import files, machine, made
 from amg.check import InputError
-from amg.report import charts, compare, figures, pages, pipeline, steps, tables
+from amg.report import charts, compare, figures, pages, pipeline, sentences, steps, tables
 from conftest import CHECKOUT
 
 RATES = pd.DataFrame([
@@ -173,7 +173,7 @@ def test_lifts_are_drawn_by_kernel_and_by_directions():
     rows = [("square", "bits", 4096, 60), ("p itself", "bits", 4096, 40), ("square", "bits", 512, 45),
             ("square", "values", 512, 50), ("the kernel itself", "values", 128**2, 65),
             ("mean pooling", "values", 128, 41)]
-    table = pd.DataFrame(rows, columns=["kernel", "kind", "dimensions", "top1"]).assign(
+    table = pd.DataFrame(rows, columns=["function", "kind", "dimensions", "top1"]).assign(
         top1_low=30, top1_high=70, duration_max=10)
     curves = {"square": np.array([1, 0.2]), "p itself": np.array([1, 0.5])}
     left, middle, right = charts.lifts(np.array([0, 60]), curves, table).axes
@@ -206,7 +206,7 @@ def test_cosine_against_overlap_shows_medians_of_tenths():
 def test_headline_states_what_was_left_out_and_the_whole_cost():
     clips = pd.DataFrame({"role": ["test", "dummy", "test"], "recording": "x", "seconds": 30.0,
                           "refused": ["", "", "same sound as x (train)"]})
-    said = " ".join(tables.headline({"retrieval": RATES, "cost": COST, "clips": clips}))
+    said = " ".join(sentences.headline({"retrieval": RATES, "cost": COST, "clips": clips}))
     assert "1 clip left out for sharing sound" in said
     # (1 + 1) of 4 ms; (0.5 + 10) of 10 MB
     assert "of that time and of those bytes: amg two-stage 10 s 50.0 % and 105.0 %." in said
@@ -228,10 +228,10 @@ def test_differences_say_where_none_is_shown():
     table = pd.DataFrame({"method": "AMG", "against": "mean pooling", "duration_max": [5.0, 10.0],
                           "stage": "single", "tolerance": "segment", "query_s": 10.0,
                           "difference": [1.0, 4.0], "low": [-2.0, 1.0], "high": [4.0, 7.0]})
-    assert tables.differences(table) == [
+    assert sentences.differences(table) == [
         "AMG minus mean pooling, single-stage, segment Top-1 at 10 s, points: 5 s +1.0 [-2.0, +4.0] "
         "(no difference shown), 10 s +4.0 [+1.0, +7.0]."]
-    said = tables.headline({"retrieval": RATES, "cost": COST, "differences": table})
+    said = sentences.headline({"retrieval": RATES, "cost": COST, "differences": table})
     assert said[-1].startswith("Differences by paired bootstrap over recordings. AMG minus mean")
 
 

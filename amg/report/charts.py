@@ -2,8 +2,6 @@
 
 import itertools
 
-from matplotlib.figure import Figure
-
 from amg.report import figures, tables
 from amg.sound.audio import seconds
 
@@ -12,7 +10,7 @@ KINDS = (("two", "exact"), ("single", "segment"), ("single", "song"), ("sequence
 NAMES = {"nafp": "NAFP, every frame indexed", "mean": "mean pooling", "lift": "one-bit lift"}
 
 
-def recall_vs_duration(retrieval) -> Figure:
+def recall_vs_duration(retrieval) -> figures.Figure:
     """The paper's plot: Top-1 against query length, a column per duration_max, a row per hit.
 
     Hits of different kinds never share an axis. The base system stands wherever it has such hits;
@@ -34,7 +32,7 @@ def recall_vs_duration(retrieval) -> Figure:
     return figure
 
 
-def robustness(rates) -> Figure:
+def robustness(rates) -> figures.Figure:
     """Exact Top-1 against query length, a panel per group of conditions, a line per condition."""
     exact = rates[rates.tolerance == "exact"].rename(columns={"condition": "who"})
     panels = {f"{group}, exact": of for group, of in exact.groupby("group", sort=False)}
@@ -66,7 +64,7 @@ def _top1_panels(panels, n_columns, width, height):
     return figure
 
 
-def bars(table, axis_label) -> Figure:
+def bars(table, axis_label) -> figures.Figure:
     """Top-1 of methods as horizontal bars with intervals; the column `label` names them."""
     figure, ((axis,),) = figures.panels(figsize=(7.0, 0.5 * len(table) + 1.2))
     axis.barh(table.label, table.top1, color=figures.colours(table.label).values(), height=0.6,
@@ -77,7 +75,7 @@ def bars(table, axis_label) -> Figure:
     return figure
 
 
-def cost_bars(cost) -> Figure:
+def cost_bars(cost) -> figures.Figure:
     """Storage and time per query of each method, two panels; whiskers reach to the quartiles."""
     labels = cost.method + [f", {d:.0f} s" * (d > 0) for d in cost.duration_max.fillna(0)]
     ours = figures.METHODS[tables.METHOD]
@@ -100,34 +98,35 @@ def cost_bars(cost) -> Figure:
     return figure
 
 
-def lifts(angle, kernels, table) -> Figure:
+def lifts(angle, kernels, table) -> figures.Figure:
     """Why the lift works: kernels, what each finds, and what bits and directions cost.
 
     angle: degrees (n,); kernels: name -> (n,), 1 at no angle; table: `lifts.csv`, whose first row
     is the lift that is kept.
     """
     figure, ((left, middle, right),) = figures.panels(1, 3, figsize=(12.5, 3.9))
-    kept, lifted = table.iloc[0], figures.METHODS["lift"]
-    colours = figures.colours(kernels) | {kept.kernel: lifted, "p itself": figures.METHODS["mean"]}
+    kept, lifted, mean = table.iloc[0], figures.METHODS["lift"], figures.METHODS["mean"]
+    colours = figures.colours(kernels) | {kept.function: lifted, "p itself": mean}
     for name in kernels:
-        left.plot(angle, kernels[name], color=colours[name], lw=2.5 if name == kept.kernel else 1)
+        left.plot(angle, kernels[name], color=colours[name], lw=2.5 if name == kept.function else 1)
     left.set(xlabel="angle between two frames (degrees)", ylabel="kernel (1: the same frame)",
              title="what two frames have in common")
     bits = table[(table.kind == "bits") & (table.dimensions == kept.dimensions)]
-    middle.barh(bits.kernel, bits.top1, color=[colours[name] for name in bits.kernel], height=0.6,
-                xerr=[bits.top1 - bits.top1_low, bits.top1_high - bits.top1], ecolor="#444444")
-    middle.set(xlabel="validation Top-1 (%)", title=f"by kernel, {kept.dimensions:,} bits")
+    middle.barh(bits.function, bits.top1, color=[colours[name] for name in bits.function],
+                height=0.6, xerr=[bits.top1 - bits.top1_low, bits.top1_high - bits.top1], ecolor="#444444")
+    middle.set(xlabel="validation Top-1 (%)", title=f"by function of p, {kept.dimensions:,} bits")
     middle.invert_yaxis()
     middle.grid(axis="y", visible=False)
     for kind, style in (("bits", "o-"), ("values", "o--")):
-        line = table[(table.kernel == kept.kernel) & (table.kind == kind)].sort_values("dimensions")
+        line = table[(table.function == kept.function) & (table.kind == kind)]
+        line = line.sort_values("dimensions")
         right.plot(line.dimensions, line.top1, style, color=lifted, ms=4, label=f"lift, {kind}")
     for name, colour in (("the kernel itself", "#555555"), ("mean pooling", colours["p itself"])):
-        top1 = table.top1[table.kernel == name].iloc[0]
+        top1 = table.top1[table.function == name].iloc[0]
         right.axhline(top1, color=colour, lw=1.2, ls=":", label=name)
     right.set(xscale="log", xlabel="directions", ylabel="validation Top-1 (%)",
               title=f"by number of directions, {kept.duration_max:g} s")
-    right.set_xticks(sorted(table.dimensions[table.kernel == kept.kernel].unique()))
+    right.set_xticks(sorted(table.dimensions[table.function == kept.function].unique()))
     right.minorticks_off()
     right.xaxis.set_major_formatter("{x:,.0f}")
     right.tick_params(axis="x", rotation=45)
@@ -135,7 +134,7 @@ def lifts(angle, kernels, table) -> Figure:
     return figure
 
 
-def shortlists(table) -> Figure:
+def shortlists(table) -> figures.Figure:
     """Exact Top-1 against time per query, a point per size of the shortlist, a panel per length."""
     lengths = table.query_frames.unique()
     figure, (axes,) = figures.panels(1, len(lengths), figsize=(1 + 4.6 * len(lengths), 4.0),
@@ -158,4 +157,29 @@ def shortlists(table) -> Figure:
         axis.tick_params(axis="x", which="minor", labelsize=7)
     axes[0].set_ylabel("two-stage exact Top-1 (%)")
     figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def roc(points) -> figures.Figure:
+    """Recall against false accepts: a row per stage of search, a column per query length, a colour
+    per method; normalised scores are dashed, the base system stands beside both stages."""
+    stages = [stage for stage in ("two", "single") if (points.stage == stage).any()]
+    lengths = sorted(points.query_s.unique())
+    figure, axes = figures.panels(len(stages), len(lengths), sharex=True, sharey=True,
+                                  figsize=(1 + 3.3 * len(lengths), 1 + 2.9 * len(stages)))
+    for (row, stage), (column, length) in itertools.product(enumerate(stages), enumerate(lengths)):
+        here = points[points.stage.isin([stage, "sequence"]) & (points.query_s == length)]
+        for (encoder, score), line in here.groupby(["encoder", "score"], sort=False):
+            axes[row, column].plot(
+                line.false_accepts.clip(lower=0.05), line.recall, "-" if score == "raw" else "--",
+                color=figures.METHODS.get(encoder, figures.METHODS[tables.METHOD]), lw=1.4,
+                drawstyle="steps-post", label=f"{NAMES.get(encoder, 'AMG')}, {score}")
+        axes[row, column].axvline(1, color="#888888", lw=0.8, ls=":")
+        axes[row, column].set(xscale="log", xlim=(0.05, 100), ylim=(0, 101),
+                              title=f"{stage}-stage, {length:g} s")
+        axes[row, column].xaxis.set_major_formatter("{x:g}")
+    figure.supxlabel("false accepts (% of unknown trials)")
+    figure.supylabel("recall (% of known trials)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center",
+                  ncols=1 + len(lengths), fontsize=8)
     return figure

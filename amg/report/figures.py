@@ -1,5 +1,5 @@
-"""Figures of sound, fingerprints and training, drawn from the arrays they are given, and the style of
-all: `charts` draws the results.
+"""Figures of sound, fingerprints and training, drawn from the arrays they are given, and the style
+of all figures; no other module imports matplotlib. `charts` draws the results.
 
 `save` writes one to `reports/<report>/figures/` and returns it for display.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 from IPython.display import HTML, Image, display
+from matplotlib.figure import Figure
 
 from amg import files, paths
 from amg.report import tables
@@ -86,7 +87,7 @@ def live_curves(x, curves) -> Callable:
     return lambda history: handle.update(image(learning_curves(history, x, curves)))
 
 
-def learning_curves(history, x, curves) -> plt.Figure:
+def learning_curves(history, x, curves) -> Figure:
     """A training history (table or list of dicts) against `x`; curves: (keys, label) per panel."""
     figure, axes = panels(1, len(curves), figsize=(4.6 * len(curves), 3.2))
     table = pd.DataFrame(history)
@@ -100,13 +101,14 @@ def learning_curves(history, x, curves) -> plt.Figure:
     return figure
 
 
-def spectrograms(rows) -> plt.Figure:
+def spectrograms(rows) -> Figure:
     """Spectrograms from 0 to 4 kHz in dB below the peak: in each row its clips, side by side.
 
     rows: list of (title of the row, its clips (float32, 8 kHz), their titles).
     """
     n_rows, n = len(rows), len(rows[0][1])
-    figure, axes = panels(n_rows, n, figsize=(5.5 + 1.8 * n, 2.6 * n_rows), sharex=True, sharey=True)
+    figure, axes = panels(n_rows, n, figsize=(5.5 + 1.8 * n, 2.6 * n_rows), sharex=True,
+                          sharey=True)
     for row, (title, clips, titles) in zip(axes, rows):
         for axis, clip, of_clip in zip(row, clips, titles):
             power, _, _, drawn = axis.specgram(clip + 1e-9, N_FFT, SAMPLE_RATE, cmap="magma",
@@ -121,7 +123,7 @@ def spectrograms(rows) -> plt.Figure:
     return figure
 
 
-def fingerprint_maps(original, query) -> plt.Figure:
+def fingerprint_maps(original, query) -> Figure:
     """Two fingerprints (T, 128) as heat maps, a column per frame, and their frames' similarity."""
     figure, axes = panels(3, 1, sharex=True, figsize=(7.5, 5.8))
     for axis, array, title in zip(axes.flat, (original, query), ("original", "query")):
@@ -137,7 +139,7 @@ def fingerprint_maps(original, query) -> plt.Figure:
     return figure
 
 
-def crop_map(duration_max, n_frames, starts, lengths, margins) -> plt.Figure:
+def crop_map(duration_max, n_frames, starts, lengths, margins) -> Figure:
     """Training crops of one song as bars over its frames, coloured by their margin."""
     figure, ((axis,),) = panels(figsize=(7.5, 3.4))
     scale = plt.cm.ScalarMappable(plt.Normalize(MARGIN_MIN, MARGIN_MAX), "viridis")
@@ -149,7 +151,7 @@ def crop_map(duration_max, n_frames, starts, lengths, margins) -> plt.Figure:
     return figure
 
 
-def cosine_against_overlap(found) -> plt.Figure:
+def cosine_against_overlap(found) -> Figure:
     """How near crops lie to their original by how much they share: medians, quartiles shaded.
 
     found: name of an encoder -> DataFrame of `overlap` (0 to 1), `cosine`, and `others`, the mean

@@ -11,7 +11,7 @@ from pygments.formatters import HtmlFormatter
 
 from amg import files, machine, made, paths
 from amg.check import InputError
-from amg.report import compare, tables
+from amg.report import compare, sentences, tables
 
 SHOWN = {  # name in the page -> which table, and how
     "summary": ("retrieval", tables.summary), "retrieval": ("retrieval", tables.hits),
@@ -51,9 +51,9 @@ def write_index(profile, manifest, written) -> list:
              for name, (table, draw) in SHOWN.items() if table in found}
     _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
            manifest=manifest, compared=compared, tables=shown, tolerances=tables.TOLERANCES,
-           headline=tables.headline(found), left_out=tables.left_out(found),
-           ablated=tables.compared_at(found, "ablation_differences"),
-           size=tables.size(found), trained=tables.trained(found),
+           headline=sentences.headline(found), left_out=sentences.left_out(found),
+           ablated=sentences.compared_at(found, "ablation_differences"),
+           size=sentences.size(found), trained=sentences.trained(found),
            files=[path for path in here if "tables" in path.parts],
            figures=[path.name for path in here if path.suffix == ".png"])
     return compared
@@ -71,9 +71,9 @@ def results(profile) -> str:
     seeds = ", ".join(sorted({str(step["parameters"]["seed"]) for step in steps
                               if "seed" in step["parameters"]}))
     return "\n\n".join([
-        *tables.headline(found),
+        *sentences.headline(found),
         tables.markdown(tables.hits(rates) if alone else tables.summary(rates)),
-        tables.size(found),
+        sentences.size(found),
         f"`{run['command']}`, seed {seeds}, commit {run['commit']}; {where['processor']}, "
         f"{where['cores']} cores; {sum(step['wall_s'] for step in steps) / 60:.1f} minutes, "
         f"at most {max(step['peak_memory_mb'] for step in steps):,} MB of memory."])

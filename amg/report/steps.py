@@ -69,6 +69,10 @@ FILES = {
         lambda p: [*(_run(p, loss=loss) for loss in p["losses"]),
                    *(_run(p, encoder=encoder) for encoder in p["encoders"])]),
     "06_robustness": (lambda p: [_weights(p), *_songs(p), *_split(p, [])], lambda p: []),
+    "07_unknown_songs": (
+        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}",
+                   _run(p)],
+        lambda p: []),
 }
 NOTEBOOKS = tuple(FILES)
 

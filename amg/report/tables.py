@@ -1,7 +1,6 @@
-"""Tables as people read them, and the sentences made from them.
+"""Tables as people read them, drawn from the CSV files that hold the figures.
 
-`retrieval.csv`, `ablations.csv`, `cost.csv` and `differences.csv` hold the figures; everything here
-is drawn from them. Hit rates are percentages, intervals are at 95 % and by recording.
+Hit rates are percentages, intervals are at 95 % and by recording.
 """
 
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from amg import files, paths
-from amg.retrieval import duplicates
 from amg.sound.audio import seconds
 
 TOLERANCES = {  # what counts as a hit, in the order of every table
@@ -98,8 +96,9 @@ def _by_length(rates, rows):
 
 
 def summary(retrieval, query_s=10.0) -> pd.DataFrame:
-    """Top-1 with its interval at one query length: a row per method, a column per tolerance."""
-    rows = _at(retrieval[retrieval.protocol == "contiguous"], query_s)
+    """Top-1 with its interval at one query length, of the duration nearest to it: a row per method,
+    a column per tolerance."""
+    rows = near(at(retrieval[retrieval.protocol == "contiguous"], query_s), query_s)
     rates = [f"{row.top1:.1f} [{row.top1_low:.1f}, {row.top1_high:.1f}]"
              for row in rows.itertuples()]
     table = rows.assign(who=rows.apply(curve_label, axis=1), rate=rates).pivot_table(
@@ -109,9 +108,16 @@ def summary(retrieval, query_s=10.0) -> pd.DataFrame:
     return table.rename_axis(index=f"Top-1 (%) at {rows.query_s.iloc[0]:g} s", columns=None)
 
 
-def _at(rates, query_s):
+def at(rates, query_s) -> pd.DataFrame:
     """The rows of the query length nearest to `query_s`."""
     return rates[rates.query_s == min(rates.query_s, key=lambda s: abs(s - query_s))]
+
+
+def near(rows, seconds_) -> pd.DataFrame:
+    """The rows of the duration_max nearest to some seconds, and those that have none."""
+    durations = rows.duration_max.dropna()
+    nearest = min(durations, key=lambda d: abs(d - seconds_), default=0)
+    return rows[rows.duration_max.isna() | (rows.duration_max == nearest)]
 
 
 def costs(cost) -> pd.DataFrame:
@@ -134,36 +140,30 @@ def costs(cost) -> pd.DataFrame:
     }).set_index("method")
 
 
-def differences(table) -> list[str]:
-    """`differences.csv` as sentences, in points: one for each pair of methods, stage and length."""
-    said = []
-    for (method, against, stage, tolerance, query_s), rows in table.groupby(
-            ["method", "against", "stage", "tolerance", "query_s"], sort=False):
-        points = [f"{'' if np.isnan(row.duration_max) else f'{row.duration_max:.0f} s '}"
-                  f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
-                  + " (no difference shown)" * (row.low <= 0 <= row.high)
-                  for row in rows.itertuples()]
-        pair = f"{method} minus {against}".replace(METHOD, "AMG")
-        said.append(f"{pair}, {stage}-stage, {tolerance.replace('_', ' ')} Top-1 "
-                    f"at {query_s:g} s, points: {', '.join(points)}.")
-    return said
+def unknown(found) -> pd.DataFrame:
+    """`unknown.csv`: at the threshold of the validation, and how far from what is wanted."""
+    def rate(name):
+        return [f"{middle:.1f} [{low:.1f}, {high:.1f}]" for middle, low, high in
+                zip(found[name], found[f"{name}_low"], found[f"{name}_high"])]
+
+    return pd.DataFrame({
+        "query": [f"{query_s:g} s" for query_s in found.query_s],
+        "method": found.apply(unknown_label, axis=1), "score": found.score,
+        "recall (%)": rate("recall"), "false accepts (%)": rate("false_accepts"),
+        "misidentified (%)": rate("misidentified"),
+        "recall at 1 % false accepts (%)": found.recall_at_1.map("{:.1f}".format),
+        **{f"false accepts at {recall} % recall (%)": [
+            "not reached" if np.isnan(far) else f"{far:.1f}" for far in found[f"far_at_{recall}"]]
+           for recall in (90, 95)},
+    }).set_index(["query", "method", "score"])
 
 
-def epochs(of_amg, histories) -> str:
-    """How long the AMG encoder (epochs) and its variants (`ablation_training.csv`) were trained."""
-    last = histories.groupby(["encoder", "loss_name"], sort=False).epoch.max()
-    others = ", ".join(f"{ENCODERS.get(encoder, encoder)} with {loss} loss {n}"
-                       for (encoder, loss), n in last.items())
-    return (f"Epochs of training: AMG {of_amg}, {others}. What had fewer may not have learnt all that "
-            "it can; the curves tell.")
-
-
-def trained(found) -> str:
-    """`epochs` of a report's ablations; '' without them."""
-    if not {"ablations", "ablation_training"} <= set(found):
-        return ""
-    of_amg = found.get(f"training_{found['ablations'].duration_max.iloc[0]:.0f}s", ())
-    return epochs(len(of_amg) or "(not listed)", found["ablation_training"])
+def unknown_label(row) -> str:
+    """What answered, and its stage; row: of `unknown.csv` or `roc.csv`."""
+    if row["method"] == "nafp":
+        return "NAFP, every frame indexed"
+    who = {"mt": "AMG"}.get(row["encoder"], ENCODERS.get(row["encoder"], row["encoder"]))
+    return f"{who}, {row['stage']}-stage"
 
 
 def reasons(why) -> pd.DataFrame:
@@ -177,56 +177,6 @@ def reasons(why) -> pd.DataFrame:
         "same audio, of the misses": [f"{100 * s / (100 - exact):.0f} %" if exact < 100 else ""
                                       for s, exact in zip(same, why.exact)],
     }).set_index(["queries", "length"])
-
-
-def headline(found, query_s=10.0) -> list[str]:
-    """Sentences around the table `summary`: trials, cost, comparisons; [] without the first two."""
-    if not {"retrieval", "cost"} <= set(found):
-        return []
-    rows = _at(found["retrieval"], query_s)
-    compared = " ".join(compared_at(found, "differences", query_s))
-    return [f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with "
-            f"95 % intervals by recording. {left_out(found)}", cost_sentence(found["cost"]),
-            *([f"Differences by paired bootstrap over recordings. {compared}"] if compared else [])]
-
-
-def compared_at(found, name, query_s=10.0) -> list[str]:
-    """Sentences of the table `name` at one query length; [] without the table."""
-    return differences(_at(found[name], query_s)) if len(found.get(name, ())) else []
-
-
-def cost_sentence(cost) -> str:
-    """Time and bytes of the whole way of each method, as shares of the base system's, row 0."""
-    size, time = cost.index_bytes + cost.refine_bytes, cost.embed_ms + cost.search_ms
-    shares = [f"{row.method}{'' if np.isnan(row.duration_max) else f' {row.duration_max:.0f} s'} "
-              f"{100 * time[i] / time[0]:.1f} % and {100 * size[i] / size[0]:.1f} %"
-              for i, row in enumerate(cost.itertuples()) if i]
-    return (f"A query costs {cost.method[0]} {time[0]:.2f} ms (median, embedding and search) and "
-            f"{size[0] / 1e6:.1f} MB (index and second stage)"
-            + ". Shares of that time and of those bytes: " * bool(shares) + "; ".join(shares) + ".")
-
-
-def left_out(found) -> str:
-    """How many clips the hit rates do without, for they share sound with another role's."""
-    if "recording" not in found.get("clips", ()):
-        return ("What was left out is not known: the songs came from elsewhere, or from an older"
-                " kit.")
-    n = sum(duplicates.counts(found["clips"]).values())
-    return f"{n or 'No'} clip{'' if n == 1 else 's'} left out for sharing sound with another role."
-
-
-def size(found) -> str:
-    """How large the corpus is, beside the published one; '' if the clips are not listed."""
-    if "clips" not in found:
-        return ""
-    used = found["clips"].query("refused == ''")
-    n, hours = used.role.value_counts(), used.groupby("role").seconds.sum() / 3600
-    sentence = (f"{n.get('test', 0)} test clips among {n.get('dummy', 0)} distractors of "
-                f"{hours.get('dummy', 0):.1f} h.")
-    if "train" not in n:
-        return sentence
-    return (f"{n['train']} training songs, {sentence} The published encoder was trained on 100,000 "
-            "songs and searched among 10,000, which was not measured here.")
 
 
 def markdown(table) -> str:

@@ -3,7 +3,8 @@
 The index is exhaustive or, as its authors run it, of codes (IVF-PQ): a frame is kept in the list of
 the nearest of 256 centroids, as 64 codes of 8 bits, each for two dimensions of what the centroid
 leaves. Codes in the 40 lists nearest to a query frame propose where the query may lie; the original
-fingerprints score it. A decimated index, of one frame in so many, is the cheapest way to few vectors.
+fingerprints score it. A decimated index, of one frame in so many, is the cheapest way to few
+vectors.
 
 Answers are positions in the frames of all stored songs, ten for each trial, best first, -1: none.
 """
@@ -58,7 +59,7 @@ def find(trials, queries, sequences, index=None) -> np.ndarray:
     the exhaustive one.
     """
     index = search.flat_index(sequences.frames) if index is None else index
-    return _search(index, trials, queries, sequences)[0]
+    return find_scored(index, trials, queries, sequences)[0]
 
 
 def find_on_grids(trials, queries, sequences, n_grids) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +77,7 @@ def find_on_grids(trials, queries, sequences, n_grids) -> tuple[np.ndarray, np.n
         n_frames = trials.query_frames - (k > 0)
         rows = np.flatnonzero(n_frames)
         if len(rows):
-            found, score = _search(index, trials.assign(query_frames=n_frames).iloc[rows],
+            found, score = find_scored(index, trials.assign(query_frames=n_frames).iloc[rows],
                                    [query[k::n_grids] for query in queries], sequences)
             answers[k, rows] = np.where(found < 0, -1, found - k / n_grids)
             scores[k, rows] = np.where(found[:, 0] < 0, -np.inf, score[:, 0])
@@ -89,8 +90,8 @@ def best_grid(answers, scores) -> np.ndarray:
     return answers[scores.argmax(0), np.arange(answers.shape[1])]
 
 
-def _search(index, trials, queries, sequences):
-    """Positions and scores of NAFP sequence search, best first, int and float32 (n, 10)."""
+def find_scored(index, trials, queries, sequences) -> tuple[np.ndarray, np.ndarray]:
+    """The same and the scores, mean inner products, best first, int and float32 (n, 10)."""
     asked = search.Sequences.of(queries)
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
     neighbours = index.search(asked.frames, k)[1]  # of each query frame, once

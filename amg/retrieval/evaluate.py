@@ -68,8 +68,9 @@ def check_fingerprinter(run, database) -> None:
     both are known."""
     known = {run.fingerprinter, database.fingerprinter} - {None}
     if len(known) > 1:
-        raise InputError(f"{run.name or 'the encoder'} was trained on another fingerprinter's output than the database "
-                         "has; run notebooks 01_data_prep, 02_split and 03_train with one.")
+        raise InputError(f"{run.name or 'the encoder'} was trained on another fingerprinter's "
+                         "output than the database has; run notebooks 01_data_prep, 02_split and "
+                         "03_train with one.")
 
 
 def labels(encoder, loss, duration_max, run=None) -> dict:
@@ -95,9 +96,10 @@ def amg(trials, queries, encoder, vectors, segments, database, alike=None,
     """
     searches = PROTOCOLS[protocol]
     n = shortlist if protocol == "contiguous" else search.N_BEST
-    listed = first_stage(trials, queries, encoder, vectors, segments, searches.single_stage, n)
+    listed, _ = first_stage(trials, queries, encoder, vectors, segments, searches.single_stage, n)
     single = listed[:, : search.N_BEST]
-    two = second_stage(trials, queries, listed, segments, database.sequences, searches.two_stage)
+    two, _ = second_stage(trials, queries, listed, segments, database.sequences,
+                          searches.two_stage)
     if protocol == "published":
         right = published.right(trials, single, two, segments, database)
         places = segments.first_frames(single), two
@@ -110,8 +112,9 @@ def amg(trials, queries, encoder, vectors, segments, database, alike=None,
 
 
 def first_stage(trials, queries, encoder, vectors, segments,
-                vote=search.single_stage, n_best=search.N_BEST) -> np.ndarray:
-    """Segments that the pieces of each trial vote for, best first, int (n, n_best).
+                vote=search.single_stage, n_best=search.N_BEST) -> tuple[np.ndarray, np.ndarray]:
+    """Segments that the pieces of each trial vote for, best first, and the sums of their votes, int
+    and float32 (n, n_best).
 
     Each piece votes for as many neighbours, so that one that is listed could have been voted for.
     """
@@ -126,12 +129,13 @@ def first_stage(trials, queries, encoder, vectors, segments,
                               search.nearest(index, pieces, k))
         return vote(neighbours, scores, segments.song, n_best)
 
-    return trials_.ask(trials, asked, find, n_best)[0]
+    return trials_.ask(trials, asked, find, n_best)
 
 
 def second_stage(trials, queries, candidates, segments, sequences,
-                 refine=search.two_stage) -> np.ndarray:
-    """Positions within each trial's candidate segments, best first, int (n, 10)."""
+                 refine=search.two_stage) -> tuple[np.ndarray, np.ndarray]:
+    """Positions within each trial's candidate segments, best first, and their scores, int and
+    float32 (n, 10)."""
     asked = search.Sequences.of(queries)
 
     def find(at, rows):
@@ -140,7 +144,7 @@ def second_stage(trials, queries, candidates, segments, sequences,
                  for part in parts]
         return tuple(map(np.concatenate, zip(*found)))
 
-    return trials_.ask(trials, asked, find)[0]
+    return trials_.ask(trials, asked, find)
 
 
 def score(trials, answers, database, alike=None, late=0.0) -> pd.DataFrame:

@@ -1,0 +1,116 @@
+"""What the tables of a report say, in sentences: the takeaways of notebooks, README and index."""
+
+import numpy as np
+
+from amg.report import tables
+from amg.retrieval import duplicates
+from amg.sound.audio import seconds
+
+
+def differences(table) -> list[str]:
+    """`differences.csv` as sentences, in points: one for each pair of methods, stage and length."""
+    said = []
+    for (method, against, stage, tolerance, query_s), rows in table.groupby(
+            ["method", "against", "stage", "tolerance", "query_s"], sort=False):
+        points = [f"{'' if np.isnan(row.duration_max) else f'{row.duration_max:.0f} s '}"
+                  f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
+                  + " (no difference shown)" * (row.low <= 0 <= row.high)
+                  for row in rows.itertuples()]
+        pair = f"{method} minus {against}".replace(tables.METHOD, "AMG")
+        said.append(f"{pair}, {stage}-stage, {tolerance.replace('_', ' ')} Top-1 "
+                    f"at {query_s:g} s, points: {', '.join(points)}.")
+    return said
+
+
+def epochs(of_amg, histories) -> str:
+    """How long the AMG encoder (epochs) and its variants (`ablation_training.csv`) were trained."""
+    if not len(histories):
+        return f"Epochs of training: {of_amg}."
+    last = histories.groupby(["encoder", "loss_name"], sort=False).epoch.max()
+    others = ", ".join(f"{tables.ENCODERS.get(encoder, encoder)} with {loss} loss {n}"
+                       for (encoder, loss), n in last.items())
+    return (f"Epochs of training: AMG {of_amg}, {others}. What had fewer may not have learnt all "
+            "that it can; the curves tell.")
+
+
+def trained(found) -> str:
+    """`epochs` of a report's ablations; '' without them."""
+    if not {"ablations", "ablation_training"} <= set(found):
+        return ""
+    of_amg = found.get(f"training_{found['ablations'].duration_max.iloc[0]:.0f}s", ())
+    return epochs(len(of_amg) or "(not listed)", found["ablation_training"])
+
+
+def headline(found, query_s=10.0) -> list[str]:
+    """Sentences around the table `summary`: trials, cost, comparisons; [] without the first two."""
+    if not {"retrieval", "cost"} <= set(found):
+        return []
+    rows = tables.at(found["retrieval"], query_s)
+    compared = " ".join(compared_at(found, "differences", query_s))
+    return [f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with "
+            f"95 % intervals by recording. {left_out(found)}",
+            cost_sentence(tables.near(found["cost"], query_s)),
+            *([f"Differences by paired bootstrap over recordings. {compared}"] if compared else [])]
+
+
+def compared_at(found, name, query_s=10.0) -> list[str]:
+    """Sentences of the table `name` at one query length; [] without the table."""
+    if not len(found.get(name, ())):
+        return []
+    return differences(tables.near(tables.at(found[name], query_s), query_s))
+
+
+def cost_sentence(cost) -> str:
+    """Time and bytes of the whole way of each method, as shares of the base system's, row 0."""
+    cost = cost.reset_index(drop=True)
+    size, time = cost.index_bytes + cost.refine_bytes, cost.embed_ms + cost.search_ms
+    shares = [f"{row.method}{'' if np.isnan(row.duration_max) else f' {row.duration_max:.0f} s'} "
+              f"{100 * time[i] / time[0]:.1f} % and {100 * size[i] / size[0]:.1f} %"
+              for i, row in enumerate(cost.itertuples()) if i]
+    return (f"A query costs {cost.method[0]} {time[0]:.2f} ms (median, embedding and search) and "
+            f"{size[0] / 1e6:.1f} MB (index and second stage)"
+            + ". Shares of that time and of those bytes: " * bool(shares) + "; ".join(shares) + ".")
+
+
+def left_out(found) -> str:
+    """How many clips the hit rates do without, for they share sound with another role's."""
+    if "recording" not in found.get("clips", ()):
+        return ("What was left out is not known: the songs came from elsewhere, or from an older"
+                " kit.")
+    n = sum(duplicates.counts(found["clips"]).values())
+    return f"{n or 'No'} clip{'' if n == 1 else 's'} left out for sharing sound with another role."
+
+
+def size(found) -> str:
+    """How large the corpus is, beside the published one; '' if the clips are not listed."""
+    if "clips" not in found:
+        return ""
+    used = found["clips"].query("refused == ''")
+    n, hours = used.role.value_counts(), used.groupby("role").seconds.sum() / 3600
+    sentence = (f"{n.get('test', 0)} test clips among {n.get('dummy', 0)} distractors of "
+                f"{hours.get('dummy', 0):.1f} h.")
+    if "train" not in n:
+        return sentence
+    return (f"{n['train']} training songs, {sentence} The published encoder was trained on 100,000 "
+            "songs and searched among 10,000, which was not measured here.")
+
+
+def unknown(found) -> list[str]:
+    """`unknown.csv` in a sentence for each method, stage and length, of the kind of score that the
+    validation prefers."""
+    said = []
+    best = found.sort_values("valid_recall_at_1", kind="stable").groupby(
+        ["query_frames", "encoder", "stage"], sort=False).tail(1).sort_index()
+    for _, row in best.iterrows():
+        reached = [f"at {recall} % recall, {row[f'far_at_{recall}']:.1f} % false accepts"
+                   for recall in (90, 95) if not np.isnan(row[f"far_at_{recall}"])]
+        rates = [f"{row[name]:.1f} % {name.replace('_', ' ')} "
+                 f"[{row[f'{name}_low']:.1f}, {row[f'{name}_high']:.1f}]"
+                 for name in ("false_accepts", "recall")]
+        said.append(
+            f"{tables.unknown_label(row)}, {row.query_s:g} s, {row.score} score: at 1 % false "
+            f"accepts {row.recall_at_1:.1f} % recall; "
+            f"{'; '.join(reached) or '90 % recall is not reached'}. With the threshold of the "
+            f"validation: {', '.join(rates)} ({row.n_trials} trials each, {row.n_recordings} "
+            "recordings).")
+    return said

@@ -1,0 +1,213 @@
+"""Songs that are not there: folds, what is asked of them, thresholds and curves, against loops."""
+
+import numpy as np
+import pytest
+
+from amg.check import InputError
+from amg.embedding import encoders
+from amg.fingerprint.features import TrainingSet
+from amg.report import charts, figures, sentences, tables
+from amg.retrieval import databases, evaluate, search, trials as trials_, unknown
+from conftest import unit_rows
+
+
+@pytest.fixture(scope="module")
+def task():
+    """20 distractors and 12 test songs of 6 recordings, noisy queries, and their trials."""
+    rng = np.random.default_rng(0)
+    songs = list(unit_rows(rng, 32, 59, 128))
+    names = [str(n) for n in range(32)]
+    recordings = names[:20] + [f"r{n // 2}" for n in range(12)]
+    database = databases.Database(search.Sequences.of(songs), names, 20, recordings)
+    queries = [song + 0.1 * unit_rows(rng, 59, 128) for song in songs[20:]]
+    queries = [query / np.linalg.norm(query, axis=1, keepdims=True) for query in queries]
+    drawn = trials_.recorded(trials_.draw([57] * 12, [5, 9], 3, 0, [9]), database)
+    background = databases.Database.of(list(unit_rows(rng, 15, 59, 128)))
+    return database, queries, drawn, background
+
+
+def test_folds_are_halves_of_the_recordings():
+    recordings = [f"r{n // 3}" for n in range(33)]
+    fold = unknown.folds(recordings)
+    of_recording = {name: set(fold[[r == name for r in recordings]]) for name in set(recordings)}
+    assert all(len(sides) == 1 for sides in of_recording.values())
+    assert abs(sum(sides == {0} for sides in of_recording.values()) - 5.5) == 0.5
+    assert np.array_equal(fold, unknown.folds(recordings))
+    assert any(not np.array_equal(fold, unknown.folds(recordings, seed)) for seed in range(1, 5))
+    with pytest.raises(InputError, match="1 recording cannot be split"):
+        unknown.folds(["a", "a"])
+
+
+def test_a_part_of_a_database_is_one(task):
+    database = task[0]
+    kept = np.arange(32) % 3 != 0
+    half = unknown.part(database, kept)
+    assert half.names == [name for name, of in zip(database.names, kept) if of]
+    assert half.first_test == kept[:20].sum() and half.names[half.first_test] == "20"
+    for song, name in zip(half.sequences.songs(), half.names):
+        assert np.array_equal(song, database.sequences.songs()[int(name)])
+
+
+@pytest.mark.parametrize("of", ["base", "mean"])
+def test_every_trial_is_asked_with_and_without_its_song(task, of):
+    """Against a search of each trial alone, in a database that is put together song by song."""
+    database, queries, trials, background = task
+    encoder = encoders.Mean()
+    labels = {"method": "amg", "encoder": "mean", "duration_max": 5}
+    method = unknown.base_method() if of == "base" else unknown.amg_method(encoder, labels, 10)
+    found = unknown.ask(method, database, trials, queries, background)
+    assert [table.stage.iloc[0] for table in found] == [of["stage"] for of in method.labels]
+    fold, songs = unknown.folds(database.recordings[20:]), database.sequences.songs()
+    for row in range(0, len(trials), 7):
+        trial = trials.iloc[row : row + 1].reset_index(drop=True)
+        own = fold[trial.song[0]]
+        for side, column in ((own, "known"), (1 - own, "unknown")):
+            kept = [*range(20), *(20 + np.flatnonzero(fold == side))]
+            part = databases.Database(search.Sequences.of([songs[n] for n in kept]),
+                                      [str(n) for n in kept], 20,
+                                      [database.recordings[n] for n in kept])
+            assert (trial.recording[0] in part.recordings) == (column == "known")
+            for table, (places, scores) in zip(found, method.search(part, trial, queries)):
+                assert table[column][row] == pytest.approx(scores[0, 0], abs=1e-5)
+                if column == "known":
+                    song = part.sequences.song_of(places[0, 0])
+                    assert table.right[row] == (part.recordings[song] == trial.recording[0])
+        for table, (_, scores) in zip(found, method.search(background, trial, queries)):
+            middle, spread = scores[0, :10].mean(), scores[0, :10].std() + 1e-3
+            for column in ("known", "unknown"):
+                assert table[f"{column}_normalised"][row] == pytest.approx(
+                    (table[column][row] - middle) / spread, abs=1e-2)
+
+
+def test_known_songs_are_told_from_unknown_ones(task):
+    database, queries, trials, background = task
+    base, = unknown.ask(unknown.base_method(), database, trials, queries, background)
+    assert base.right.mean() > 0.95 and base.known.min() > base.unknown.max()
+    found, roc = unknown.summary([base], [base])
+    assert found.recall_at_1.min() > 95 and (found.false_accepts == 0).all()
+    assert set(roc.score) == {"raw", "normalised"} and roc.recall.max() > 95
+
+
+def naive_rates(known, right, unknown_, level):
+    recall = sum(k >= level and r for k, r in zip(known, right)) / len(known)
+    return recall, sum(u >= level for u in unknown_) / len(unknown_)
+
+
+def test_a_curve_is_that_of_counting():
+    rng = np.random.default_rng(1)
+    known, other = rng.integers(3, 9, 40) / 10, rng.integers(0, 6, 30) / 10  # with ties
+    right = rng.random(40) < 0.9
+    points = unknown.curve(known, right, other)
+    for row in points.itertuples():
+        recall, far = naive_rates(known, right, other, row.threshold)
+        assert (row.recall, row.false_accepts) == pytest.approx((recall, far))
+    assert set(points.threshold) == {*known, *other}
+    assert unknown.recall_at(points, 0.2) == pytest.approx(max(
+        recall for recall, far in (naive_rates(known, right, other, level)
+                                   for level in points.threshold) if far <= 0.2))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5])
+def test_at_most_the_asked_share_reaches_a_threshold(share):
+    scores = np.random.default_rng(2).integers(0, 40, 250) / 40  # ties
+    level = unknown.threshold(scores, share)
+    assert (scores >= level).mean() <= share
+    lower = scores[scores < level].max()
+    assert (scores >= lower).mean() > share
+
+
+def test_separated_scores_and_equal_ones():
+    right = np.ones(50, bool)
+    apart = unknown.curve(np.linspace(0.6, 1, 50), right, np.linspace(0, 0.5, 50))
+    assert unknown.recall_at(apart, 0) == 1
+    same = np.random.default_rng(3).random(4000)
+    alike = unknown.curve(same, np.ones(4000, bool), same)
+    assert np.allclose(alike.recall, alike.false_accepts)
+    assert np.isnan(unknown.recall_at(unknown.curve(np.ones(3), np.ones(3, bool), np.ones(3)), 0.5))
+
+
+def test_rates_at_the_threshold_of_the_validation(task):
+    trials = task[2]
+    rng = np.random.default_rng(4)
+    table = trials.assign(method="amg", encoder="mean", stage="two", duration_max=5,
+                          known=rng.random(len(trials)), unknown=rng.random(len(trials)),
+                          right=rng.random(len(trials)) < 0.8)
+    table = table.assign(known_normalised=table.known, unknown_normalised=table.unknown)
+    valid = table.assign(unknown=0.4)
+    found, _ = unknown.summary([table], [valid])
+    row = found[(found.query_frames == 5) & (found.score == "raw")].iloc[0]
+    asked = table[table.query_frames == 5]
+    level = np.nextafter(0.4, 1)
+    assert row.threshold == pytest.approx(0.4, abs=1e-3)
+    recall, far = naive_rates(asked.known, asked.right, asked.unknown, level)
+    assert (row.recall, row.false_accepts) == pytest.approx((100 * recall, 100 * far), abs=1e-3)
+    wrong = ((asked.known >= level) & ~asked.right).mean()
+    assert row.misidentified == pytest.approx(100 * wrong, abs=1e-3)
+    assert row.recall_low <= row.recall <= row.recall_high and row.n_recordings == 6
+
+
+def test_far_is_empty_where_a_recall_is_not_reached(task):
+    table = task[2].assign(method="nafp", encoder="nafp", stage="sequence", known=0.5, unknown=0.4,
+                           right=np.arange(len(task[2])) % 2 == 0, known_normalised=0.5,
+                           unknown_normalised=0.4)
+    found, _ = unknown.summary([table], [table])
+    assert found.far_at_90.isna().all() and found.far_at_95.isna().all()
+    assert (found.recall_at_1 == found.recall).all()
+
+
+def test_validation_songs_stand_where_the_test_songs_stood(task):
+    database, *_ = task
+    rng = np.random.default_rng(6)
+    frames = unit_rows(rng, 8 * 3 * 20, 128)
+    first = np.arange(8 * 3).reshape(8, 3) * 20
+    length = np.full((8, 3), 20)
+    length[7, 2] = 0  # a version is missing
+    data = TrainingSet(frames, first, length, "", [])
+    recordings = [f"t{n // 2}" for n in range(8)]
+    stored, queries, song = unknown.validation(data, recordings, 4, 2, database)
+    assert stored.names[:20] == database.names[:20] and stored.first_test == 20
+    assert stored.recordings[20:] == ["t2", "t2", "t3", "t3"]
+    assert song.tolist() == [0, 0, 1, 1, 2, 2, 3] and len(queries) == 7
+    assert np.array_equal(queries[3], data.clip(5, 2))
+    assert np.array_equal(stored.sequences.songs(20)[3], data.clip(7, 0))
+    drawn = unknown.draw(stored, queries, song, [5], 9, seed=0)
+    assert drawn.recording.tolist() == ["t2"] * 4 + ["t3"] * 3
+    assert (drawn.start + drawn.query_frames <= 18).all()
+    assert len(unknown.cohort(data, 4).names) == 4
+    for n_valid, n_versions, said in ((1, 2, "n_valid is 1"), (7, 2, "n_valid is 7"),
+                                      (4, 3, "n_versions is 3")):
+        with pytest.raises(InputError, match=said):
+            unknown.validation(data, recordings, n_valid, n_versions, database)
+
+
+def test_tables_and_sentences_say_it(task):
+    database, queries, trials, background = task
+    labels = {"method": "amg", "encoder": "mean", "duration_max": 5}
+    asked = [table for method in (unknown.base_method(),
+                                  unknown.amg_method(encoders.Mean(), labels, 10))
+             for table in unknown.ask(method, database, trials, queries, background)]
+    found, roc = unknown.summary(asked, asked)
+    shown = tables.unknown(found)
+    assert shown.index.get_level_values("method").unique().tolist() == [
+        "NAFP, every frame indexed", "mean pooling, single-stage", "mean pooling, two-stage"]
+    said = sentences.unknown(found)
+    assert len(said) == 6 and all("false accepts" in one and "6 recordings" in one for one in said)
+    figures.begin()
+    figure = charts.roc(roc)
+    assert [axis.get_title("left") for axis in figure.axes] == [
+        f"{stage}-stage, {length}" for stage in ("two", "single") for length in ("3 s", "5 s")]
+
+
+def test_stages_keep_the_scores_of_their_answers(task):
+    database, queries, trials, _ = task
+    segments, encoder = search.Segments.of(database.sequences, 9), encoders.Mean()
+    vectors = evaluate.segment_vectors(encoder, segments, database.sequences)
+    short = trials[trials.query_frames == 5].reset_index(drop=True)
+    listed, votes = evaluate.first_stage(short, queries, encoder, vectors, segments)
+    places, scores = evaluate.second_stage(short, queries, listed, segments, database.sequences)
+    for row, trial in enumerate(short.itertuples()):
+        query = queries[trial.song][trial.start :][:5]
+        vector = encoders.embed(encoder, [query])[0]
+        assert votes[row, 0] == pytest.approx(float(vector @ vectors[listed[row, 0]]), abs=1e-5)
+        match = database.sequences.frames[places[row, 0] :][:5]
+        assert scores[row, 0] == pytest.approx(float((query * match).sum() / 5), abs=1e-5)
