@@ -114,3 +114,26 @@ def unknown(found) -> list[str]:
             f"validation: {', '.join(rates)} ({row.n_trials} trials each, {row.n_recordings} "
             "recordings).")
     return said
+
+
+def scale(grown, laptop, whole, laptop_bytes) -> list[str]:
+    """How far single-stage falls, what fits into `laptop_bytes`, and two-stage's share of the base
+    system's time; grown: `scale.csv`, laptop: `scale.laptop` of it, whole: `scale_two_stage.csv`."""
+    said = []
+    for encoder, rows in grown[grown["index"] == "flat"].groupby("encoder", sort=False):
+        steps = ", ".join(f"{row.top1:.1f} % of {row.n_vectors:,}" for row in rows.itertuples())
+        said.append(f"{tables.ENCODERS.get(encoder, encoder)}, exhaustive, single-stage Top-1 at "
+                    f"{rows.query_s.iloc[0]:g} s: {steps} vectors.")
+    said += [f"In {laptop_bytes / 1e9:.0f} GB of a laptop's 16 fit {row.hours:,.0f} hours of music "
+             f"by {tables.ENCODERS.get(row.encoder, row.encoder)}, {row.kind}; measured at "
+             f"{row.n_vectors:,} vectors: Top-1 {row.top1:.1f} %, "
+             f"{row.embed_ms + row.search_ms:.1f} ms a query on one core."
+             for row in laptop.assign(kind=laptop["index"]).itertuples()]
+    time = whole.embed_ms + whole.search_ms
+    for i in range(2, len(whole)):
+        row = whole.iloc[i]
+        said.append(f"{row.method} among {row.n_frames:,} frames: exact Top-1 {row.top1:.1f} % "
+                    f"[{row.top1_low:.1f}, {row.top1_high:.1f}], the base system "
+                    f"{whole.top1[0]:.1f} % exhaustively and {whole.top1[1]:.1f} % by codes; its "
+                    f"time is 1/{time[0] / time[i]:.1f} and 1/{time[1] / time[i]:.1f} of theirs.")
+    return said

@@ -14,7 +14,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from amg import files, machine, made, paths
 from amg.check import InputError
-from amg.embedding import losses
+from amg.embedding import encoders, losses
 from amg.fingerprint import nafp
 from amg.retrieval import databases
 
@@ -72,6 +72,10 @@ FILES = {
     "07_unknown_songs": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}",
                    _run(p)],
+        lambda p: []),
+    "08_scale": (
+        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), *(
+            _run(p, encoder=name) for name in p["encoders"] if encoders.needs_training(name))],
         lambda p: []),
 }
 NOTEBOOKS = tuple(FILES)

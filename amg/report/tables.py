@@ -166,6 +166,22 @@ def unknown_label(row) -> str:
     return f"{who}, {row['stage']}-stage"
 
 
+def scale(grown) -> pd.DataFrame:
+    """`scale.csv` with readable units."""
+    return pd.DataFrame({
+        "encoder": grown.encoder.map(lambda name: ENCODERS.get(name, name)),
+        "index": grown["index"], "vectors": grown.n_vectors.map("{:,}".format),
+        "bytes per vector": grown.bytes_per_vector.map("{:,.0f}".format),
+        "building (s)": grown.build_s.map("{:.1f}".format),
+        "embed (ms)": grown.embed_ms.map("{:.2f}".format),
+        "search (ms)": [f"{middle:.2f} [{low:.2f}, {high:.2f}]" for middle, low, high in
+                        zip(grown.search_ms, grown.search_ms_q1, grown.search_ms_q3)],
+        "batched (ms)": grown.batched_ms.map("{:.2f}".format),
+        **{f"{name} (%)": grown[name.lower().replace("-", "")].map("{:.1f}".format)
+           for name in ("Top-1", "Top-10", "Top-100")},
+    }).set_index(["encoder", "index", "vectors"])
+
+
 def reasons(why) -> pd.DataFrame:
     """`miss_reasons.csv` with readable units, and what the same audio makes of it."""
     shares = why.drop(columns=["condition", "query_frames"]).map("{:.1f} %".format)
