@@ -33,13 +33,13 @@ def training_set(clips, folder, n_versions, pool, fingerprinter, seed, workers=2
     """Write `{song}-{version:02d}.npy` for every clip, song from 1; version 00 is the original.
 
     pool: a pools.Pool; fingerprinter: a fingerprinters.Source. Version v of song s follows from
-    (seed, s, v). `songs.csv` beside them tells what the songs are.
+    (seed, s, v). A table beside the folder tells what the songs are (`features.songs_table`).
     """
     jobs = [(clip, {features.song_file(folder, song, version):
                     [seed, TRAIN, song, version] if version else None
                     for version in range(n_versions)}) for song, clip in enumerate(clips, 1)]
     _run(jobs, fingerprinter, workers, device, folder.name, pool)
-    _write_table(clips_.to_table(clips), folder)
+    _write_table(clips_.to_table(clips), features.songs_table(folder))
 
 
 def songs(clips, folder, fingerprinter, seed, workers=2, pool=None, device="cpu", **how) -> None:
@@ -70,11 +70,12 @@ def condition(clips, name, fingerprinter, seed, workers, pool, kinds, n_grids=1,
 def write_songs(clips, root) -> None:
     """Write `songs.csv` of a database: its clips in the order of the index, distractors first."""
     table = clips_.to_table(clips)
-    _write_table(table.assign(name=table.groupby("role").cumcount().map("{:05d}".format)), root)
+    names = table.groupby("role").cumcount().map("{:05d}".format)
+    _write_table(table.assign(name=names), root / "songs.csv")
 
 
-def _write_table(table, folder):
-    with files.atomic(folder / "songs.csv") as temporary:
+def _write_table(table, path):
+    with files.atomic(path) as temporary:
         table.to_csv(temporary, index=False)
 
 

@@ -42,6 +42,12 @@ def natural_key(path) -> tuple:
     return [int(part) if part.isdecimal() else part for part in parts], path.stem
 
 
+def songs_table(folder) -> Path:
+    """The CSV of clips beside a training set that notebook 01 made: inside are only arrays."""
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.name}.songs.csv")
+
+
 def save(path, fingerprints) -> None:
     """Write one fingerprint array atomically."""
     with files.atomic(path) as temporary:

@@ -12,7 +12,7 @@ import pandas as pd
 from amg import files, paths
 from amg.report import tables
 
-IGNORED = r"_ms$|_ms_q[13]$|^waiting$|^run$"
+IGNORED = r"_ms$|_ms_q[13]$|^build_s$|^waiting$|^run$"
 SHARE = 0.1
 
 
