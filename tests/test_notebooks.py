@@ -146,8 +146,9 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
     ("06_robustness", {"query_frames": []}, "query_frames is [], but must be a list"),
     ("07_unknown_songs", {"database": "database/none"}, "run notebook 01_data_prep first"),
     ("07_unknown_songs", {"shortlist": 5}, "shortlist is 5, but must be a whole number of at least 10"),
-    ("08_scale", {"sizes": [10]}, "an item of sizes is 10, but must be a whole number of at least 1000"),
     ("08_scale", {"n_queries": 0}, "n_queries is 0"),
+    ("08_scale", {"encoders": []}, "encoders is [], but must be a list"),
+    ("08_scale", {}, "run notebook 01_data_prep first"),
     ("00_fingerprinter", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: sheet_music"),
     ("00_fingerprinter", {"size": "huge"}, "size is 'huge', but must be one of: full, lite")])
 def test_bad_parameters_end_in_the_set_up_cell(home, notebook, parameters, message):

@@ -4,7 +4,8 @@ import numpy as np
 
 from amg.report import figures, tables
 
-STYLES = {"flat": "o-", "8 bits a value": "s--", "HNSW": "^:", "IVF-PQ": "v-.", "IVF": "v-."}
+STYLES = {"flat": "o-", "8 bits a value": "s--", "HNSW": "^:", "IVF": "v-.",
+          "IVF-PQ, 64 bytes": "v-.", "IVF-PQ, 16 bytes": "x-."}
 
 
 def _name(encoder):

@@ -125,10 +125,8 @@ def scale(grown, laptop, whole, laptop_bytes) -> list[str]:
         said.append(f"{tables.ENCODERS.get(encoder, encoder)}, exhaustive, single-stage Top-1 at "
                     f"{rows.query_s.iloc[0]:g} s: {steps} vectors.")
     said += [f"In {laptop_bytes / 1e9:.0f} GB of a laptop's 16 fit {row.hours:,.0f} hours of music "
-             f"by {tables.ENCODERS.get(row.encoder, row.encoder)}, {row.kind}; measured at "
-             f"{row.n_vectors:,} vectors: Top-1 {row.top1:.1f} %, "
-             f"{row.embed_ms + row.search_ms:.1f} ms a query on one core."
-             for row in laptop.assign(kind=laptop["index"]).itertuples()]
+             f"by {row.method}; measured at {row.n:,} {row.unit}: {row.stage} Top-1 {row.top1:.1f} "
+             f"%, {row.ms:.1f} ms a query." for row in laptop.itertuples()]
     time = whole.embed_ms + whole.search_ms
     for i in range(2, len(whole)):
         row = whole.iloc[i]

@@ -1,68 +1,31 @@
 """Millions of vectors: what happens to hit rate, bytes and time when the database grows.
 
-Real distractors are few, so that more are modelled on them. A real song is mirrored: about the mean
-of all frames, in the directions of their covariance, each coordinate keeps its sign or changes it,
-the same way for all frames of the song. What comes out sounds like nothing, yet it is spread as
-real frames are, and moves from frame to frame as real music does. `confusable` tells whether
-queries take it for an answer as often as real music.
+Distractors beyond the real ones are `modelled` on them.
 """
 
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 
 import faiss
 import numpy as np
 import pandas as pd
+import torch
 
 from amg import check, files
 from amg.embedding import crops, encoders
-from amg.retrieval import base, cost, databases, evaluate, hits, search, trials as trials_
+from amg.retrieval import base, cost, evaluate, hits, modelled, search, trials as trials_
 from amg.sound.audio import HOP, SAMPLE_RATE, seconds
 
-FLOATS = {"flat": "Flat", "8 bits a value": "SQ8", "HNSW": "HNSW32", "IVF-PQ": ""}  # "": base's
+FLOATS = {"flat": "Flat", "8 bits a value": "SQ8", "HNSW": "HNSW32",
+          "IVF-PQ, 64 bytes": "IVF{n_lists},PQ64", "IVF-PQ, 16 bytes": "IVF{n_lists},PQ16"}
 BITS = {"flat": "BFlat", "HNSW": "BHNSW32", "IVF": "BIVF{n_lists}"}
+N_PROBE = 40  # lists that are searched of an IVF index
+LISTS = {"IVF": 1, "IVF-PQ": 4}  # x sqrt(n); FAISS clusters bits as floats, 32 times their bytes
 NEIGHBOURS = 100  # that a search returns: the default shortlist
-BLOCK = 4096  # segments that are modelled at once
 LAPTOP_BYTES = 12e9  # of 16 GB, what an index may take
 COLUMNS = ["encoder", "index", "duration_max", "query_frames", "query_s", "n_vectors",
            "bytes_per_vector", "build_s", "embed_ms", "search_ms", "search_ms_q1", "search_ms_q3",
            "batched_ms", "n_queries", "top1", "top10", "top100"]
-
-
-class Mirror:
-    """Songs made of real ones, float32 (T, 128) -> (T, 128), rows of unit norm."""
-
-    def __init__(self, frames):
-        """frames: float32 (N, 128), the distractors."""
-        self.mean = frames.mean(axis=0)
-        self.axes = np.linalg.eigh(np.cov(frames.T))[1].astype(np.float32)
-
-    def __call__(self, song, signs) -> np.ndarray:
-        """signs: -1 or 1, (128,) for all frames of a song, or as many rows as it has."""
-        mirrored = ((song - self.mean) @ self.axes * signs) @ self.axes.T + self.mean
-        return mirrored / np.linalg.norm(mirrored, axis=-1, keepdims=True)
-
-
-def signs(song, copy, seed=0) -> np.ndarray:
-    """Those of a copy of a distractor, float32 (128,); they follow from (seed, copy, song)."""
-    return np.random.default_rng([seed, copy, song]).choice(np.float32([-1, 1]), 128)
-
-
-def grown(database, n_frames, seed=0) -> databases.Database:
-    """The database with modelled distractors before its own, of about `n_frames` in all."""
-    mirror, songs = Mirror(database.distractors), database.sequences.songs()
-    missing, copy, modelled = n_frames - len(database.sequences.frames), 0, []
-    while missing > 0:
-        for song in range(database.first_test):
-            if missing > 0:
-                modelled.append(mirror(songs[song], signs(song, copy, seed)))
-                missing -= len(songs[song])
-        copy += 1
-    names = [f"modelled {i}" for i in range(len(modelled))]
-    return replace(database, sequences=search.Sequences.of(modelled + songs), clips=None,
-                   names=names + database.names, recordings=names + database.recordings,
-                   first_test=len(names) + database.first_test)
 
 
 def vectors_of(encoder, database, segments, n_vectors, seed=0) -> np.ndarray:
@@ -74,22 +37,11 @@ def vectors_of(encoder, database, segments, n_vectors, seed=0) -> np.ndarray:
     real = np.roll(evaluate.segment_vectors(encoder, segments, database.sequences), -first, axis=0)
     check.integer("the number of vectors", n_vectors, len(real) - first)
     parts = [real[:n_vectors]]
-    for block in modelled_blocks(database, segments, n_vectors - len(real), seed):
+    for block in modelled.blocks(database, segments, n_vectors - len(real), seed):
         start = np.arange(0, len(block), segments.length)
         length = np.full(len(start), segments.length)
         parts.append(encoders.embed_runs(encoder, block, start, length))
     return np.concatenate(parts)
-
-
-def modelled_blocks(database, segments, n_segments, seed=0):
-    """Frames of `n_segments` segments of modelled songs, in blocks, float32 (n * length, 128)."""
-    mirror, n_real = Mirror(database.distractors), np.sum(segments.song < database.first_test)
-    for low in range(0, n_segments, BLOCK):
-        number = np.arange(low, min(low + BLOCK, n_segments))
-        copy, of = number // n_real, number % n_real
-        frames = database.sequences.frames[segments.start[of, None] + np.arange(segments.length)]
-        each = np.stack([signs(*key, seed) for key in zip(segments.song[of], copy)])
-        yield mirror(frames, each[:, None]).reshape(-1, frames.shape[2])
 
 
 def right_segments(ids, trials, database, segments) -> np.ndarray:
@@ -102,70 +54,97 @@ def right_segments(ids, trials, database, segments) -> np.ndarray:
     return hits.segment(numbers, begin, segments)
 
 
-def build(vectors, name) -> tuple:
-    """(index by a name of FLOATS or BITS, seconds that it took on one core).
+def build(vectors, name, training) -> tuple:
+    """(index of `vectors` by a name of FLOATS or BITS, seconds that it took). It is filled on one
+    core: a graph depends on the order in which it grows.
 
-    One, because a graph depends on the order in which it grows.
+    training: vectors of distractors alone, of which an IVF index takes as many as it needs, evenly
+    spread; fewer than `base.PER_LIST` for each list give fewer lists.
     """
-    began = time.perf_counter()
+    binary, began = vectors.dtype == np.uint8, time.perf_counter()
+    kind, dim = name.split(",")[0], vectors.shape[1]
+    n_lists = int(min(LISTS.get(kind, 0) * len(vectors) ** 0.5, len(training) // base.PER_LIST))
+    text = (BITS if binary else FLOATS)[name].format(n_lists=max(1, n_lists))
+    index = (faiss.index_binary_factory(8 * dim, text) if binary else
+             faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT))
+    if kind in LISTS:
+        index.cp.min_points_per_centroid, index.nprobe = 1, N_PROBE  # few may be all that there are
+    if kind == "IVF-PQ":
+        index.pq.cp.min_points_per_centroid = 1
+        index.do_polysemous_training = False  # it orders codes for a search that is not made here
+    if not index.is_trained:
+        most = base.PER_LIST * max(n_lists, index.pq.ksub if kind == "IVF-PQ" else 256)
+        some = training[:: -(-len(training) // most)]
+        index.train(np.resize(some, (max(len(some), 256), dim)))
     with one_core():
-        if name == "IVF-PQ":
-            return base.coded_index(vectors, vectors), time.perf_counter() - began
-        n_lists = max(1, min(int(4 * len(vectors) ** 0.5), len(vectors) // 39))
-        if vectors.dtype == np.uint8:
-            text = BITS[name].format(n_lists=n_lists)
-            index = faiss.index_binary_factory(8 * vectors.shape[1], text)
-        else:
-            index = faiss.index_factory(vectors.shape[1], FLOATS[name], faiss.METRIC_INNER_PRODUCT)
-        if not index.is_trained:
-            index.train(vectors)
         index.add(vectors)
-    if name.startswith("IVF"):
-        index.nprobe = base.N_PROBE
     return index, time.perf_counter() - began
 
 
 @contextmanager
 def one_core():
-    """FAISS computes on one core meanwhile."""
-    cores = faiss.omp_get_max_threads()
+    """FAISS and PyTorch compute on one core meanwhile."""
+    cores, threads = faiss.omp_get_max_threads(), torch.get_num_threads()
     faiss.omp_set_num_threads(1)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         faiss.omp_set_num_threads(cores)
+        torch.set_num_threads(threads)
 
 
-def measure(encoder, vectors, names, trials, queries, database, segments, labels) -> list[dict]:
-    """Rows of `scale.csv`, one per index: accuracy and cost of the single stage.
+def measure(folder, encoder, n_vectors, trials, queries, database, segments, labels,
+            seed=0) -> list[dict]:
+    """Rows of `scale.csv` at `n_vectors`, one per index: accuracy and cost of the single stage.
 
-    trials: of one length, at most a segment's; labels: encoder and duration_max. One query at a
-    time on one core, and all together on every one.
+    trials: of one length, at most a segment's; labels: encoder and duration_max. Each row is a file
+    in `folder` as soon as it is measured, and is not measured again. Raises InputError for queries
+    that a single vector does not stand for.
     """
     length = int(trials.query_frames.iloc[0])
     check.integer("query_frames", length, crops.SHORTEST, segments.length)
-    asked = [np.ascontiguousarray(queries[t.song][t.start : t.start + length])
-             for t in trials.itertuples()]
-    embedded, embed_ms = encoders.embed(encoder, asked), _times(
-        lambda i: encoders.embed(encoder, asked[i : i + 1]), len(asked))
-    rows = []
-    for name in names:
-        index, build_s = build(vectors, name)
-        k = min(NEIGHBOURS, index.ntotal)
-        began = time.perf_counter()
-        right = right_segments(search.nearest(index, embedded, k)[1], trials, database, segments)
-        batched_ms = 1000 * (time.perf_counter() - began) / len(asked)
-        with one_core():
-            search_ms = _times(lambda i: search.nearest(index, embedded[i : i + 1], k), len(asked))
-        q1, middle, q3 = np.percentile(search_ms, [25, 50, 75]).tolist()
-        rows.append({**labels, "index": name, "query_frames": length, "query_s": seconds(length),
-                     "n_vectors": index.ntotal, "build_s": build_s, "search_ms": middle,
-                     "bytes_per_vector": cost.n_bytes(index) / index.ntotal,
-                     "embed_ms": float(np.median(embed_ms)), "search_ms_q1": q1, "search_ms_q3": q3,
-                     "batched_ms": batched_ms, "n_queries": len(asked),
-                     **{f"top{n}": 100 * float(right[:, :n].any(axis=1).mean())
-                        for n in (1, 10, 100)}})
-    return rows
+    kinds = BITS if getattr(encoder, "bits", 0) else FLOATS
+    places = {name: folder / f"{labels['encoder']}-{n_vectors}-{name.replace(' ', '_')}.json"
+              for name in kinds}
+    rows = {name: files.read_json(place) for name, place in places.items()}
+    if not all(rows.values()):
+        vectors = vectors_of(encoder, database, segments, n_vectors, seed)
+        asked = excerpts(trials, queries)
+        for name in kinds:
+            if not rows[name]:
+                found = _measure(encoder, vectors, name, asked, trials, database, segments)
+                rows[name] = {**labels, "index": name, "query_frames": length,
+                              "query_s": seconds(length), **found}
+                files.write_json(places[name], rows[name])
+    return list(rows.values())
+
+
+def excerpts(trials, queries) -> list[np.ndarray]:
+    """What trials of one length ask for, list of float32 (query_frames, 128)."""
+    return [np.ascontiguousarray(queries[t.song][t.start : t.start + t.query_frames])
+            for t in trials.itertuples()]
+
+
+def _measure(encoder, vectors, name, asked, trials, database, segments):
+    """What one index costs and finds: one query at a time on one core, and all on every one."""
+    n_tests = np.sum(segments.song >= database.first_test)
+    distractors = vectors[n_tests:] if len(vectors) > n_tests else vectors
+    index, build_s = build(vectors, name, distractors)
+    embedded, k = encoders.embed(encoder, asked), min(NEIGHBOURS, index.ntotal)
+    began = time.perf_counter()
+    ids = search.nearest(index, embedded, k)[1]
+    batched_ms = 1000 * (time.perf_counter() - began) / len(asked)
+    right = right_segments(ids, trials, database, segments)
+    with one_core():
+        embed_ms = _times(lambda i: encoders.embed(encoder, asked[i : i + 1]), len(asked))
+        search_ms = _times(lambda i: search.nearest(index, embedded[i : i + 1], k), len(asked))
+    q1, middle, q3 = np.percentile(search_ms, [25, 50, 75]).tolist()
+    return {"n_vectors": index.ntotal, "bytes_per_vector": cost.n_bytes(index) / index.ntotal,
+            "build_s": build_s, "embed_ms": float(np.median(embed_ms)), "search_ms": middle,
+            "search_ms_q1": q1, "search_ms_q3": q3, "batched_ms": batched_ms,
+            "n_queries": len(asked), **{f"top{n}": 100 * float(right[:, :n].any(axis=1).mean())
+                                        for n in (1, 10, 100)}}
 
 
 def _times(call, n, most=100):
@@ -194,9 +173,7 @@ def confusable(encoder, trials, queries, database, segments, seed=0) -> pd.DataF
     first = int(np.searchsorted(segments.song, database.first_test))
     every = vectors_of(encoder, database, segments, len(segments.song) + first, seed)
     n_tests = len(segments.song) - first
-    length = trials.query_frames.iloc[0]
-    embedded = encoders.embed(encoder, [queries[t.song][t.start : t.start + length]
-                                        for t in trials.itertuples()])
+    embedded = encoders.embed(encoder, excerpts(trials, queries))
     rows = []
     for name, others in (("real", every[n_tests : n_tests + first]),
                          ("modelled", every[n_tests + first :])):
@@ -210,10 +187,23 @@ def confusable(encoder, trials, queries, database, segments, seed=0) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def laptop(table) -> pd.DataFrame:
-    """How much music fits into LAPTOP_BYTES, from the rows of `scale.csv` of the largest size, with
-    their hit rate and time: hours = bytes / bytes per vector x seconds per vector."""
+def laptop(table, whole) -> pd.DataFrame:
+    """Hours of music that fit into LAPTOP_BYTES, with the hit rate and time that were measured.
+
+    table: `scale.csv`, of which the largest size counts; whole: `scale_two_stage.csv`, whose second
+    stages read the fingerprints, which are counted. hours = bytes / bytes per vector (or frame) x
+    its seconds of music / 3600. Columns: method, stage, n, unit, bytes_per_hour, hours, top1, ms.
+    """
     largest = table[table.n_vectors == table.n_vectors.max()]
-    frames = np.array([crops.segment_frames(int(d)) for d in largest.duration_max])
-    hours = frames * HOP / SAMPLE_RATE / 3600  # of music in a vector
-    return largest.assign(hours=LAPTOP_BYTES / largest.bytes_per_vector * hours)
+    frames = [crops.segment_frames(int(d)) for d in largest.duration_max]
+    single = pd.DataFrame({
+        "method": largest.encoder + ", " + largest["index"], "stage": "single-stage",
+        "n": largest.n_vectors, "unit": "vectors", "top1": largest.top1,
+        "ms": largest.embed_ms + largest.search_ms,
+        "bytes_per_hour": largest.bytes_per_vector * 3600 / (np.array(frames) * HOP / SAMPLE_RATE)})
+    two = pd.DataFrame({
+        "method": whole.method, "stage": "exact", "n": whole.n_frames, "unit": "frames",
+        "top1": whole.top1, "ms": whole.embed_ms + whole.search_ms, "bytes_per_hour":
+        (whole.index_bytes + whole.refine_bytes) / whole.n_frames * 3600 * SAMPLE_RATE / HOP})
+    both = pd.concat([single, two], ignore_index=True)
+    return both.assign(hours=LAPTOP_BYTES / both.bytes_per_hour)
