@@ -79,6 +79,33 @@ def test_every_trial_is_asked_with_and_without_its_song(task, of):
                     (table[column][row] - middle) / spread, abs=1e-2)
 
 
+def test_a_cohort_must_be_long_enough_to_be_searched(task):
+    database, queries, trials, _ = task
+    short = databases.Database.of(list(unit_rows(np.random.default_rng(7), 15, 8, 128)))
+    with pytest.raises(InputError, match="too short for a trial to find anything in them"):
+        unknown.ask(unknown.base_method(), database, trials, queries, short)
+
+
+@pytest.mark.parametrize("model", [encoders.Mean(), encoders.untrained("lift", np.eye(
+    128, dtype=np.float32))], ids=["floats", "bits"])
+def test_no_song_is_embedded_twice(task, model, monkeypatch):
+    """Vectors are those of embedding every database anew; what is embedded are the new songs."""
+    database, _, _, background = task
+    segments_of, embedded, known = search.Segments.of, [], {}
+    plain = evaluate.segment_vectors
+    monkeypatch.setattr(evaluate, "segment_vectors", lambda model, segments, sequences: (
+        embedded.append(len(segments.start)), plain(model, segments, sequences))[1])
+    halves = [unknown.part(database, (np.arange(32) < 20) | (np.arange(32) % 2 == side))
+              for side in (0, 1)]
+    for stored in (*halves, background, database, halves[0]):
+        segments = segments_of(stored.sequences, 9)
+        found = evaluate.new_vectors(model, segments, stored.sequences, known)
+        expected = plain(model, segments, stored.sequences)
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(encoders.floats(found), encoders.floats(expected), atol=1e-6)
+    assert embedded == [6 * n for n in (26, 6, 15, 0, 0)]
+
+
 def test_known_songs_are_told_from_unknown_ones(task):
     database, queries, trials, background = task
     base, = unknown.ask(unknown.base_method(), database, trials, queries, background)
@@ -105,6 +132,16 @@ def test_a_curve_is_that_of_counting():
     assert unknown.recall_at(points, 0.2) == pytest.approx(max(
         recall for recall, far in (naive_rates(known, right, other, level)
                                    for level in points.threshold) if far <= 0.2))
+
+
+@pytest.mark.parametrize("n", [100, 300, 1300])
+def test_one_in_a_hundred_is_one_percent(n):
+    """Exactly as many false accepts as are allowed: no rounding makes them one too many."""
+    other = np.append(np.full(n // 100, 0.9), np.full(n - n // 100, 0.1))
+    known = np.full(n, 0.5)
+    points = unknown.curve(known, np.ones(n, bool), other)
+    assert (known >= unknown.threshold(other)).all()
+    assert unknown.recall_at(points, unknown.FALSE_ACCEPTS) == 1
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5])
@@ -178,6 +215,8 @@ def test_validation_songs_stand_where_the_test_songs_stood(task):
                                       (4, 3, "n_versions is 3")):
         with pytest.raises(InputError, match=said):
             unknown.validation(data, recordings, n_valid, n_versions, database)
+    with pytest.raises(InputError, match="the training set's table is 7, but must be .* 8 to 8"):
+        unknown.validation(data, recordings[1:], 4, 2, database)
 
 
 def test_tables_and_sentences_say_it(task):

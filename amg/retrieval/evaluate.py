@@ -4,6 +4,8 @@ Two protocols, never mixed: `contiguous`, ours, scores a match against the song'
 `published` does what the published code does, and has its own hits alone.
 """
 
+import hashlib
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -84,6 +86,18 @@ def segment_vectors(encoder, segments, sequences) -> np.ndarray:
     """One vector per segment, as `encoders.embed_runs`, in their order."""
     length = np.full(len(segments.start), segments.length)
     return encoders.embed_runs(encoder, sequences.frames, segments.start, length)
+
+
+def new_vectors(encoder, segments, sequences, known) -> np.ndarray:
+    """The same, but no song is embedded twice, in however many databases it stands: `known`, digest
+    of its frames -> vectors of its segments of one length, is read, and grows."""
+    keys = [hashlib.sha256(song).digest() for song in sequences.songs()]
+    fresh = {key: song for song, key in enumerate(keys) if key not in known}
+    rows = np.isin(segments.song, [*fresh.values()])
+    new = replace(segments, start=segments.start[rows], song=segments.song[rows])
+    vectors = segment_vectors(encoder, new, sequences)
+    known.update({key: vectors[new.song == song] for key, song in fresh.items()})
+    return np.concatenate([known[key] for key in keys])
 
 
 def amg(trials, queries, encoder, vectors, segments, database, alike=None,

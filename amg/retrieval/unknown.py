@@ -66,6 +66,8 @@ def validation(data, recordings, n_valid, n_versions, database) -> tuple:
     n_songs, n_clips = data.length.shape
     check.integer("n_valid", n_valid, 2, n_songs - 2)
     check.integer("n_versions", n_versions, 1, n_clips - 1)
+    check.integer("the number of songs in the training set's table", len(recordings), n_songs,
+                  n_songs)
     valid = range(n_songs - n_valid, n_songs)
     originals = [np.array(data.clip(song, 0)) for song in valid]
     asked = [(song, version) for song in valid for version in range(1, n_versions + 1)
@@ -120,12 +122,12 @@ def base_method() -> Method:
 
 def amg_method(encoder, labels, shortlist=search.SHORTLIST) -> Method:
     """Both contiguous stages of an encoder; labels: as `evaluate.labels`."""
-    length = crops.segment_frames(labels["duration_max"])
+    length, known = crops.segment_frames(labels["duration_max"]), {}
 
     def find(database, trials, queries):
         sequences = database.sequences
         segments = search.Segments.of(sequences, length)
-        vectors = evaluate.segment_vectors(encoder, segments, sequences)
+        vectors = evaluate.new_vectors(encoder, segments, sequences, known)
         listed, votes = evaluate.first_stage(trials, queries, encoder, vectors, segments,
                                              n_best=shortlist)
         n_pieces = [len(search.cut_pieces(n, length, crops.SHORTEST)) for n in trials.query_frames]
@@ -158,6 +160,9 @@ def ask(method, database, trials, queries, background, seed=0) -> list[pd.DataFr
             table.loc[own, "right"] = (of_song[song] == trials.recording)[own]
     for table, (places, scores) in zip(found, method.search(background, trials, queries)):
         scores = np.where(places < 0, np.nan, scores)[:, : search.N_BEST]
+        if np.isnan(scores).all(axis=1).any():
+            raise InputError("the songs of the training set are too short for a trial to find "
+                             "anything in them; ask for shorter queries.")
         middle, spread = np.nanmean(scores, 1), np.nanstd(scores, 1) + 1e-3
         for name in ("known", "unknown"):
             table[f"{name}_normalised"] = (table[name] - middle) / spread
@@ -176,7 +181,7 @@ def curve(known, right, unknown) -> pd.DataFrame:
     good, bad = np.sort(known[right]), np.sort(unknown)
     return pd.DataFrame({
         "threshold": levels,
-        "false_accepts": 1 - np.searchsorted(bad, levels) / len(bad),
+        "false_accepts": (len(bad) - np.searchsorted(bad, levels)) / len(bad),
         "recall": (len(good) - np.searchsorted(good, levels)) / len(known)})
 
 
