@@ -195,6 +195,30 @@ def test_shortlists_are_drawn_by_query_length():
     assert axis.get_title("left").startswith("queries of 10 s")
 
 
+def test_the_verdict_follows_from_the_intervals():
+    """Two-stage AMG 1 point below the base system, well below mean pooling; the lift above both."""
+    rows = [("Transformer, AMG loss", "NAFP, every frame indexed", "two", -1.0, -1.5, -0.5),
+            ("Transformer, AMG loss", "mean pooling, no training", "single", -9.0, -12.0, -6.0),
+            ("one-bit lift, no training", "Transformer, AMG loss", "single", 30.0, 25.0, 35.0),
+            ("one-bit lift, no training", "mean pooling, no training", "single", 1.0, -1.0, 3.0),
+            ("one-bit lift, no training", "NAFP, every frame indexed", "two", -2.0, -3.0, -1.0)]
+    differences = pd.DataFrame(rows, columns=["method", "against", "stage", "difference", "low", "high"])
+    differences = differences.assign(duration_max=10, query_s=10.0, query_frames=19)
+    cost = pd.concat([COST.assign(method=["nafp", "amg two-stage"]),
+                      COST.iloc[:1].assign(method="nafp ivf-pq", search_ms=40.0)])
+    accuracy, storage, time, training, lift = sentences.verdict(
+        {"differences": differences, "cost": cost})
+    assert "accurate as fingerprints*: supported." in accuracy and "-1.0 [-1.5, -0.5]" in accuracy
+    assert "storage*: supported for the index (5.0 %" in storage and "too (105 %)" in storage
+    assert "time*: supported against the base system as its authors run it (5 %" in time
+    assert "not supported against an exhaustive one (50 %)" in time
+    assert "vector*: not supported. " in training
+    assert "better*: supported against the trained" in lift and "not settled here against mean" in lift
+    worse = differences.assign(difference=-9.0, low=-12.0, high=-6.0)
+    assert "not supported" in sentences.verdict({"differences": worse, "cost": cost})[0]
+    assert sentences.verdict({"differences": differences.iloc[1:], "cost": cost}) == []
+
+
 def test_cosine_against_overlap_shows_medians_of_tenths():
     found = pd.DataFrame({"overlap": [0.05, 0.06, 0.07, 1.0], "cosine": [0.1, 0.3, 0.4, 0.9],
                           "others": 0.0})

@@ -183,6 +183,18 @@ def test_rates_at_the_threshold_of_the_validation(task):
     assert row.recall_low <= row.recall <= row.recall_high and row.n_recordings == 6
 
 
+def test_a_thinned_curve_keeps_its_corners():
+    rng = np.random.default_rng(7)
+    known, other = rng.normal(2, 1, 900), rng.normal(0, 1, 700)
+    points = unknown.curve(known, np.ones(900, bool), other)
+    shown = unknown.thinned(points)
+    assert len(shown) <= unknown.CURVE_POINTS and shown.recall.iloc[-1] == 1
+    for row in shown.itertuples():
+        assert row.recall == pytest.approx(unknown.recall_at(points, row.false_accepts))
+    apart = unknown.thinned(unknown.curve(np.arange(5.0) + 9, np.ones(5, bool), np.arange(5.0)))
+    assert apart.recall.iloc[0] == 1 and apart.false_accepts.iloc[0] == 0
+
+
 def test_far_is_empty_where_a_recall_is_not_reached(task):
     table = task[2].assign(method="nafp", encoder="nafp", stage="sequence", known=0.5, unknown=0.4,
                            right=np.arange(len(task[2])) % 2 == 0, known_normalised=0.5,

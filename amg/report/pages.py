@@ -16,7 +16,9 @@ from amg.report import compare, sentences, tables
 SHOWN = {  # name in the page -> which table, and how
     "summary": ("retrieval", tables.summary), "retrieval": ("retrieval", tables.hits),
     "cost": ("cost", tables.costs), "ablations": ("ablations", tables.ablations),
-    "robustness": ("robustness", tables.robustness), "reasons": ("miss_reasons", tables.reasons)}
+    "robustness": ("robustness", tables.robustness), "reasons": ("miss_reasons", tables.reasons),
+    "unknown": ("unknown", tables.unknown), "scale": ("scale", tables.scale),
+    "scale_two_stage": ("scale_two_stage", tables.costs)}
 
 
 def write_notebook(executed, profile, label, audible) -> Path:
@@ -51,7 +53,7 @@ def write_index(profile, manifest, written) -> list:
              for name, (table, draw) in SHOWN.items() if table in found}
     _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
            manifest=manifest, compared=compared, tables=shown, tolerances=tables.TOLERANCES,
-           headline=sentences.headline(found), left_out=sentences.left_out(found),
+           headline=sentences.headline(found), verdict=sentences.verdict(found), left_out=sentences.left_out(found),
            ablated=sentences.compared_at(found, "ablation_differences"),
            size=sentences.size(found), trained=sentences.trained(found),
            files=[path for path in here if "tables" in path.parts],
@@ -70,13 +72,14 @@ def results(profile) -> str:
     alone = rates.method.str.startswith("nafp").all()
     seeds = ", ".join(sorted({str(step["parameters"]["seed"]) for step in steps
                               if "seed" in step["parameters"]}))
-    return "\n\n".join([
+    return "\n\n".join(filter(None, [
+        "\n".join(f"* {sentence}" for sentence in sentences.verdict(found)),
         *sentences.headline(found),
         tables.markdown(tables.hits(rates) if alone else tables.summary(rates)),
         sentences.size(found),
         f"`{run['command']}`, seed {seeds}, commit {run['commit']}; {where['processor']}, "
         f"{where['cores']} cores; {sum(step['wall_s'] for step in steps) / 60:.1f} minutes, "
-        f"at most {max(step['peak_memory_mb'] for step in steps):,} MB of memory."])
+        f"at most {max(step['peak_memory_mb'] for step in steps):,} MB of memory."]))
 
 
 def make_reference(profile) -> Path:

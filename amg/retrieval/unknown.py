@@ -214,7 +214,7 @@ def summary(tested, validated) -> tuple[pd.DataFrame, pd.DataFrame]:
                 rows.append({**labels, **_row(asked, known, unknown, points, level),
                              "n_valid": len(calibrated),
                              "valid_recall_at_1": 100 * recall_at(of_valid, FALSE_ACCEPTS)})
-                shown = points.iloc[np.unique(_spread(points.false_accepts.to_numpy()))]
+                shown = thinned(points)
                 curves.append(pd.DataFrame({**labels, "false_accepts": 100 * shown.false_accepts,
                                             "recall": 100 * shown.recall}))
     return pd.DataFrame(rows).round(3), pd.concat(curves, ignore_index=True).round(3)
@@ -236,7 +236,11 @@ def _row(asked, known, unknown, points, level):
     return {**row, "threshold": level}
 
 
-def _spread(false_accepts):
-    """Points to draw, CURVE_POINTS at most, evenly on a logarithmic axis of false accepts."""
-    few = np.geomspace(1 / len(false_accepts), 1, CURVE_POINTS - 1)
-    return np.append(np.minimum(np.searchsorted(false_accepts, few), len(false_accepts) - 1), 0)
+def thinned(points) -> pd.DataFrame:
+    """The corners of a `curve`, the highest recall for each share of false accepts, of which
+    CURVE_POINTS at most are kept, evenly on a logarithmic axis of false accepts."""
+    corners = points.groupby("false_accepts", as_index=False).recall.max()
+    least = corners.false_accepts[corners.false_accepts > 0].min()
+    levels = np.geomspace(least, 1, CURVE_POINTS - 1) if least < 1 else [1.0]
+    at = np.searchsorted(corners.false_accepts, levels, side="right") - 1
+    return corners.iloc[np.unique(np.append(at, 0))]
