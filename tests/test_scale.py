@@ -114,6 +114,10 @@ def test_real_and_modelled_distractors_are_compared(task):
     database, queries, trials, segments = task
     found = scale.confusable(encoders.Mean(), trials, queries, database, segments)
     assert found.distractors.tolist() == ["real", "modelled"] and set(found.n_distractors) == {80}
+    easier = found.assign(encoder="mean", wrong_score_50=[0.5, 0.4], top1=[60.0, 70.0])
+    said, = sentences.confusable(easier)
+    assert "Top-1 is 70.0 %, among as many real ones 60.0 %" in said and "upper bounds" in said
+    assert "upper bounds" not in sentences.confusable(easier.assign(wrong_score_50=[0.4, 0.5]))[0]
     for row in found.itertuples():
         assert row.wrong_score_5 <= row.wrong_score_50 <= row.wrong_score_95 < 1
 

@@ -174,7 +174,7 @@ def scale(grown, laptop, whole, laptop_bytes) -> list[str]:
                     f"{rows.query_s.iloc[0]:g} s: {steps} vectors.")
     said += [f"In {laptop_bytes / 1e9:.0f} GB of a laptop's 16 fit {row.hours:,.0f} hours of music "
              f"by {row.method}; measured at {row.n:,} {row.unit}: {row.stage} Top-1 {row.top1:.1f} "
-             f"%, {row.ms:.1f} ms a query." for row in laptop.itertuples()]
+             f"%, {row.query_ms:.1f} ms a query." for row in laptop.itertuples()]
     time = whole.embed_ms + whole.search_ms
     for i in range(2, len(whole)):
         row = whole.iloc[i]
@@ -182,4 +182,19 @@ def scale(grown, laptop, whole, laptop_bytes) -> list[str]:
                     f"[{row.top1_low:.1f}, {row.top1_high:.1f}], the base system "
                     f"{whole.top1[0]:.1f} % exhaustively and {whole.top1[1]:.1f} % by codes; its "
                     f"time is 1/{time[0] / time[i]:.1f} and 1/{time[1] / time[i]:.1f} of theirs.")
+    return said
+
+
+def confusable(table) -> list[str]:
+    """Whether modelled distractors mislead as real ones do; table: `confusable.csv`."""
+    said = []
+    for encoder, rows in table.groupby("encoder", sort=False):
+        real, modelled = (rows[rows.distractors == name].iloc[0] for name in ("real", "modelled"))
+        easier = modelled.wrong_score_50 < real.wrong_score_50
+        said.append(
+            f"{tables.ENCODERS.get(encoder, encoder)}: among {modelled.n_distractors:,} modelled "
+            f"distractors Top-1 is {modelled.top1:.1f} %, among as many real ones {real.top1:.1f} %; "
+            f"the best wrong score has a median of {modelled.wrong_score_50:.2f} and "
+            f"{real.wrong_score_50:.2f}."
+            + " Modelled ones mislead less: hit rates of larger databases are upper bounds." * easier)
     return said

@@ -192,18 +192,19 @@ def laptop(table, whole) -> pd.DataFrame:
 
     table: `scale.csv`, of which the largest size counts; whole: `scale_two_stage.csv`, whose second
     stages read the fingerprints, which are counted. hours = bytes / bytes per vector (or frame) x
-    its seconds of music / 3600. Columns: method, stage, n, unit, bytes_per_hour, hours, top1, ms.
+    its seconds of music / 3600. Columns: method, stage, n, unit, bytes_per_hour, hours, top1,
+    query_ms.
     """
     largest = table[table.n_vectors == table.n_vectors.max()]
     frames = [crops.segment_frames(int(d)) for d in largest.duration_max]
     single = pd.DataFrame({
         "method": largest.encoder + ", " + largest["index"], "stage": "single-stage",
         "n": largest.n_vectors, "unit": "vectors", "top1": largest.top1,
-        "ms": largest.embed_ms + largest.search_ms,
+        "query_ms": largest.embed_ms + largest.search_ms,
         "bytes_per_hour": largest.bytes_per_vector * 3600 / (np.array(frames) * HOP / SAMPLE_RATE)})
     two = pd.DataFrame({
         "method": whole.method, "stage": "exact", "n": whole.n_frames, "unit": "frames",
-        "top1": whole.top1, "ms": whole.embed_ms + whole.search_ms, "bytes_per_hour":
+        "top1": whole.top1, "query_ms": whole.embed_ms + whole.search_ms, "bytes_per_hour":
         (whole.index_bytes + whole.refine_bytes) / whole.n_frames * 3600 * SAMPLE_RATE / HOP})
     both = pd.concat([single, two], ignore_index=True)
     return both.assign(hours=LAPTOP_BYTES / both.bytes_per_hour)
