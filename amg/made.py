@@ -23,7 +23,7 @@ from amg.check import InputError
 
 # raised when the same recipe gives something else than before; a comment changes no version
 FORMATS = {"sounds": 1, "fingerprints": 1, "training set": 1, "database": 1, "segments": 1,
-           "trials": 1, "fingerprinter": 1, "run": 1, "scale": 1, "step": 1}
+           "trials": 1, "fingerprinter": 1, "run": 1, "step": 1}
 IDENTITY = ("kind", "format", "parameters", "inputs", "computed")  # what two equal things share
 
 

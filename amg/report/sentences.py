@@ -190,7 +190,7 @@ def confusable(table) -> list[str]:
     said = []
     for encoder, rows in table.groupby("encoder", sort=False):
         real, modelled = (rows[rows.distractors == name].iloc[0] for name in ("real", "modelled"))
-        easier = modelled.wrong_score_50 < real.wrong_score_50
+        easier = bool(modelled.wrong_score_50 < real.wrong_score_50)
         said.append(
             f"{tables.ENCODERS.get(encoder, encoder)}: among {modelled.n_distractors:,} modelled "
             f"distractors Top-1 is {modelled.top1:.1f} %, among as many real ones {real.top1:.1f} %; "
