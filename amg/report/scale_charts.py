@@ -25,7 +25,7 @@ def growth(table) -> figures.Figure:
     """Hit rate, and milliseconds per query on one core, against the number of vectors."""
     figure, ((left, middle, right),) = figures.panels(1, 3, figsize=(12.5, 4.6))
     for axis, y, title in ((left, "top1", "right segment first"),
-                           (middle, "top100", "right segment among the first 100")):
+                           (middle, "top200", "right segment among the first 200")):
         _lines(axis, table, y)
         axis.set(ylabel="queries (%)", title=title, ylim=(0, 101))
     _lines(right, table.assign(ms=table.embed_ms + table.search_ms), "ms")

@@ -178,7 +178,7 @@ def scale(grown) -> pd.DataFrame:
                         zip(grown.search_ms, grown.search_ms_q1, grown.search_ms_q3)],
         "batched (ms)": grown.batched_ms.map("{:.2f}".format),
         **{f"{name} (%)": grown[name.lower().replace("-", "")].map("{:.1f}".format)
-           for name in ("Top-1", "Top-10", "Top-100")},
+           for name in ("Top-1", "Top-10", "Top-200")},
     }).set_index(["encoder", "index", "vectors"])
 
 

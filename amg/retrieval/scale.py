@@ -21,11 +21,11 @@ FLOATS = {"flat": "Flat", "8 bits a value": "SQ8", "HNSW": "HNSW32",
 BITS = {"flat": "BFlat", "HNSW": "BHNSW32", "IVF": "BIVF{n_lists}"}
 N_PROBE = 40  # lists that are searched of an IVF index
 LISTS = {"IVF": 1, "IVF-PQ": 4}  # x sqrt(n); FAISS clusters bits as floats, 32 times their bytes
-NEIGHBOURS = 100  # that a search returns: the default shortlist
+NEIGHBOURS = search.SHORTLIST  # that a search returns
 LAPTOP_BYTES = 12e9  # of 16 GB, what an index may take
 COLUMNS = ["encoder", "index", "duration_max", "query_frames", "query_s", "n_vectors",
            "bytes_per_vector", "build_s", "embed_ms", "search_ms", "search_ms_q1", "search_ms_q3",
-           "batched_ms", "n_queries", "top1", "top10", "top100"]
+           "batched_ms", "n_queries", "top1", "top10", "top200"]
 
 
 def vectors_of(encoder, database, segments, n_vectors, seed=0) -> np.ndarray:
@@ -144,7 +144,7 @@ def _measure(encoder, vectors, name, asked, trials, database, segments):
             "build_s": build_s, "embed_ms": float(np.median(embed_ms)), "search_ms": middle,
             "search_ms_q1": q1, "search_ms_q3": q3, "batched_ms": batched_ms,
             "n_queries": len(asked), **{f"top{n}": 100 * float(right[:, :n].any(axis=1).mean())
-                                        for n in (1, 10, 100)}}
+                                        for n in (1, 10, NEIGHBOURS)}}
 
 
 def _times(call, n, most=100):
