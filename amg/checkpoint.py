@@ -24,10 +24,15 @@ def save(path, tensors, record) -> None:
 def load(path, *needed) -> tuple[dict, dict]:
     """Read a checkpoint: (tensors by name, record).
 
-    needed: keys that its record must have. Raises InputError for a damaged file, one that something
-    else wrote, and weights that are not finite.
+    needed: keys that its record must have. Raises InputError for a damaged file, one that is not the
+    one that a model card beside it describes, one that something else wrote, and weights that are not
+    finite.
     """
-    shown = paths.relative(path)
+    shown, card = paths.relative(path), path.with_suffix(".json")
+    if (card.exists() and path.is_file()
+            and (files.read_json(card) or {}).get("sha256") != files.sha256(path)):
+        raise InputError(f"{shown} does not have the SHA-256 that its model card states; "
+                         "restore both files from the repository.")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}

@@ -417,6 +417,25 @@ def test_other_files_than_its_checkpoint_are_refused(data, home, spoil, message)
         train(config(epochs=1), data, "away")
 
 
+def test_shipped_weights_are_the_runs_and_keep_to_their_card(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "shipped", lambda name: tmp_path / f"{name}.safetensors")
+    with pytest.raises(InputError, match="mt-amg-10s.safetensors is missing; run notebook 03_train"):
+        runs.find(runs.SHIPPED)
+    train(config(epochs=1), data)
+    ours = runs.find("t")
+    file = runs.ship(ours, data, {"songs": 6})
+    theirs = runs.find(runs.SHIPPED)
+    assert (theirs.config, theirs.history, theirs.fingerprinter) == (
+        ours.config, ours.history, ours.fingerprinter)
+    assert theirs.finished and theirs.name == "shipped mt-amg-10s"
+    clips = [data.clip(song, 0) for song in range(4)]
+    cosine = (encoders.embed(ours.encoder, clips) * encoders.embed(theirs.encoder, clips)).sum(axis=1)
+    assert cosine == pytest.approx(np.ones(4), abs=1e-4)
+    files.write_json(file.with_suffix(".json"), {"sha256": "another's"})
+    with pytest.raises(InputError, match="does not have the SHA-256"):
+        runs.find(runs.SHIPPED)
+
+
 def test_published_checkpoints_of_several_gpus_are_read(golden, tmp_path):
     stored = torch.load(golden / "published_style.pth", weights_only=True)
     spread = {"model": {f"module.{name}": weight for name, weight in stored["model"].items()}}

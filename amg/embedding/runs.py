@@ -2,9 +2,11 @@
 
 `data/models/<train_set>/<encoder>-<loss>-<duration_max>s` points to the run that was last asked for
 under that name (see `amg.made`). Inside lie `best.safetensors`, the weights of the best epoch, and
-`last.safetensors`, all that is needed to continue.
+`last.safetensors`, all that is needed to continue. `amg/weights/` holds encoders that come with the
+kit, as if of a training set named `shipped`.
 """
 
+import copy
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,11 +14,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from amg import check, checkpoint, made, paths
+from amg import check, checkpoint, files, made, paths
 from amg.check import InputError
 from amg.embedding import batches, crops, encoders, losses
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
+
+SHIPPED = "shipped"  # in place of a training set's name
 
 
 @dataclass(frozen=True)
@@ -128,17 +132,22 @@ class Trained:
 
 
 def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False) -> Trained:
-    """The run that was last asked for under these names.
+    """The run that was last asked for under these names; of the training set `shipped`, the kit's.
 
     Raises InputError if there is none, if its checkpoint is damaged or of something else, or if it
     is unfinished (unless that is asked for).
     """
     asked = Config(duration_max, encoder, loss)
-    run = made.find(path(train_set, asked), "03_train", unfinished)
-    file = run.folder / "best.safetensors"
+    if train_set == SHIPPED:
+        file, name, finished, inputs = shipped(asked.name), f"shipped {asked.name}", True, {}
+    else:
+        run = made.find(path(train_set, asked), "03_train", unfinished)
+        file, name, finished = run.folder / "best.safetensors", run.folder.name, run.finished
+        inputs = run.record.get("inputs", {})
     if not file.is_file():
         raise InputError(f"{paths.relative(file)} is missing; run notebook 03_train first.")
     weights, record = checkpoint.load(file, "config", "history")
+    inputs = record.get("inputs", inputs)
     try:
         config = Config(**record["config"])
     except TypeError:  # of another program, or an older version of this one
@@ -146,14 +155,31 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     if config is None or config.name != asked.name:
         raise InputError(f"{paths.relative(file)} holds another run than {asked.name}; move it "
                          "away and run notebook 03_train.")
-    inputs = run.record.get("inputs", {})
     of_data = inputs.get("training set"), inputs.get("fingerprinter")
     if inputs and inputs != recipe(config, *of_data, "").inputs:
-        raise InputError(f"{run.folder.name} was trained with another class of the name {encoder} "
+        raise InputError(f"{name} was trained with another class of the name {encoder} "
                          f"or {loss} than the one registered now; train it again.")
     model = load_weights(encoders.build(config), checkpoint.part("model", weights), file)
-    return Trained(model.eval(), config, record["history"], run.folder.name, run.finished,
+    return Trained(model.eval(), config, record["history"], name, finished,
                    inputs.get("fingerprinter"))
+
+
+def shipped(name) -> Path:
+    """Where weights lie that come with the kit, by the `name` of their Config."""
+    return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"
+
+
+def ship(run, data, card) -> Path:
+    """Write a `Trained`'s half-precision weights and their model card to `amg/weights/`.
+
+    data: the `TrainingSet` it was trained on; card: a JSON-able dict.
+    """
+    file, model = shipped(run.config.name), copy.deepcopy(run.encoder).half()
+    inputs = recipe(run.config, data.content, data.fingerprinter, "").inputs
+    checkpoint.save(file, checkpoint.prefixed("model", model.state_dict()),
+                    {"config": asdict(run.config), "history": run.history, "inputs": inputs})
+    files.write_json(file.with_suffix(".json"), {"sha256": files.sha256(file), **card})
+    return file
 
 
 def check_same(run, config) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from amg import checkpoint, files
+from amg import checkpoint
 from amg.sound import audio
 from amg.check import InputError
 
@@ -173,10 +173,6 @@ def load(path=None, device="cpu") -> NAFP:
     if not path.is_file():
         raise InputError(f"{path} is missing; run notebook 00_fingerprinter to train weights, "
                          "or leave the parameter `fingerprinter` empty for the shipped ones.")
-    card = path.with_suffix(".json")
-    if card.exists() and (files.read_json(card) or {}).get("sha256") != files.sha256(path):
-        raise InputError(f"{path} does not have the SHA-256 that {card.name} states; "
-                         "restore both files from the repository.")
     tensors, record = checkpoint.load(path)
     weights = {name: tensor.float() for name, tensor in checkpoint.part("model", tensors).items()}
     try:

@@ -14,7 +14,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from amg import files, machine, made, paths
 from amg.check import InputError
-from amg.embedding import encoders, losses
+from amg.embedding import encoders, losses, runs
 from amg.fingerprint import nafp
 from amg.retrieval import databases
 
@@ -22,6 +22,8 @@ from amg.retrieval import databases
 def _run(p, **change):
     p = {"loss": "amg", **p, **change}
     name = f"{p['encoder']}-{losses.registry.canonical(p['loss'])}-{p['duration_max']}s"
+    if p["train_set"] == runs.SHIPPED:
+        return str(runs.shipped(name))
     return f"data/models/{p['train_set']}/{name}"
 
 
@@ -71,7 +73,7 @@ FILES = {
     "06_robustness": (lambda p: [_weights(p), *_songs(p), *_split(p, [])], lambda p: []),
     "07_unknown_songs": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}",
-                   _run(p)],
+                   _run(p, train_set=p["encoder_of"] or p["train_set"])],
         lambda p: []),
     "08_scale": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), *(
