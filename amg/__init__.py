@@ -8,7 +8,7 @@ Read the rooms in this order, from samples to reports:
     embedding    crops, batches, packed, registry
     embedding.encoders  mean, lift, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
-    embedding    validation, lifts, runs, training
+    embedding    validation, lifts, runs, training, growth
     retrieval    search, duplicates, databases, trials, hits, rates
     retrieval    published, evaluate, base, unknown, robustness, cost, modelled, scale
     report       tables, sentences, figures, charts, scale_charts, compare, pages, steps, pipeline

@@ -149,6 +149,8 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
     ("08_scale", {"n_queries": 0}, "n_queries is 0"),
     ("08_scale", {"encoders": []}, "encoders is [], but must be a list"),
     ("08_scale", {}, "run notebook 01_data_prep first"),
+    ("09_more_songs", {"train_set": "none"}, "run notebook 01_data_prep first"),
+    ("09_more_songs", {"report": ""}, "report is ''"),
     ("00_fingerprinter", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: sheet_music"),
     ("00_fingerprinter", {"size": "huge"}, "size is 'huge', but must be one of: full, lite")])
 def test_bad_parameters_end_in_the_set_up_cell(home, notebook, parameters, message):

@@ -10,7 +10,7 @@ import pytest
 
 from amg import files, machine, made
 from amg.check import InputError
-from amg.report import charts, compare, figures, pages, pipeline, sentences, steps, tables
+from amg.report import charts, compare, figures, pages, pipeline, scale_charts, sentences, steps, tables
 from conftest import CHECKOUT
 
 RATES = pd.DataFrame([
@@ -401,3 +401,17 @@ def test_git_ignores_a_user_s_reports_and_keeps_the_reference_runs():
     assert ignored("reports/demo/index.html") and ignored("reports/.demo.lock")
     assert ignored("data/train/demo") and ignored("database/demo-0a1b2c3d.json")
     assert not ignored("reports/reference/demo/index.html")
+
+
+def test_a_learning_curve_says_where_it_overtakes():
+    rows = [("mt", 100, 0, 40.0, -30.0), ("mt", 1000, 0, 60.0, 1.0), ("mt", 1000, 1, 70.0, -1.0),
+            ("mt", 3000, 0, 80.0, 5.0), ("mean", 0, 0, 62.0, 0.0)]
+    curve = pd.DataFrame(rows, columns=["encoder", "n_songs", "seed", "top1", "minus_low_mean"])
+    curve = curve.assign(query_s=5.0, top1_low=curve.top1 - 2, top1_high=curve.top1 + 2)
+    said, = sentences.growth(curve)
+    assert "40.0 % from 100 songs, 65.0 % (60.0 to 70.0) from 1,000 songs" in said
+    assert said.endswith("mean pooling 62.0 % [60.0, 64.0]. It overtakes it at 3,000 songs.")
+    said, = sentences.growth(curve[curve.n_songs < 3000])
+    assert said.endswith("It does not overtake it up to 1,000 songs.")
+    axis, = scale_charts.learning_curve(curve).axes
+    assert axis.lines[1].get_ydata().tolist() == [40.0, 65.0, 80.0]

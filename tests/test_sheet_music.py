@@ -20,6 +20,17 @@ def test_every_piece_is_in_one_role_whatever_the_seed():
     assert sheet_music.pieces("test", 0) != sheet_music.pieces("test", 1)
 
 
+def test_further_arrangements_come_after_all_works_and_are_of_the_same_recording(home):
+    names = sheet_music.pieces("train", 0)
+    works = names[: len(names) // sheet_music.TAKES["train"]]
+    assert not any("@" in name for name in works)
+    assert names[len(works) :][: len(works)] == [f"{name}@2" for name in works]
+    assert len({sheet_music._slug(name) for name in names}) == len(names)
+    first, second = (sheet_music._build_one(name, 0, home) for name in (works[0], f"{works[0]}@2"))
+    assert first.recording == second.recording == first.piece != second.piece
+    assert first.sha256 != second.sha256 and first.source == second.source
+
+
 def test_pieces_that_were_heard_are_the_fingerprinters():
     listed = (paths.checkout() / "amg/sound/fingerprinter_pieces.txt").read_text().splitlines()
     assert len(listed) == len(set(listed)) == 450

@@ -11,7 +11,7 @@ import torch
 import naive
 from amg import checkpoint, files, made
 from amg.check import InputError
-from amg.embedding import batches, encoders, losses, runs, training, validation
+from amg.embedding import batches, encoders, growth, losses, runs, training, validation
 from amg.embedding.encoders.cnn import CNN, DenseNet121
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
@@ -415,6 +415,22 @@ def test_other_files_than_its_checkpoint_are_refused(data, home, spoil, message)
         runs.find("away")
     with pytest.raises(InputError, match="was not made by this kit"):
         train(config(epochs=1), data, "away")
+
+
+def test_a_learning_curve_holds_out_the_same_songs_and_updates_as_often(data):
+    points = growth.trainings(data, config(), [6, 3, 2], n_seeds=2, n_updates=5)
+    assert [(p.n_songs, p.config.seed) for p in points] == [(2, 0), (3, 0), (3, 1), (6, 0), (6, 1)]
+    for p in points:
+        assert np.array_equal(p.data.first[:-2], data.first[: p.n_songs])
+        assert np.array_equal(p.data.first[-2:], data.first[-2:])
+        run = training.Run(p.config, p.data, "t", "cpu")
+        assert (len(run.songs), len(run.held_out)) == (p.n_songs, 2)
+        run.fit()
+        assert run.progress["step"] == p.updates and abs(p.updates - 5) <= 1
+    assert len({p.data.content for p in points} | {data.content}) == 4
+    for sizes, message in (([7], "sizes.* 7"), ([1], "sizes.* 1"), ([], "sizes is \\[\\]")):
+        with pytest.raises(InputError, match=message):
+            growth.trainings(data, config(), sizes, 1, 5)
 
 
 def test_shipped_weights_are_the_runs_and_keep_to_their_card(data, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,11 @@ class TrainingSet:
     def clip(self, song, clip) -> np.ndarray:
         """Fingerprints of one clip, float32 (T, D)."""
         return self.frames[self.first[song, clip] :][: self.length[song, clip]]
+
+    def part(self, songs) -> "TrainingSet":
+        """Some of its songs, int (n,), in that order."""
+        content = files.digest([self.content, np.asarray(songs).tolist()])[:16]
+        return replace(self, first=self.first[songs], length=self.length[songs], content=content)
 
 
 def natural_key(path) -> tuple:

@@ -20,6 +20,10 @@ SHOWN = {  # name in the page -> which table, and how
     "unknown": ("unknown", tables.unknown), "scale": ("scale", tables.scale),
     "scale_two_stage": ("scale_two_stage", tables.costs)}
 
+FIGURES = tuple(f"{name}.png" for name in (  # that stand beside their tables
+    "recall_vs_duration", "cost", "ablations", "lifts", "shortlists", "roc", "scale", "pareto",
+    "learning_curve", "robustness", "misses"))
+
 
 def write_notebook(executed, profile, label, audible) -> Path:
     """Export an executed notebook to `reports/<profile>/notebooks/<label>.html`.
@@ -53,7 +57,10 @@ def write_index(profile, manifest, written) -> list:
              for name, (table, draw) in SHOWN.items() if table in found}
     _write(base / "index.html", "index.html", profile=profile, title=f"Report: {profile}",
            manifest=manifest, compared=compared, tables=shown, tolerances=tables.TOLERANCES,
-           headline=sentences.headline(found), verdict=sentences.verdict(found), left_out=sentences.left_out(found),
+           headline=sentences.headline(found), verdict=sentences.verdict(found),
+           left_out=sentences.left_out(found),
+           growth=sentences.growth(found["learning_curve"]) if "learning_curve" in found else [],
+           shown=FIGURES,
            ablated=sentences.compared_at(found, "ablation_differences"),
            size=sentences.size(found), trained=sentences.trained(found),
            files=[path for path in here if "tables" in path.parts],

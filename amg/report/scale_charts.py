@@ -1,4 +1,4 @@
-"""Charts of growing databases: hit rate, time and bytes by number of vectors, and what is best."""
+"""Charts of what grows: databases, with hit rate, time and bytes; training sets, with hit rate."""
 
 import numpy as np
 
@@ -56,4 +56,30 @@ def pareto(table) -> figures.Figure:
         axis.margins(x=0.25)
     axes[0].set(ylabel="single-stage Top-1 (%)",
                 title=f"{largest.n_vectors.iloc[0]:,} vectors; the line joins what nothing beats")
+    return figure
+
+
+def learning_curve(curve) -> figures.Figure:
+    """Single-stage Top-1 against training songs, a panel per query length: a dot per training, a line
+    through their means; what needs no training lies flat."""
+    lengths = sorted(curve.query_s.unique())
+    figure, (axes,) = figures.panels(1, len(lengths), figsize=(0.8 + 2.9 * len(lengths), 3.6),
+                                     sharex=True, sharey=True)
+    trained, free = curve[curve.n_songs > 0], curve[curve.n_songs == 0]
+    for axis, length in zip(axes, lengths):
+        of, colour = trained[trained.query_s == length], figures.METHODS[tables.METHOD]
+        axis.errorbar(of.n_songs, of.top1, (of.top1 - of.top1_low, of.top1_high - of.top1), fmt=".",
+                      color=colour, elinewidth=0.5)
+        axis.plot(*of.groupby("n_songs").top1.mean().reset_index().to_numpy().T, color=colour,
+                  label="AMG, trained")
+        for row in free[free.query_s == length].itertuples():
+            axis.axhline(row.top1, color=figures.METHODS[row.encoder], label=_name(row.encoder))
+            axis.axhspan(row.top1_low, row.top1_high, color=figures.METHODS[row.encoder], alpha=0.12, lw=0)
+        axis.set(xscale="log", title=f"queries of {length:g} s", ylim=(0, 101),
+                 xticks=trained.n_songs.unique())
+        axis.minorticks_off()
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+    axes[0].set_ylabel("single-stage Top-1 (%)")
+    figure.supxlabel("songs to learn from, equal updates")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure

@@ -198,3 +198,21 @@ def confusable(table) -> list[str]:
             f"{real.wrong_score_50:.2f}."
             + " Modelled ones mislead less: hit rates of larger databases are upper bounds." * easier)
     return said
+
+
+def growth(curve) -> list[str]:
+    """How training grows with songs, and whether it overtakes mean pooling; curve:
+    `learning_curve.csv`."""
+    said = []
+    for query_s, rows in curve.groupby("query_s"):
+        trained, mean = rows[rows.n_songs > 0], rows[rows.encoder == "mean"].iloc[0]
+        steps = []
+        for n, of in trained.groupby("n_songs"):
+            spread = f" ({of.top1.min():.1f} to {of.top1.max():.1f})" if len(of) > 1 else ""
+            steps.append(f"{of.top1.mean():.1f} %{spread} from {n:,} songs")
+        above = [n for n, of in trained.groupby("n_songs") if (of.minus_low_mean > 0).all()]
+        verdict = f"It overtakes it at {min(above):,} songs." if above else (
+            f"It does not overtake it up to {trained.n_songs.max():,} songs.")
+        said.append(f"Queries of {query_s:g} s, single-stage Top-1: {', '.join(steps)}; mean pooling "
+                    f"{mean.top1:.1f} % [{mean.top1_low:.1f}, {mean.top1_high:.1f}]. {verdict}")
+    return said

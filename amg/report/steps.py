@@ -79,6 +79,9 @@ FILES = {
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), *(
             _run(p, encoder=name) for name in p["encoders"] if encoders.needs_training(name))],
         lambda p: []),
+    "09_more_songs": (
+        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}"],
+        lambda p: [_run(p)]),
 }
 NOTEBOOKS = tuple(FILES)
 

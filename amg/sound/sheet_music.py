@@ -5,7 +5,8 @@ pretty_midi's TimGM6mb the instruments, symusic the synthesis. How a piece is ar
 (instruments, tempo, transposition, dynamics, level) follows from its name and one seed.
 
 A piece belongs to one *role* whatever the seed: those in `fingerprinter_pieces.txt` trained the
-shipped fingerprinter, others go by a hash of their name.
+shipped fingerprinter, others go by a hash of their name. Training may ask for more songs than there
+are works: then each is arranged anew, up to TAKES times, as `work@2`, and begins elsewhere.
 """
 
 import bisect
@@ -37,6 +38,7 @@ SUFFIXES = (".krn", ".abc", ".mxl", ".xml", ".musicxml")
 # trained the fingerprinter
 SHARES = {"train": 52, "valid": 3, "test": 8, "dummy": 30, "noise_train": 3, "noise_valid": 1,
           "noise_test": 3}
+TAKES = {"train": 4}  # arrangements of a work, by role; of other roles one
 # General MIDI programs that hold or repeat a note well: keyboards, mallets, organs,
 # guitars, bowed strings, voices, brass, reeds, pipes, synthetic leads
 PROGRAMS = (0, 4, 6, 11, 12, 16, 19, 21, 22, 24, 25, 26, 29, 40, 41, 42, 45, 46, 48, 52, 56,
@@ -44,9 +46,10 @@ PROGRAMS = (0, 4, 6, 11, 12, 16, 19, 21, 22, 24, 25, 26, 29, 40, 41, 42, 45, 46,
 
 
 def pieces(role, seed) -> list[str]:
-    """Names of the works of one role, in the seed's order."""
+    """Names of the works of one role, in the seed's order; then of their further arrangements."""
     names = [name for name, own in _roles().items() if own == role]
-    return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    names = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    return names + [f"{name}@{take}" for take in range(2, 1 + TAKES.get(role, 1)) for name in names]
 
 
 def role_by_hash(name) -> str:
@@ -70,8 +73,9 @@ def _roles():
 
 
 def _slug(name):
-    """File name of a piece's clip: `palestrina-Agnus_0` for `palestrina/Agnus_0.krn`."""
-    return name.rsplit(".", 1)[0].replace("/", "-")
+    """File name of a piece's clip: `palestrina-Agnus_0@2` for `palestrina/Agnus_0.krn@2`."""
+    work, at, take = name.partition("@")
+    return work.rsplit(".", 1)[0].replace("/", "-") + at + take
 
 
 def render(piece, seed) -> np.ndarray:
@@ -102,7 +106,8 @@ def _notes(piece):
     from music21 import converter, corpus
 
     try:  # from the notes themselves: music21 would keep a pickle in a folder that others write to
-        score = converter.parseFile(corpus.getWork(piece), forceSource=True, storePickle=False)
+        work = corpus.getWork(piece.partition("@")[0])
+        score = converter.parseFile(work, forceSource=True, storePickle=False)
     except (OSError, MemoryError):  # says nothing of the piece
         raise
     except Exception as error:  # music21 raises its own errors of many kinds
@@ -170,7 +175,7 @@ def build(role, n_clips, seed, workers=2, spare=0) -> list[Clip]:
 def _build_one(piece, seed, folder):
     """Render one piece unless its file, or a note of why there is none, is there; its clip."""
     file = folder / f"{_slug(piece)}.flac"
-    clip = Clip(piece, piece, piece.split("/")[0], "", str(paths.relative(file)), START_S,
+    clip = Clip(piece, piece.partition("@")[0], piece.split("/")[0], "", str(paths.relative(file)), START_S,
                 float(CLIP_S), np.nan, np.nan, "", folder.name)
     note = file.with_suffix(".json")
     refused = (files.read_json(note) or {}).get("refused")
