@@ -60,12 +60,17 @@ def test_queries_between_two_frames_are_found_on_one_of_the_grids(late):
     queries = [song[late : late + 4 * 18 + 1] for song in songs]  # 19 frames on the first grid
     on_first = [query[::4] for query in queries]
     asked = trials.draw(trials.shared_frames(database, on_first), (1, 5), 4, 0)
-    found = base.best_grid(*base.find_on_grids(asked, queries, sequences, 4))
+    index = search.flat_index(sequences.frames)
+
+    def find(trials, heard):
+        return base.find_scored(index, trials, heard, sequences)
+
+    found = base.best_grid(*base.find_on_grids(asked, queries, find, 4))
     whole = asked.query_frames.to_numpy() == 5
     truth = trials.first_rows(asked, sequences) + late / 4
     np.testing.assert_array_equal(found[whole, 0], truth[whole])
     one = base.find(asked, on_first, sequences)
-    first = base.best_grid(*base.find_on_grids(asked, on_first, sequences, 1))
+    first = base.best_grid(*base.find_on_grids(asked, on_first, find, 1))
     np.testing.assert_array_equal(first, one)
     np.testing.assert_array_equal(found[~whole], one[~whole])  # a single frame has one grid only
 

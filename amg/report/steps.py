@@ -27,6 +27,10 @@ def _run(p, **change):
     return f"data/models/{p['train_set']}/{name}"
 
 
+def _trained(p):
+    return [_run(p, encoder=name) for name in p["encoders"] if encoders.needs_training(name)]
+
+
 def _weights(p):
     return p["fingerprinter"] or str(nafp.shipped())  # absolute, wherever the workspace is
 
@@ -70,15 +74,14 @@ FILES = {
                    _run(p)],
         lambda p: [*(_run(p, loss=loss) for loss in p["losses"]),
                    *(_run(p, encoder=encoder) for encoder in p["encoders"])]),
-    "06_robustness": (lambda p: [_weights(p), *_songs(p), *_split(p, [])], lambda p: []),
+    "06_robustness": (
+        lambda p: [_weights(p), *_songs(p), *_split(p, []), *_trained(p)], lambda p: []),
     "07_unknown_songs": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}",
                    _run(p, train_set=p["encoder_of"] or p["train_set"])],
         lambda p: []),
     "08_scale": (
-        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), *(
-            _run(p, encoder=name) for name in p["encoders"] if encoders.needs_training(name))],
-        lambda p: []),
+        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), *_trained(p)], lambda p: []),
     "09_more_songs": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}"],
         lambda p: [_run(p)]),

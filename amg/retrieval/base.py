@@ -62,23 +62,23 @@ def find(trials, queries, sequences, index=None) -> np.ndarray:
     return find_scored(index, trials, queries, sequences)[0]
 
 
-def find_on_grids(trials, queries, sequences, n_grids) -> tuple[np.ndarray, np.ndarray]:
-    """The same for queries that may begin between two frames, listened to on several grids.
+def find_on_grids(trials, queries, find, n_grids) -> tuple[np.ndarray, np.ndarray]:
+    """Where any search finds queries that may begin between two frames, heard on several grids.
 
-    queries: list of float32 (n_grids * (T - 1) + 1, 128). Every n_grids-th frame from frame k on is
+    queries: list of float32 (n_grids * (T - 1) + 1, 128); find: (trials, queries) -> positions and
+    scores, as `find_scored`. Every n_grids-th frame from frame k on is
     grid k, k / n_grids of a hop later than the first. It has one frame less within the query's
     sound: a query of one frame has the first grid only. Returns where queries begin, float
     (n_grids, n, 10), up to a frame before their song, and the scores of the best, (n_grids, n).
     """
     answers = np.full((n_grids, len(trials), search.N_BEST), -1.0)
     scores = np.full((n_grids, len(trials)), -np.inf)
-    index = search.flat_index(sequences.frames)
     for k in range(n_grids):
         n_frames = trials.query_frames - (k > 0)
         rows = np.flatnonzero(n_frames)
         if len(rows):
-            found, score = find_scored(index, trials.assign(query_frames=n_frames).iloc[rows],
-                                   [query[k::n_grids] for query in queries], sequences)
+            found, score = find(trials.assign(query_frames=n_frames).iloc[rows],
+                                [query[k::n_grids] for query in queries])
             answers[k, rows] = np.where(found < 0, -1, found - k / n_grids)
             scores[k, rows] = np.where(found[:, 0] < 0, -np.inf, score[:, 0])
     return answers, scores
