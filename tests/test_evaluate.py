@@ -9,8 +9,8 @@ import pytest
 from amg.check import InputError
 from amg.embedding import encoders, runs, training
 from amg.fingerprint import features
-from amg.report import tables
-from amg.retrieval import base, databases, evaluate, published, rates, search, trials
+from amg.report import charts, tables
+from amg.retrieval import base, databases, evaluate, published, rates, search, trace, trials
 from conftest import unit_rows, write_training_set
 
 
@@ -119,3 +119,21 @@ def test_an_encoder_of_another_fingerprinter_is_refused():
     evaluate.check_fingerprinter(run, replace(database, fingerprinter="abc"))
     with pytest.raises(InputError, match="mt-amg-10s was trained on another fingerprinter's output"):
         evaluate.check_fingerprinter(run, replace(database, fingerprinter="def"))
+
+
+def test_a_followed_query_is_that_of_the_stages(database):
+    db, queries = database, database.sequences.songs(database.first_test)
+    segments = search.Segments.of(db.sequences, 19)
+    asked = trials.recorded(trials.draw([len(q) for q in queries], (9,), 2, 0, [19]), db).iloc[3:]
+    vectors = evaluate.segment_vectors(encoders.Mean(), segments, db.sequences)
+    found = trace.follow(asked, queries, encoders.Mean(), vectors, segments, db, 10, margin=4)
+    single, two = evaluate.amg(asked.iloc[:1], queries, encoders.Mean(), vectors, segments, db,
+                               shortlist=10)
+    assert len(found.score) == len(vectors) and (np.diff(found.score) <= 0).all()
+    assert found.right.sum() in (1, 2)
+    assert found.right[0] == (single.segment_rank.iloc[0] == 1)
+    assert found.start[0] == found.begin and two.exact_rank.iloc[0] == 1
+    assert found.mean[0] == pytest.approx(1, abs=1e-5)
+    assert found.products.shape == (9, 9 + 2 * 4)
+    assert np.diag(found.products, 4) == pytest.approx(np.ones(9), abs=1e-5)
+    assert len(charts.trace(found, "mean").axes) == 4

@@ -2,6 +2,8 @@
 
 import itertools
 
+import numpy as np
+
 from amg.report import figures, tables
 from amg.sound.audio import seconds
 
@@ -182,4 +184,39 @@ def roc(points) -> figures.Figure:
     figure.supylabel("recall (% of known trials)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center",
                   ncols=1 + len(lengths), fontsize=8)
+    return figure
+
+
+def trace(found, name) -> figures.Figure:
+    """One query through both stages: segments by score, starts by score, frames by frames.
+
+    found: a `trace.Trace`; name: of the encoder.
+    """
+    figure, (axes,) = figures.panels(1, 3, figsize=(12.5, 3.9))
+    left, middle, right = axes
+    colour, other = figures.METHODS.get(name, figures.METHODS[tables.METHOD]), "#9a9a9a"
+    rank = np.arange(1, len(found.score) + 1)
+    left.plot(rank, found.score, color=other, lw=1.5)
+    for at in np.flatnonzero(found.right):
+        left.plot(rank[at], found.score[at], "o", color=colour)
+        left.annotate(f"right: rank {rank[at]:,}", (rank[at], found.score[at]), (6, 4),
+                      textcoords="offset points", color=colour, fontsize=8)
+    left.axvline(found.shortlist, color="#444444", lw=0.8, ls=":")
+    left.set(xscale="log", xlabel=f"segments, best first (dotted: the shortlist of {found.shortlist})",
+             ylabel="inner product with the query's vector", title="first stage: every segment")
+    left.xaxis.set_major_formatter("{x:,.0f}")
+    is_right = found.start == found.begin
+    number = np.arange(1, len(found.start) + 1)
+    middle.barh(number, found.mean, color=np.where(is_right, colour, other), height=0.6)
+    middle.set(yticks=number, ylim=(len(number) + 0.6, 0.4), xlabel="mean inner product of its frames",
+               ylabel="answer", title="second stage: the ten best starts (coloured: the right one)")
+    middle.grid(axis="y", visible=False)
+    length, reach = found.products.shape
+    drawn = right.imshow(found.products, aspect="auto", cmap="Greys", vmin=0, vmax=1,
+                         extent=(-0.5 * found.margin, 0.5 * (reach - found.margin),
+                                 0.5 * length, 0))
+    right.set(xlabel="time in the database, from the answer on (s)", ylabel="time in the query (s)",
+              title="why: frames agree along a diagonal")
+    right.grid(False)
+    figure.colorbar(drawn, ax=right, label="inner product of two frames")
     return figure

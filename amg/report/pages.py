@@ -21,7 +21,7 @@ SHOWN = {  # name in the page -> which table, and how
     "scale_two_stage": ("scale_two_stage", tables.costs)}
 
 FIGURES = tuple(f"{name}.png" for name in (  # that stand beside their tables
-    "recall_vs_duration", "cost", "ablations", "lifts", "shortlists", "roc", "scale", "pareto",
+    "recall_vs_duration", "trace", "cost", "ablations", "lifts", "shortlists", "roc", "scale", "pareto",
     "learning_curve", "robustness", "misses"))
 
 
