@@ -157,7 +157,7 @@ def test_hours_of_music_on_a_laptop():
                           "duration_max": 10, "encoder": "lift", "index": "flat", "embed_ms": 1.0,
                           "search_ms": 2.0, "top1": 50.0, "query_s": 5.0, "search_ms_q1": 1.0,
                           "search_ms_q3": 3.0, "top10": 60.0, "top200": 70.0, "build_s": 1.0,
-                          "batched_ms": 0.5})
+                          "batched_ms": 0.5, "forecast": [40.0, 30.0, np.nan]})
     whole = pd.DataFrame({"method": ["nafp", "nafp ivf-pq", "lift two-stage"], "embed_ms": [0, 0, 1.0],
                           "search_ms": [30.0, 15.0, 2.0], "n_frames": 1000, "top1": [90.0, 89.0, 88.0],
                           "top1_low": 80.0, "index_bytes": [512000, 64000, 13000],

@@ -22,12 +22,17 @@ def _lines(axis, table, y):
 
 
 def growth(table) -> figures.Figure:
-    """Hit rate, and milliseconds per query on one core, against the number of vectors."""
+    """Hit rate, and milliseconds per query on one core, against the number of vectors; the forecast
+    for real music is drawn thick."""
     figure, ((left, middle, right),) = figures.panels(1, 3, figsize=(12.5, 4.6))
     for axis, y, title in ((left, "top1", "right segment first"),
                            (middle, "top200", "right segment among the first 200")):
         _lines(axis, table, y)
         axis.set(ylabel="queries (%)", title=title, ylim=(0, 101))
+    for encoder, line in table.dropna(subset="forecast").groupby("encoder", sort=False):
+        left.plot(line.n_vectors, line.forecast, "-", lw=4, alpha=0.35, solid_capstyle="round",
+                  color=figures.METHODS.get(encoder, figures.METHODS[tables.METHOD]),
+                  label=f"{_name(encoder)}, forecast for real music")
     _lines(right, table.assign(ms=table.embed_ms + table.search_ms), "ms")
     right.set(yscale="log", ylabel="embedding and search per query (ms)", title="time, one core")
     right.yaxis.set_major_formatter("{x:g}")

@@ -169,12 +169,13 @@ def scale(grown, laptop, whole, laptop_bytes) -> list[str]:
     system's time; grown: `scale.csv`, laptop: `scale.laptop` of it, whole: `scale_two_stage.csv`."""
     said = []
     for encoder, rows in grown[grown["index"] == "flat"].groupby("encoder", sort=False):
-        steps = ", ".join(f"{row.top1:.1f} % of {row.n_vectors:,}" for row in rows.itertuples())
+        steps = ", ".join(f"{row.top1:.1f} % of {row.n_vectors:,} (forecast for real music: "
+                          f"{row.forecast:.1f} %)" for row in rows.itertuples())
         said.append(f"{tables.ENCODERS.get(encoder, encoder)}, exhaustive, single-stage Top-1 at "
                     f"{rows.query_s.iloc[0]:g} s: {steps} vectors.")
     said += [f"In {laptop_bytes / 1e9:.0f} GB of a laptop's 16 fit {row.hours:,.0f} hours of music "
              f"by {row.method}; measured at {row.n:,} {row.unit}: {row.stage} Top-1 {row.top1:.1f} "
-             f"%, {row.query_ms:.1f} ms a query." for row in laptop.itertuples()]
+             f"% (among modelled ones), {row.query_ms:.1f} ms a query." for row in laptop.itertuples()]
     time = whole.embed_ms + whole.search_ms
     for i in range(2, len(whole)):
         row = whole.iloc[i]
@@ -215,4 +216,14 @@ def growth(curve) -> list[str]:
             f"It does not overtake it up to {trained.n_songs.max():,} songs.")
         said.append(f"Queries of {query_s:g} s, single-stage Top-1: {', '.join(steps)}; mean pooling "
                     f"{mean.top1:.1f} % [{mean.top1_low:.1f}, {mean.top1_high:.1f}]. {verdict}")
+    return said
+
+
+def forecast(table) -> list[str]:
+    """Whether parts of the distractors foretell what all do; table: `forecast.csv`."""
+    said = []
+    for encoder, rows in table.groupby("encoder", sort=False):
+        told = ", ".join(f"1/{row.part} foretells {row.forecast:.1f} %" for row in rows.itertuples())
+        said.append(f"{tables.ENCODERS.get(encoder, encoder)}: {told} of the hits among all distractors, "
+                    f"which are {rows.top1.iloc[0]:.1f} %.")
     return said

@@ -179,6 +179,7 @@ def scale(grown) -> pd.DataFrame:
         "batched (ms)": grown.batched_ms.map("{:.2f}".format),
         **{f"{name} (%)": grown[name.lower().replace("-", "")].map("{:.1f}".format)
            for name in ("Top-1", "Top-10", "Top-200")},
+        "Top-1, forecast (%)": grown.forecast.map("{:.1f}".format).replace("nan", ""),
     }).set_index(["encoder", "index", "vectors"])
 
 
