@@ -10,7 +10,8 @@ Read the rooms in this order, from samples to reports:
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, lifts, runs, training, growth
     retrieval    search, duplicates, databases, trials, hits, rates
-    retrieval    published, evaluate, base, trace, unknown, robustness, cost, modelled, scale, tail
+    retrieval    published, evaluate, base, trace, unknown, robustness, cost
+    retrieval    shortlists, modelled, scale, tail
     report       tables, sentences, figures, charts, scale_charts, compare, pages, steps, pipeline
 
 A room imports only from those above it, and a module of a room only from those before it.

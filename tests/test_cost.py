@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import unit_rows
+from conftest import unit_rows, write_training_set
 from amg.embedding import encoders
-from amg.retrieval import base, cost, databases, evaluate, search
+from amg.fingerprint import features
+from amg.retrieval import base, cost, databases, evaluate, search, shortlists
 from amg.retrieval import trials as trials_
 
 
@@ -133,7 +134,7 @@ def test_shortlists_are_those_searches(task):
     segments, encoder = search.Segments.of(database.sequences, 9), encoders.Mean()
     vectors = evaluate.segment_vectors(encoder, segments, database.sequences)
     labels = {"encoder": "mean", "duration_max": 5, "run": "", "finished": True}
-    table = cost.shortlists([(encoder, vectors, labels)], segments, database, queries, trials, (1, 10))
+    table = shortlists.measured([(encoder, vectors, labels)], segments, database, queries, trials, (1, 10))
     assert table.encoder.tolist() == ["nafp", "mean", "mean"] * 2
     assert table.query_frames.tolist() == [9] * 3 + [19] * 3
     assert table.shortlist.fillna(0).tolist() == [0, 1, 10] * 2
@@ -152,3 +153,17 @@ def test_timed_queries_are_trials_spread_over_the_songs():
     asked = cost.excerpts(trials, queries, 5, n=3)
     assert [query[0, 0] for query in asked] == pytest.approx([1.01, 3.03, 7.07])
     assert len(cost.excerpts(trials, queries, 3)) == 4
+
+
+def test_a_shortlist_is_chosen_beside_the_base_system(home):
+    """Clean versions are found by both; a list of one segment loses what a list of all does not."""
+    data = features.pack(write_training_set(home / "data/train/t", n_songs=9, n_frames=40))
+    rng = np.random.default_rng(1)
+    database = databases.Database.of([unit_rows(rng, 60, 128) for _ in range(5)], first_test=4)
+    table = shortlists.validated(
+        encoders.Mean(), {"encoder": "mean", "duration_max": 5}, data, list("aabbccdde"), 3, 2, database,
+        [3, 9], sizes=(1, 40))
+    assert table.shortlist.tolist() == [1, 1, 40, 40] and table.query_frames.tolist() == [3, 9] * 2
+    assert (table.n_queries == 6).all() and (table.n_recordings == 2).all()
+    assert (table.base_top1 == 100).all() and (table.top1[2:] == 100).all()
+    assert (table.difference == table.top1 - table.base_top1).all() and (table.top1[:2] <= 100).all()

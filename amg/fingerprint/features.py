@@ -18,6 +18,7 @@ import numpy as np
 
 from amg import files, made, paths, progress
 from amg.check import InputError
+from amg.sound import clips as clips_
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ def songs_table(folder) -> Path:
     """The CSV of clips beside a training set that notebook 01 made: inside are only arrays."""
     folder = folder.resolve()
     return folder.with_name(f"{folder.name}.songs.csv")
+
+
+def recordings(folder, n_songs) -> list[str]:
+    """The recording that each song of a training set is of; of a set from elsewhere, each its own."""
+    table = songs_table(folder)
+    if not table.exists():
+        return [str(song) for song in range(n_songs)]
+    return [clip.recording for clip in clips_.from_table(clips_.read_csv(table))]
 
 
 def save(path, fingerprints) -> None:

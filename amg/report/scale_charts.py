@@ -26,7 +26,7 @@ def growth(table) -> figures.Figure:
     for real music is drawn thick."""
     figure, ((left, middle, right),) = figures.panels(1, 3, figsize=(12.5, 4.6))
     for axis, y, title in ((left, "top1", "right segment first"),
-                           (middle, "top200", "right segment among the first 200")):
+                           (middle, "listed", "right segment in the shortlist")):
         _lines(axis, table, y)
         axis.set(ylabel="queries (%)", title=title, ylim=(0, 101))
     for encoder, line in table.dropna(subset="forecast").groupby("encoder", sort=False):

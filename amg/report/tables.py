@@ -177,8 +177,8 @@ def scale(grown) -> pd.DataFrame:
         "search (ms)": [f"{middle:.2f} [{low:.2f}, {high:.2f}]" for middle, low, high in
                         zip(grown.search_ms, grown.search_ms_q1, grown.search_ms_q3)],
         "batched (ms)": grown.batched_ms.map("{:.2f}".format),
-        **{f"{name} (%)": grown[name.lower().replace("-", "")].map("{:.1f}".format)
-           for name in ("Top-1", "Top-10", "Top-200")},
+        **{f"{name} (%)": grown[column].map("{:.1f}".format) for name, column in
+           (("Top-1", "top1"), ("Top-10", "top10"), ("listed", "listed"))},
         "Top-1, forecast (%)": grown.forecast.map("{:.1f}".format).replace("nan", ""),
     }).set_index(["encoder", "index", "vectors"])
 

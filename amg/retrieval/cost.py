@@ -13,14 +13,12 @@ import faiss
 import numpy as np
 import pandas as pd
 
-from amg import progress
 from amg.embedding import crops, encoders
-from amg.retrieval import base, evaluate, rates, search
+from amg.retrieval import base, search
 
 COLUMNS = ["method", "duration_max", "n_vectors", "index_bytes", "refine_bytes", "embed_ms",
            "embed_ms_q1", "embed_ms_q3", "search_ms", "search_ms_q1", "search_ms_q3", "top1",
            "run", "finished"]
-SIZES = (1, 2, 5, 10, 20, 50, 100, 200)  # of shortlists
 
 
 @dataclass(frozen=True)
@@ -74,40 +72,6 @@ def amg_methods(encoder, vectors, segments, sequences, labels,
     whole = sequences.frames.nbytes
     return [Method(f"{name} single-stage", *size, 0, single, embed, duration_max, np.nan, *of),
             Method(f"{name} two-stage", *size, whole, two, embed, duration_max, top1, *of)]
-
-
-def shortlists(models, segments, database, queries, trials, sizes=SIZES) -> pd.DataFrame:
-    """Exact Top-1 against time of the contiguous two-stage search, by how many segments the second
-    stage looks at; the base system, which has no such list, comes first.
-
-    models: list of (encoder, vectors of the segments, labels as `evaluate.labels`). A row per query
-    length, method and size: those of `measure`, and encoder, shortlist, query_frames, n_queries,
-    top1 and its interval.
-    """
-    index, sequences = search.flat_index(database.sequences.frames), database.sequences
-    found = []
-    for length, asked in trials.groupby("query_frames"):
-        methods = [base_method("nafp", index, sequences)]
-        scored = [(evaluate.score(asked, base.find(asked, queries, sequences, index), database),
-                   {"encoder": "nafp"})]
-        bar = progress.bar([(*of, n) for of in models for n in sizes], unit="list",
-                           desc=f"shortlists, {length} frames")
-        for encoder, vectors, labels, n in bar:
-            methods.append(amg_methods(encoder, vectors, segments, sequences, labels,
-                                       shortlist=n)[1])
-            two = evaluate.amg(asked, queries, encoder, vectors, segments, database, shortlist=n)[1]
-            scored.append((two, {"encoder": labels["encoder"], "shortlist": n}))
-        table = measure(methods, excerpts(asked, queries, length))
-        rates_ = pd.DataFrame([{**of, **_top1(two)} for two, of in scored])
-        found.append(table.drop(columns="top1").join(rates_).assign(query_frames=length))
-    return pd.concat(found, ignore_index=True).round(3)
-
-
-def _top1(scored):
-    """Exact Top-1 of scored trials with its interval, in percent."""
-    hit = scored.exact_rank == 1
-    low, high = rates.interval(hit, scored.recording)
-    return {"n_queries": len(hit), "top1": 100 * hit.mean(), "top1_low": low, "top1_high": high}
 
 
 def n_bytes(index) -> int:

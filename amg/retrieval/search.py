@@ -17,7 +17,7 @@ import torch
 
 N_BEST = 10  # answers; and candidates that the published second stage looks at
 FRAME_NEIGHBOURS = 20  # k of the base system
-SHORTLIST = 200  # segments that the contiguous second stage looks at
+SHORTLIST = 300  # segments that the contiguous second stage looks at
 BLOCK = 2**19  # frames that are gathered at once have so many values: they stay in the cache
 
 

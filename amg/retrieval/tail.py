@@ -17,6 +17,7 @@ from amg.retrieval import evaluate, hits, scale, trials as trials_
 
 MOST = 5  # songs that tell of the tail; more reach down to where it is none
 PARTS = (2, 4, 8, 16)  # of the distractors, by which the forecast is checked
+COLUMNS = ["part", "n_songs", "top1_there", "forecast", "top1"]
 
 
 class Scores(NamedTuple):
@@ -61,7 +62,7 @@ def expected_top1(found, times) -> float:
 def check(found, parts=PARTS, draws=10, seed=0) -> pd.DataFrame:
     """Rows of `forecast.csv`: what a part of the distractors foretells of all, and what is true.
 
-    Columns part, n_songs, top1_there (among the part), forecast (from it, of all) and top1.
+    COLUMNS: top1_there is among the part, forecast is from it, of all, and top1 what is true of all.
     """
     rng, n = np.random.default_rng(seed), found.wrong.shape[1]
     first = found.right > found.others.max(axis=1)
@@ -73,4 +74,4 @@ def check(found, parts=PARTS, draws=10, seed=0) -> pd.DataFrame:
         rows.append({"part": part, "n_songs": n // part, "top1_there": 100 * np.mean(there),
                      "forecast": np.mean(told),
                      "top1": 100 * (first & (found.right > found.wrong.max(axis=1))).mean()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
