@@ -197,10 +197,10 @@ def trace(found, name) -> figures.Figure:
     colour, other = figures.METHODS.get(name, figures.METHODS[tables.METHOD]), "#9a9a9a"
     rank = np.arange(1, len(found.score) + 1)
     left.plot(rank, found.score, color=other, lw=1.5)
-    for at in np.flatnonzero(found.right):
+    for at in np.flatnonzero(found.right)[:1]:  # none of a query that begins in a tail
         left.plot(rank[at], found.score[at], "o", color=colour)
-        left.annotate(f"right: rank {rank[at]:,}", (rank[at], found.score[at]), (6, 4),
-                      textcoords="offset points", color=colour, fontsize=8)
+        left.annotate(f"the right segment: rank {rank[at]:,}", (rank[at], found.score[at]), (8, 2),
+                      textcoords="offset points", color=colour, fontsize=9)
     left.axvline(found.shortlist, color="#444444", lw=0.8, ls=":")
     left.set(xscale="log", xlabel=f"segments, best first (dotted: the shortlist of {found.shortlist})",
              ylabel="inner product with the query's vector", title="first stage: every segment")
@@ -209,7 +209,7 @@ def trace(found, name) -> figures.Figure:
     number = np.arange(1, len(found.start) + 1)
     middle.barh(number, found.mean, color=np.where(is_right, colour, other), height=0.6)
     middle.set(yticks=number, ylim=(len(number) + 0.6, 0.4), xlabel="mean inner product of its frames",
-               ylabel="answer", title="second stage: the ten best starts (coloured: the right one)")
+               ylabel="answer (coloured: the right one)", title="second stage: the ten best starts")
     middle.grid(axis="y", visible=False)
     length, reach = found.products.shape
     drawn = right.imshow(found.products, aspect="auto", cmap="Greys", vmin=0, vmax=1,
