@@ -11,13 +11,13 @@ import torch
 import naive
 from amg import checkpoint, files, made
 from amg.check import InputError
-from amg.embedding import batches, encoders, growth, losses, runs, training, validation
+from amg.embedding import batches, crops, encoders, growth, losses, runs, training, validation
 from amg.embedding.encoders.cnn import CNN, DenseNet121
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
 from amg.embedding.losses import arcface
 from amg.embedding.losses.triplet import Triplet
-from amg.fingerprint import features
+from amg.fingerprint import features, nafp
 from conftest import unit_rows, write_training_set
 
 ENCODERS, LOSSES = ("mt", "mlstm", "mcnn"), ("amg", "arcface", "infonce", "triplet")
@@ -511,3 +511,15 @@ def test_an_encoder_without_training_is_not_trained(home):
     data = features.pack(write_training_set(home / "data/train/t", n_songs=8, n_frames=59))
     with pytest.raises(InputError, match="the encoder lift has nothing to train; notebook 04"):
         training.Run(runs.Config(encoder="lift", n_valid=2), data, "t")
+
+
+def test_the_kits_own_encoders_are_of_its_fingerprinter_and_have_cards():
+    weights = [runs.shipped(f"mt-amg-{duration}s") for duration in crops.DURATIONS]
+    assert sum(file.stat().st_size for file in weights) <= 12_000_000
+    for duration, file in zip(crops.DURATIONS, weights):
+        found, card = runs.find(runs.SHIPPED, duration_max=duration), files.read_json(file.with_suffix(".json"))
+        assert found.config.duration_max == card["duration_max"] == duration
+        assert found.fingerprinter == card["fingerprinter"] == files.sha256(nafp.shipped())[:16]
+        assert card["songs"] > 500 and card["music_hours"] and card["best_epoch"] == len(found.history)
+        assert card["validation_top1"] == pytest.approx(found.history[-1]["top1"], abs=0.06)
+        assert {"of_mean_pooling", "training_minutes", "made_with", "seed"} <= set(card)
