@@ -297,7 +297,7 @@ def test_notebook_contract(path):
     assert headings[-1].startswith("## Takeaways")
 
 
-@pytest.mark.parametrize("profile", ["demo", "open_music"])
+@pytest.mark.parametrize("profile", ["demo", "learning_curve", "open_music"])
 def test_readme_shows_the_reference_run(profile):
     """The README's figures are those of the committed report, to the letter."""
     if not (CHECKOUT / "reports/reference" / profile / "manifest.json").exists():

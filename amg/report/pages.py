@@ -59,7 +59,7 @@ def write_index(profile, manifest, written) -> list:
            manifest=manifest, compared=compared, tables=shown, tolerances=tables.TOLERANCES,
            headline=sentences.headline(found), verdict=sentences.verdict(found),
            left_out=sentences.left_out(found),
-           growth=sentences.growth(found["learning_curve"]) if "learning_curve" in found else [],
+           growth=sentences.growth(found.get("learning_curve", ())),
            shown=FIGURES,
            ablated=sentences.compared_at(found, "ablation_differences"),
            size=sentences.size(found), trained=sentences.trained(found),
@@ -72,21 +72,27 @@ def results(profile) -> str:
     """The committed reference run of a profile as Markdown, for the README."""
     base = compare.reference(profile)
     run, found = files.read_json(base / "manifest.json"), compare.read(base)
-    if run is None or not {"retrieval", "cost"} <= set(found):
+    whole = {"retrieval", "cost"} <= set(found)
+    if run is None or not (whole or "learning_curve" in found):
         raise InputError(f"reports/reference/{profile} holds no whole report; run `make reproduce "
                          f"PROFILE={profile}` and `python -m amg reference --profile {profile}`.")
-    rates, steps, where = found["retrieval"], run["steps"], run["machine"]
-    alone = rates.method.str.startswith("nafp").all()
+    steps, where = run["steps"], run["machine"]
     seeds = ", ".join(sorted({str(step["parameters"]["seed"]) for step in steps
                               if "seed" in step["parameters"]}))
+    told = [sentences.verdict(found), sentences.growth(found.get("learning_curve", ()))]
     return "\n\n".join(filter(None, [
-        "\n".join(f"* {sentence}" for sentence in sentences.verdict(found)),
-        *sentences.headline(found),
-        tables.markdown(tables.hits(rates) if alone else tables.summary(rates)),
+        *("\n".join(f"* {sentence}" for sentence in of) for of in told),
+        *sentences.headline(found), _rates(found["retrieval"]) if whole else "",
         sentences.size(found),
         f"`{run['command']}`, seed {seeds}, commit {run['commit']}; {where['processor']}, "
         f"{where['cores']} cores; {sum(step['wall_s'] for step in steps) / 60:.1f} minutes, "
         f"at most {max(step['peak_memory_mb'] for step in steps):,} MB of memory."]))
+
+
+def _rates(retrieval):
+    """Hit rates for the README: by length if the base system is alone, else at one length."""
+    alone = retrieval.method.str.startswith("nafp").all()
+    return tables.markdown(tables.hits(retrieval) if alone else tables.summary(retrieval))
 
 
 def make_reference(profile) -> Path:

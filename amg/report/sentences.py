@@ -203,9 +203,9 @@ def confusable(table) -> list[str]:
 
 def growth(curve) -> list[str]:
     """How training grows with songs, and whether it overtakes mean pooling; curve:
-    `learning_curve.csv`."""
+    `learning_curve.csv`, or () if there is none."""
     said = []
-    for query_s, rows in curve.groupby("query_s"):
+    for query_s, rows in curve.groupby("query_s") if len(curve) else ():
         trained, mean = rows[rows.n_songs > 0], rows[rows.encoder == "mean"].iloc[0]
         steps = []
         for n, of in trained.groupby("n_songs"):
