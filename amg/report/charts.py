@@ -49,6 +49,9 @@ def _top1_panels(panels, n_columns, width, height):
     n_rows = -(-len(panels) // n_columns)
     figure, grid = figures.panels(n_rows, n_columns, sharex=True, sharey=True,
                          figsize=(0.6 + width * n_columns, 1.2 + height * n_rows))
+    for i in range(len(panels), grid.size):  # a last row that is not full
+        grid.flat[i].remove()
+        grid.flat[i - n_columns].tick_params(labelbottom=True)
     lowest = min(rates.top1_low.min() for rates in panels.values())
     lengths = sorted({query_s for rates in panels.values() for query_s in rates.query_s})
     for axis, (title, rates) in zip(grid.flat, panels.items()):

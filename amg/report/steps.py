@@ -84,7 +84,7 @@ FILES = {
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), *_trained(p)], lambda p: []),
     "09_more_songs": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}"],
-        lambda p: [_run(p)]),
+        lambda p: [_run(p, train_set=f"{p['train_set']}-curve")]),
 }
 NOTEBOOKS = tuple(FILES)
 
