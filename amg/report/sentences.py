@@ -212,8 +212,10 @@ def growth(curve) -> list[str]:
             spread = f" ({of.top1.min():.1f} to {of.top1.max():.1f})" if len(of) > 1 else ""
             steps.append(f"{of.top1.mean():.1f} %{spread} from {n:,} songs")
         above = [n for n, of in trained.groupby("n_songs") if (of.minus_low_mean > 0).all()]
-        verdict = f"It overtakes it at {min(above):,} songs." if above else (
-            f"It does not overtake it up to {trained.n_songs.max():,} songs.")
+        verdict = (f"By the paired intervals of all its trainings, training is above mean pooling at "
+                   f"{min(above):,} songs." if above else "No number of songs up to "
+                   f"{trained.n_songs.max():,} is above mean pooling by the paired intervals of all "
+                   "its trainings.")
         said.append(f"Queries of {query_s:g} s, single-stage Top-1: {', '.join(steps)}; mean pooling "
                     f"{mean.top1:.1f} % [{mean.top1_low:.1f}, {mean.top1_high:.1f}]. {verdict}")
     return said
