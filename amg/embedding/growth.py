@@ -19,6 +19,11 @@ class Training:
     updates: int
 
 
+def runs_of(train_set) -> str:
+    """Under which name the curve's runs lie, in the place of their training set's."""
+    return f"{train_set}-curve"
+
+
 def trainings(data, config, sizes, n_seeds, n_updates) -> list[Training]:
     """The trainings of a learning curve, smallest first: on the first `n` songs for each `n` of
     `sizes`, so that a smaller set is part of a larger, the last `n_valid` held out from all.
@@ -30,13 +35,13 @@ def trainings(data, config, sizes, n_seeds, n_updates) -> list[Training]:
     most = len(data.length) - n_valid
     check.each("sizes", sizes, check.integer, 2, most)
     check.integers(1, n_seeds=n_seeds, n_updates=n_updates)
-    held_out, found = np.arange(most, most + n_valid), []
-    for n in sorted(sizes):
+    held_out, found, sizes = np.arange(most, most + n_valid), [], sorted(sizes)
+    for n in sizes:
         part = data.part(np.concatenate([np.arange(n), held_out]))
         per_epoch = len(batches.epoch(np.random.default_rng(0), part.length[:n], config.batch_size,
                                       config.batches, config.duration_max))
         epochs = max(1, round(n_updates / per_epoch))
-        for seed in range(n_seeds if n in sorted(sizes)[-2:] else 1):
+        for seed in range(n_seeds if n in sizes[-2:] else 1):
             found.append(Training(n, replace(config, epochs=epochs, seed=seed), part,
                                   epochs * per_epoch))
     return found

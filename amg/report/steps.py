@@ -14,7 +14,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from amg import files, machine, made, paths
 from amg.check import InputError
-from amg.embedding import encoders, losses, runs
+from amg.embedding import encoders, growth, losses, runs
 from amg.fingerprint import nafp
 from amg.retrieval import databases
 
@@ -84,7 +84,7 @@ FILES = {
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), *_trained(p)], lambda p: []),
     "09_more_songs": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}"],
-        lambda p: [_run(p, train_set=f"{p['train_set']}-curve")]),
+        lambda p: [_run(p, train_set=growth.runs_of(p["train_set"]))]),
 }
 NOTEBOOKS = tuple(FILES)
 

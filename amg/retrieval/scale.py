@@ -21,7 +21,6 @@ FLOATS = {"flat": "Flat", "8 bits a value": "SQ8", "HNSW": "HNSW32",
 BITS = {"flat": "BFlat", "HNSW": "BHNSW32", "IVF": "BIVF{n_lists}"}
 N_PROBE = 40  # lists that are searched of an IVF index
 LISTS = {"IVF": 1, "IVF-PQ": 4}  # x sqrt(n); FAISS clusters bits as floats, 32 times their bytes
-NEIGHBOURS = search.SHORTLIST  # that a search returns
 LAPTOP_BYTES = 12e9  # of 16 GB, what an index may take
 COLUMNS = ["encoder", "index", "duration_max", "query_frames", "query_s", "n_vectors",
            "bytes_per_vector", "build_s", "embed_ms", "search_ms", "search_ms_q1", "search_ms_q3",
@@ -131,7 +130,7 @@ def _measure(encoder, vectors, name, asked, trials, database, segments):
     n_tests = np.sum(segments.song >= database.first_test)
     distractors = vectors[n_tests:] if len(vectors) > n_tests else vectors
     index, build_s = build(vectors, name, distractors)
-    embedded, k = encoders.embed(encoder, asked), min(NEIGHBOURS, index.ntotal)
+    embedded, k = encoders.embed(encoder, asked), min(search.SHORTLIST, index.ntotal)
     began = time.perf_counter()
     ids = search.nearest(index, embedded, k)[1]
     batched_ms = 1000 * (time.perf_counter() - began) / len(asked)

@@ -175,7 +175,8 @@ def build(role, n_clips, seed, workers=2, spare=0) -> list[Clip]:
 def _build_one(piece, seed, folder):
     """Render one piece unless its file, or a note of why there is none, is there; its clip."""
     file = folder / f"{_slug(piece)}.flac"
-    clip = Clip(piece, piece.partition("@")[0], piece.split("/")[0], "", str(paths.relative(file)), START_S,
+    work = piece.partition("@")[0]
+    clip = Clip(piece, work, work.split("/")[0], "", str(paths.relative(file)), START_S,
                 float(CLIP_S), np.nan, np.nan, "", folder.name)
     note = file.with_suffix(".json")
     refused = (files.read_json(note) or {}).get("refused")
