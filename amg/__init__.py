@@ -3,7 +3,7 @@
 Read the rooms in this order, from samples to reports:
 
     (shared)     check, paths, files, made, progress, machine, checkpoint
-    sound        audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
+    sound        ffmpeg, audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, packed, registry
     embedding.encoders  mean, lift, transformer, lstm, cnn

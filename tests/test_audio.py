@@ -1,5 +1,8 @@
 """Decoding, framing and the log-mel front end."""
 
+import shutil
+import subprocess
+
 import librosa
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import soundfile
 import torch
 from hypothesis import given, strategies as st
 
-from amg.sound import audio
+from amg.sound import audio, ffmpeg
 from amg.check import InputError
 
 
@@ -104,3 +107,36 @@ def test_frames_of_blocks_are_those_of_the_whole(block):
     assert np.array_equal(np.concatenate(list(audio.frames(pieces, 500))), audio.frame(x, 500))
     with pytest.raises(InputError, match="8000 samples"):
         list(audio.frames([x[:7999]]))
+
+
+def test_what_libsndfile_lacks_needs_ffmpeg(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match="needs ffmpeg to be decoded, which is not installed"):
+        list(audio.blocks(tmp_path / "a.m4a"))
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
+@pytest.mark.parametrize("suffix", [".m4a", ".wma", ".aac", ".wv"])
+def test_ffmpeg_decodes_to_the_same_sound(tmp_path, suffix):
+    t = np.arange(3 * 44100) / 44100
+    both = 0.3 * np.stack([np.sin(2 * np.pi * 440 * t), np.sin(2 * np.pi * 1000 * t)], 1)
+    soundfile.write(tmp_path / "a.wav", both, 44100)
+    file = tmp_path / f"a{suffix}"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-b:a", "256k", file],
+                   check=True)
+    found, sound = (np.concatenate(list(audio.blocks(path))) for path in (file, tmp_path / "a.wav"))
+    middle = slice(8000, 16000)
+    assert audio.likeness(sound[middle], found) > 0.95  # all but one are lossy
+    assert 0.95 < np.std(found[middle]) / np.std(sound[middle]) < 1.05
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
+def test_ffmpeg_refuses_and_keeps_what_it_read(tmp_path):
+    (tmp_path / "no.m4a").write_text("not sound")
+    with pytest.raises(InputError, match="no.m4a cannot be decoded by ffmpeg"):
+        ffmpeg.decode(tmp_path / "no.m4a")
+    soundfile.write(tmp_path / "a.wav", np.zeros((44100 * 2, 1)), 44100)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", tmp_path / "a.aac"], check=True)
+    data = (tmp_path / "a.aac").read_bytes()
+    (tmp_path / "cut.aac").write_bytes(data[: len(data) // 2])
+    assert 0 < sum(map(len, audio.blocks(tmp_path / "cut.aac"))) < 2 * 8000

@@ -5,6 +5,7 @@ Conventions: audio is mono float32 in [-1, 1] at 8 kHz, shape (n_samples,). A *f
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import scipy.fft
@@ -13,6 +14,7 @@ import soxr
 import torch
 
 from amg.check import InputError
+from amg.sound import ffmpeg
 
 SAMPLE_RATE = 8000
 WINDOW = 8000  # samples in a frame: 1 s
@@ -24,11 +26,16 @@ SAME = 0.9  # likeness of two undegraded sounds from which on they sound the sam
 
 
 def blocks(path) -> Iterator[np.ndarray]:
-    """Decode a file of any format libsndfile reads: 8 kHz mono float32 in consecutive arrays.
+    """Decode a file of any format that libsndfile or ffmpeg reads: 8 kHz mono float32 in
+    consecutive arrays.
 
     They are of about 30 s; memory does not grow with the recording's length. Raises InputError if
     it cannot be decoded.
     """
+    if Path(path).suffix.lower() in ffmpeg.SUFFIXES:
+        rate, decoded = ffmpeg.decode(path)
+        yield from resampled((_mono(block, path) for block in decoded), rate)
+        return
     try:
         with soundfile.SoundFile(path) as file:
             decoded = file.blocks(30 * file.samplerate, dtype="float32", always_2d=True)

@@ -111,7 +111,8 @@ def _decode(package, package_file, unpacked):
         raise LookupError("it states no licence")
     _folder(package).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(licence, _folder(package) / "copyright")
-    found = recordings.decode_all(unpacked, _folder(package), NOISE_S[0], 1, label=package)
+    found = recordings.decode_all(unpacked, _folder(package), NOISE_S[0], 1, package,
+                                  recordings.SUFFIXES)  # alike with ffmpeg and without
     version = package_file.stem.split("_")[1].replace("%3a", ":")
     return [replace(clip, piece=f"{package}/{clip.piece}", recording=f"{package}/{clip.piece}",
                     source=package, version=version) for clip in found]

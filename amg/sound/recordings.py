@@ -14,20 +14,21 @@ import soundfile
 
 from amg import files, paths, progress
 from amg.check import InputError
-from amg.sound import audio
+from amg.sound import audio, ffmpeg
 from amg.sound.audio import SAMPLE_RATE
 from amg.sound.clips import Clip
 
 SUFFIXES = tuple(f".{name}" for name in (
     "aif", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "snd", "w64", "wav"))
+DECODED = (*SUFFIXES, *ffmpeg.SUFFIXES)
 SPEEDS = (0.94, 1.06)  # a semitone down and up
 SPEED_FORMAT = 1  # raised when the same recording and speed give another sound
 
 
-def find(folder) -> list[Path]:
+def find(folder, suffixes=DECODED) -> list[Path]:
     """Audio files below `folder`, by suffix, in the order of their relative paths."""
     return sorted(path for path in folder.rglob("*")
-                  if path.suffix.lower() in SUFFIXES and path.is_file())
+                  if path.suffix.lower() in suffixes and path.is_file())
 
 
 def root(folder) -> Path:
@@ -35,7 +36,7 @@ def root(folder) -> Path:
     path = paths.resolve(folder or ".")
     if not folder or not path.is_dir() or not find(path):
         raise InputError(f"folder is {str(folder)!r}, but must be a directory with audio files "
-                         f"({', '.join(suffix[1:] for suffix in SUFFIXES)}).")
+                         f"({', '.join(suffix[1:] for suffix in DECODED)}).")
     return path
 
 
@@ -46,14 +47,15 @@ def decode_folder(folder, shortest_s, workers=2) -> list[Clip]:
     return decode_all(source, paths.resolve(f"data/audio/folder/{name}"), shortest_s, workers)
 
 
-def decode_all(folder, target, shortest_s, workers=2, label="decoding") -> list[Clip]:
+def decode_all(folder, target, shortest_s, workers=2, label="decoding",
+               suffixes=DECODED) -> list[Clip]:
     """Decode every audio file below `folder` to `target`: recordings without a role, in order.
 
     Their name is the path below `folder`. Refused is what cannot be decoded, is silent, is shorter
     than `shortest_s`, or has the same samples as an earlier one. Files already decoded are kept,
     so an interrupted call continues.
     """
-    jobs = [(path, path.relative_to(folder), target, shortest_s) for path in find(folder)]
+    jobs = [(path, path.relative_to(folder), target, shortest_s) for path in find(folder, suffixes)]
     found, first = [], {}
     for clip in progress.parallel(decode, jobs, workers, desc=label, unit="file"):
         if not clip.refused and first.setdefault(clip.sha256, clip.piece) != clip.piece:
