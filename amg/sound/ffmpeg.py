@@ -26,15 +26,15 @@ def decode(path) -> tuple[int, Iterator[np.ndarray]]:
     if not program:
         raise InputError(f"{path} needs ffmpeg to be decoded, which is not installed; install it, or "
                          "convert the file to FLAC, WAV, OGG or MP3.")
-    errors = tempfile.TemporaryFile()
     command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", LOCAL, "-i",
                f"file:{Path(path).absolute()}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "-"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
-    head = process.stdout.read(HEADER)
-    if len(head) < HEADER or not head.startswith(MAGIC):
-        _stop(process)
+    with tempfile.TemporaryFile() as errors:  # a pipe that nobody reads could fill up
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
+        head = process.stdout.read(HEADER)
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip().splitlines() or ["no sound in it"]
+    if len(head) < HEADER or not head.startswith(MAGIC):
+        _stop(process)
         raise InputError(f"{path} cannot be decoded by ffmpeg ({said[-1].rpartition(': ')[2]}); "
                          "export it again, as FLAC, WAV, OGG or MP3.")
     offset, _, _, rate, channels = struct.unpack(">5I", head[4:])
