@@ -154,22 +154,25 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
     candidates[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = -1
     query, column = np.nonzero(candidates >= 0)
     segment, length = candidates[query, column], segments.length
-    start = np.full((*candidates.shape, 2 * length), -1)
-    start[query, column] = segments.start[segment, None] + np.arange(-length, length)
-    scores = np.full(start.shape, -np.inf, np.float32)
-    scores[query, column] = slide(queries, sequences.frames, query, start[query, column, 0],
-                                   2 * length)
-    # what lies before a candidate counts only if it is of its song, and no candidate itself
+    low, high = (sequences.bounds[segments.song[segment] + i] for i in (0, 1))
+    # what lies before a candidate counts only if it is no candidate itself
     of_query = query * len(segments.song)
-    other = np.isin(of_query + segment - 1, of_query + segment)
-    other |= (segment == 0) | (segments.song[segment - 1] != segments.song[segment])
-    scores[query[other], column[other], :length] = -np.inf
-    end = sequences.bounds[segments.song[candidates] + 1]
-    scores[start + queries.shape[1] > end[..., None]] = -np.inf
-    ids, scores = start.reshape(len(queries), -1), scores.reshape(len(queries), -1)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :N_BEST]  # ties stay in order of start
-    ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
-    return np.where(np.isfinite(scores), ids, -1), np.where(np.isfinite(scores), scores, 0)
+    alone = ~np.isin(of_query + segment - 1, of_query + segment)
+    first = np.maximum(segments.start[segment] - length * alone, low)
+    last = np.minimum(segments.start[segment] + length, high - queries.shape[1] + 1)
+    n_starts = np.maximum(last - first, 0)
+    start = np.full((*candidates.shape, 2 * length), -1)
+    scores = np.full(start.shape, -np.inf, np.float32)
+    for n in np.unique(n_starts[n_starts > 0]):
+        rows = np.flatnonzero(n_starts == n)
+        at = query[rows], column[rows], slice(n)
+        start[at] = first[rows, None] + np.arange(n)
+        scores[at] = slide(queries, sequences.frames, query[rows], first[rows], n)
+    start, scores = start.reshape(len(queries), -1), scores.reshape(len(queries), -1)
+    n_best = min(N_BEST, scores.shape[1])
+    least = -np.partition(-scores, n_best - 1, axis=1)[:, n_best - 1, None]
+    query, place = np.nonzero((scores >= least) & np.isfinite(scores))
+    return best(query, start[query, place], scores[query, place], len(queries))
 
 
 def slide(queries, frames, query, first, n_starts) -> np.ndarray:
