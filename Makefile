@@ -14,7 +14,7 @@ test: .venv/installed
 	$(RUN) -m pytest
 
 lab: .venv/installed
-	$(RUN) -m jupyterlab --notebook-dir=notebooks
+	$(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 bench: .venv/installed
 	PYTHONPATH=tests $(RUN) -m bench

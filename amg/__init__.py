@@ -12,9 +12,25 @@ Read the rooms in this order, from samples to reports:
     retrieval    search, duplicates, databases, trials, hits, rates
     retrieval    published, evaluate, base, trace, unknown, robustness, cost
     retrieval    shortlists, modelled, scale, tail
+    catalogue    models, store, indexing, memory, windows, identify, calibration
+    catalogue    explore, commands
     report       tables, sentences, figures, charts, scale_charts, compare, pages, steps, pipeline
+
+In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name your music.
 
 A room imports only from those above it, and a module of a room only from those before it.
 """
 
 __version__ = "0.2.0"
+
+
+_NAMES = {"index": "indexing", "identify": "identify", "Catalogue": "memory"}  # of the catalogue
+
+
+def __getattr__(name):
+    """What is imported when it is first asked for: `import amg` stays quick."""
+    if name not in _NAMES:
+        raise AttributeError(f"module 'amg' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"amg.catalogue.{_NAMES[name]}"), name)

@@ -267,6 +267,20 @@ def test_command_line_refuses_in_one_sentence(home):
     assert "Traceback" not in done.stderr
 
 
+def test_one_notebook_is_run_in_a_folder_of_its_own(smoke):
+    """What its cells say comes out, what is wrong in one sentence."""
+    command = [sys.executable, "-m", "amg", "run", "02_split"]
+    given = ["-p", "database", "database/smoke", "-p", "query_frames", "[1, 5, 19]", "-p", "n_starts", "2"]
+    right, wrong = (subprocess.run([*command, *options], capture_output=True, text=True, cwd=CHECKOUT)
+                    for options in (given, ["-p", "n_starts", "0"]))
+    folder, = (smoke / "reports/local").glob("*-02_split")
+    assert right.returncode == 0 and "Executing" not in right.stdout
+    assert "segments" in right.stdout and folder.name in right.stdout
+    assert (folder / "executed/02_split.ipynb").exists()
+    assert wrong.returncode == 1 and "n_starts is 0, but must be" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
 def test_help_tells_the_types_of_parameters():
     done = subprocess.run([sys.executable, "-m", "papermill", "--help-notebook", str(NOTEBOOKS[3])],
                           capture_output=True, text=True, check=True)
@@ -297,7 +311,7 @@ def test_notebook_contract(path):
     assert headings[-1].startswith("## Takeaways")
 
 
-@pytest.mark.parametrize("profile", ["demo", "learning_curve", "open_music"])
+@pytest.mark.parametrize("profile", ["learning_curve", "open_music"])
 def test_readme_shows_the_reference_run(profile):
     """The README's figures are those of the committed report, to the letter."""
     if not (CHECKOUT / "reports/reference" / profile / "manifest.json").exists():
@@ -307,22 +321,16 @@ def test_readme_shows_the_reference_run(profile):
     assert shown.strip() == pages.results(profile).strip()
 
 
-def test_readme_shows_the_committed_benchmarks():
-    """Some rows of them; all stand in reports/reference/bench."""
-    rows = json.loads((CHECKOUT / "reports/reference/bench/bench.json").read_text())
-    assert all(set(row) == {"name", "ours", "published_way", "ratio", "unit"} for row in rows)
-    table = (CHECKOUT / "reports/reference/bench/bench.md").read_text()
-    readme = (CHECKOUT / "README.md").read_text()
-    shown = readme.split("<!-- bench -->")[1].split("<!-- /bench -->")[0].strip().splitlines()
-    assert len(shown) > 5 and set(shown) <= set(table.splitlines())
-
-
-def test_readme_names_files_that_exist():
-    """Links, and modules in backticks."""
-    readme = (CHECKOUT / "README.md").read_text()
-    named = re.findall(r"\]\(([^)#:]+)\)|`(amg/[\w/]+\.\w+|notebooks/[\w/]+\.\w+)`", readme)
-    missing = {name for pair in named for name in pair if name and not (CHECKOUT / name).exists()}
-    assert not {name for name in missing if not name.startswith("reports/reference/")}
+def test_documents_name_files_that_exist():
+    """Links, and modules in backticks; the README is short enough to be read."""
+    documents = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+    assert len(documents) == 5 and len(documents[0].read_text().splitlines()) <= 150
+    for document in documents:
+        text = document.read_text()
+        links = {document.parent / name for name in re.findall(r"\]\(([^)#:]+)\)", text)}
+        named = {CHECKOUT / name for name in
+                 re.findall(r"`((?:amg|notebooks)/[\w/]+\.\w+)`", text)}
+        assert not {str(path) for path in links | named if not path.exists()}, document
 
 
 def test_rooms_import_downwards_only():

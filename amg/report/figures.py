@@ -169,3 +169,21 @@ def cosine_against_overlap(found) -> Figure:
              ylabel="cosine with the original's centre")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def stages(neighbours, begin_s, score) -> Figure:
+    """What the first stage finds, a bar each, and how a query fits along one recording.
+
+    neighbours: DataFrame of title, from_s and score, best first; begin_s, score: float (n,).
+    """
+    figure, ((left, right),) = panels(1, 2, figsize=(10.5, 3.6))
+    names = [f"{title[-32:]}, {from_s:.1f} s" for title, from_s in
+             zip(neighbours.title, neighbours.from_s)]
+    left.barh(range(len(names)), neighbours.score, color=METHODS["lift"])
+    left.set_yticks(range(len(names)), names, fontsize=8)
+    left.invert_yaxis()
+    left.set(title="first stage: the nearest segments", xlabel="score (1: the same bits)")
+    right.plot(begin_s, score, ".-", color=METHODS["nafp"])
+    right.set(title="second stage: the query along the best recording", ylim=(-0.1, 1.05),
+              xlabel="where the query would begin (s)", ylabel="mean inner product")
+    return figure

@@ -1,5 +1,6 @@
 """The HTML pages of a report: one per executed notebook, and the index that links all."""
 
+import ast
 import shutil
 from pathlib import Path
 
@@ -25,22 +26,49 @@ FIGURES = tuple(f"{name}.png" for name in (  # that stand beside their tables
     "learning_curve", "robustness", "misses"))
 
 
-def write_notebook(executed, profile, label, audible) -> Path:
+SECTIONS = {  # anchor -> title, and the table, figure or neither without which it is left out
+    "recall": ("Recall against duration", "recall_vs_duration.png"),
+    "trace": ("One query, followed", "trace.png"), "hits": ("Hit rates", "retrieval"),
+    "cost": ("Cost", "cost"), "ablations": ("Ablations", "ablations"),
+    "lifts": ("How the lift was chosen", "lifts.png"),
+    "shortlists": ("How many candidates", "shortlists.png"),
+    "unknown": ("Unknown songs", "unknown"), "scale": ("Among a million vectors", "scale"),
+    "growth": ("Training on more songs", "learning_curve.png"),
+    "robustness": ("What the fingerprinter stands", "robustness"),
+    "reasons": ("Why it misses", "reasons"), "notebooks": ("Notebooks", ""),
+    "figures": ("All figures", ""), "made": ("How this was made", "")}
+
+
+def write_notebook(executed, profile, label, audible, before="", after="") -> Path:
     """Export an executed notebook to `reports/<profile>/notebooks/<label>.html`.
 
-    audible: whether its sounds go with it; a report that is passed on holds no recordings.
+    audible: whether its sounds go with it; a report that is passed on holds no recordings. before,
+    after: labels of the pages beside it.
     """
     target = paths.resolve(f"reports/{profile}/notebooks/{label}.html")
     if target.exists() and target.stat().st_mtime_ns > executed.stat().st_mtime_ns:
         return target
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(executed, 4), {})
+    _keep_what_differs(notebook)
     for output in (o for cell in notebook.cells for o in cell.get("outputs", ())):
         if not audible and "<audio" in output.get("data", {}).get("text/html", ""):
             output.data = {"text/plain": "(a sound, left out of this page)"}
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
-    _write(target, "notebook.html", profile=profile, title=label, body=body,
-           highlight=HtmlFormatter().get_style_defs(".highlight"))
+    _write(target, "notebook.html", profile=profile, title=label, body=body, before=before,
+           after=after, highlight=HtmlFormatter().get_style_defs(".highlight"))
     return target
+
+
+def _keep_what_differs(notebook):
+    """Of the parameters that papermill repeats, leave those that are not as above."""
+    tagged = {tag: cell for cell in notebook.cells for tag in cell.metadata.get("tags", ())}
+    if "injected-parameters" not in tagged:
+        return
+    defaults, given = (
+        {ast.unparse(getattr(line, "target", None) or line.targets[0]): ast.unparse(line.value)
+         for line in ast.parse(tagged[tag].source).body} for tag in ("parameters", "injected-parameters"))
+    differ = [f"{name} = {value}" for name, value in given.items() if defaults.get(name) != value]
+    tagged["injected-parameters"].source = "\n".join(["# as this was run", *differ])
 
 
 def write_index(profile, manifest, written) -> list:
@@ -60,7 +88,9 @@ def write_index(profile, manifest, written) -> list:
            headline=sentences.headline(found), verdict=sentences.verdict(found),
            left_out=sentences.left_out(found),
            growth=sentences.growth(found.get("learning_curve", ())),
-           shown=FIGURES,
+           shown=FIGURES, csv={name: table for name, (table, _) in SHOWN.items()},
+           contents=[(anchor, title) for anchor, (title, needs) in SECTIONS.items()
+                     if not needs or needs in shown or needs in [path.name for path in here]],
            ablated=sentences.compared_at(found, "ablation_differences"),
            size=sentences.size(found), trained=sentences.trained(found),
            files=[path for path in here if "tables" in path.parts],
@@ -79,20 +109,15 @@ def results(profile) -> str:
     steps, where = run["steps"], run["machine"]
     seeds = ", ".join(sorted({str(step["parameters"]["seed"]) for step in steps
                               if "seed" in step["parameters"]}))
-    told = [sentences.verdict(found), sentences.growth(found.get("learning_curve", ()))]
+    begun = [step["label"] for step in steps if step.get("begun_before")]
+    told = [*sentences.verdict(found), *sentences.growth(found.get("learning_curve", ()))]
     return "\n\n".join(filter(None, [
-        *("\n".join(f"* {sentence}" for sentence in of) for of in told),
-        *sentences.headline(found), _rates(found["retrieval"]) if whole else "",
+        "\n".join(f"* {sentence}" for sentence in told or sentences.headline(found)),
         sentences.size(found),
         f"`{run['command']}`, seed {seeds}, commit {run['commit']}; {where['processor']}, "
-        f"{where['cores']} cores; {sum(step['wall_s'] for step in steps) / 60:.1f} minutes, "
+        f"{where['cores']} cores; {sum(step['wall_s'] for step in steps) / 60:.1f} minutes"
+        + f" (without what had been done before of {', '.join(begun)})" * bool(begun) + ", "
         f"at most {max(step['peak_memory_mb'] for step in steps):,} MB of memory."]))
-
-
-def _rates(retrieval):
-    """Hit rates for the README: by length if the base system is alone, else at one length."""
-    alone = retrieval.method.str.startswith("nafp").all()
-    return tables.markdown(tables.hits(retrieval) if alone else tables.summary(retrieval))
 
 
 def make_reference(profile) -> Path:

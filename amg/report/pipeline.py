@@ -4,8 +4,10 @@ A profile is a YAML file with one section of papermill parameters per notebook. 
 hold `for_each: {parameter: [values]}`, which runs its notebook once per value.
 """
 
+import logging
 import sys
 import time
+from pathlib import Path
 
 import yaml
 
@@ -66,27 +68,55 @@ def reproduce(profile) -> None:
     steps, folder = load_profile(profile), paths.resolve(f"reports/{profile}")
     folder.mkdir(parents=True, exist_ok=True)
     with made.lock(folder):
-        records = [_done(step, profile) for step in steps]
+        labels = ["", *(step.label for step in steps), ""]
+        records = [_done(step, profile, *beside)
+                   for step, beside in zip(steps, zip(labels, labels[2:]))]
         written = [name for record in records for name in record["outputs"]]
-        told = ("label", "commit", "wall_s", "peak_memory_mb")
+        told = ("label", "commit", "wall_s", "peak_memory_mb", "begun_before")
         manifest = {"profile": profile, "command": f"make reproduce PROFILE={profile}",
                     **machine.describe(),
                     # a step that was skipped is of the commit at which it ran
                     "commit": ", ".join(dict.fromkeys(record["commit"] for record in records)),
-                    "steps": [{**record["parameters"], **{key: record[key] for key in told}}
-                              for record in records]}
+                    "steps": [{**record["parameters"], **{key: record[key] for key in told},
+                               "changed": step.changed} for step, record in zip(steps, records)]}
         print(*pages.write_index(profile, manifest, written), sep="\n")
     print(f"reports/{profile}/index.html written after {time.perf_counter() - began:.0f} s",
           file=sys.stderr)
 
 
-def _done(step, profile):
-    """Run a step, unless it is done; returns its record."""
+def run(notebook, given) -> Path:
+    """Run one notebook, and print what its cells say as they say it; returns the executed one.
+
+    given: parameters by name, their values texts in YAML. Without a `report` among them, tables and
+    figures go to a folder of this run alone, `reports/local/<time>-<notebook>`. Raises InputError if
+    a parameter is wrong or a cell fails.
+    """
+    one_of("notebook", notebook, NOTEBOOKS)
+    parameters = {"report": f"local/{time.strftime('%Y%m%d-%H%M%S')}-{notebook}"}
+    for name, value in given.items():
+        try:
+            parameters[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"{name} is {value!r}, but must be YAML, as 30 or [5, 10].") from None
+    check.texts(report=parameters["report"])
+    step = Step(notebook, parameters, notebook, parameters["report"])
+    step.executed.parent.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger("papermill")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.StreamHandler(sys.stdout))
+    own = ("Executing", "Ending", "Input Notebook", "Output Notebook", "Working directory")
+    logger.addFilter(lambda record: not record.getMessage().startswith(own))
+    step.execute(talks=True)
+    return step.executed
+
+
+def _done(step, profile, before, after):
+    """Run a step, unless it is done; returns its record. before, after: labels of its neighbours."""
     record = step.finished()
     if record:
         print(f"{step.label}: unchanged, skipped", file=sys.stderr)
     else:
         record = step.run()
     pages.write_notebook(step.executed, profile, step.label,
-                         audible=step.resolved.get("corpus", "sheet_music") == "sheet_music")
+                         step.resolved.get("corpus", "sheet_music") == "sheet_music", before, after)
     return record

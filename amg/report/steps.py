@@ -85,6 +85,8 @@ FILES = {
     "09_more_songs": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}"],
         lambda p: [_run(p, train_set=growth.runs_of(p["train_set"]))]),
+    "10_explore": (
+        lambda p: [*_songs(p), *([p["own"], p["catalogue"]] if p["own"] else [])], lambda p: []),
 }
 NOTEBOOKS = tuple(FILES)
 
@@ -105,6 +107,8 @@ class Step:
                                  f"it knows: {', '.join(defaults)}.")
             _typed(f"{name} of {notebook}", value, defaults[name])
         self.resolved = {**defaults, **parameters}
+        self.changed = {name: value for name, value in parameters.items()
+                        if value != defaults[name] and name != "report"}
 
     def recipe(self) -> made.Recipe:
         """All that decides what the step does, as things are now."""
@@ -129,15 +133,16 @@ class Step:
         """Execute the notebook and return its record; InputError tells which cell failed."""
         self.executed.parent.mkdir(parents=True, exist_ok=True)
         self.state.unlink(missing_ok=True)
+        begun_before = self.executed.exists()  # its time is that of what was left to do
         began, recipe, commit = time.perf_counter(), self.recipe(), machine.commit()
         before = self._times()
         with machine.PeakMemory() as memory:
-            self._execute()
+            self.execute()
         written = [str(paths.relative(path)) for path, changed in self._times().items()
                    if changed != before.get(path)]
         outputs = FILES[self.notebook][1](self.resolved) + written
         record = {**recipe.identity, "outputs": {name: _state(name) for name in outputs},
-                  "label": self.label, "commit": commit,
+                  "label": self.label, "commit": commit, "begun_before": begun_before,
                   "wall_s": round(time.perf_counter() - began, 1), "peak_memory_mb": memory.peak_mb}
         files.write_json(self.state, record)
         return record
@@ -148,12 +153,14 @@ class Step:
                  for path in (self.base / part).glob("[!.]*")}
         return dict(sorted(times.items(), key=lambda item: item[1]))
 
-    def _execute(self):
+    def execute(self, talks=False) -> None:
+        """Execute the notebook; talks: what its cells print and show is printed as it comes."""
         where = f"The partly executed notebook is {paths.relative(self.executed)}"
         try:
             papermill.execute_notebook(
                 str(self.source), str(self.executed), self.resolved, kernel_name="python3",
-                cwd=str(self.source.parent), progress_bar={"desc": self.label},
+                cwd=str(self.source.parent), log_output=talks,
+                progress_bar=not talks and {"desc": self.label},
                 extra_arguments=["--log-level=ERROR"])  # kernels warn about TCP on localhost
         except PapermillExecutionError as error:
             raise InputError(f"{self.label} failed in cell In [{error.exec_count}]: {error.ename}: "

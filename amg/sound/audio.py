@@ -43,6 +43,8 @@ def blocks(path) -> Iterator[np.ndarray]:
     except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(f"{path} cannot be decoded ({error}); "
                          "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3).") from None
+    except UnicodeEncodeError:
+        raise InputError(f"{path} has a name that is not UTF-8; rename it.") from None
 
 
 def resampled(blocks, rate) -> Iterator[np.ndarray]:

@@ -1,0 +1,259 @@
+"""What the catalogue is worth: `PYTHONPATH=tests python -m bench.catalogue trip|kill|load|soak`.
+
+    trip  one's own music in five formats: are degraded excerpts named, and those of other music not
+    kill  indexing, killed at ten random moments: does it end with the same catalogue
+    load  1,000 hours: 2,000 identifications from 8 threads, and one at a time
+    soak  twenty minutes of identifications: memory
+
+Each writes `reports/catalogue/<name>.json`. The trip needs what `make reproduce PROFILE=open_music` has
+prepared: its test recordings, half of them unknown, and its distractors; none was heard in training or
+calibration.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import soundfile
+
+import amg
+from amg import files, machine, paths, progress
+from amg.catalogue import indexing, models, store
+from amg.catalogue.memory import Catalogue
+from amg.catalogue.identify import identify
+from amg.retrieval import databases, rates, unknown
+from amg.sound import audio, corpora, degrade, pools
+
+CORPUS, DATABASE, N_ROOMS, SEED = "open_music", "database/open_music", 160, 0
+FORMATS = ("mp3", "ogg", "flac", "wav", "m4a")
+EXCERPT_S, SNR_DB, PER_RECORDING, N_DUMMY = 8, 5.0, 8, 300
+HOURS, N_ASKED, N_THREADS, SOAK_S = 1000, 2000, 8, 1200
+
+
+def trip(folder):
+    """Rows of false and right answers over excerpts; index half of the test recordings and others."""
+    database, _ = databases.load(paths.resolve(DATABASE))
+    clips = {clip.recording: clip for clip in database.clips[database.first_test :]}
+    names = sorted(clips)
+    fold = unknown.folds(names, SEED)
+    dummies = {clip.recording: clip for clip in database.clips[: database.first_test]}
+    stored = [clips[name] for name, side in zip(names, fold) if side == 0]
+    stored += [dummies[name] for name in sorted(dummies)[:N_DUMMY]]
+    formats = [name for name in FORMATS if name != "m4a" or shutil.which("ffmpeg")]
+    for number, clip in enumerate(progress.bar(stored, desc="writing music", unit="file")):
+        _write(paths.resolve(clip.file), folder / f"{number:04d}.{formats[number % len(formats)]}")
+    seconds = sum(soundfile.info(paths.resolve(clip.file)).duration for clip in stored)
+    began = time.perf_counter()
+    print(indexing.index([folder], folder / ".catalogue", workers=2))
+    speed = seconds / (time.perf_counter() - began) / 2
+    catalogue = Catalogue.load(folder / ".catalogue")
+    pool = pools.make("test", corpora.noises(CORPUS, "test", SEED, 2), N_ROOMS, SEED, 2)
+    rows = []
+    for number, name in enumerate(progress.bar(names, desc="asking", unit="recording")):
+        sound, _ = soundfile.read(paths.resolve(clips[name].file), dtype="float32")
+        rng = np.random.default_rng([SEED, number])
+        for _ in range(PER_RECORDING):
+            excerpt, at = _excerpt(sound, rng, pool)
+            if excerpt is None:
+                continue
+            answer = identify((excerpt, audio.SAMPLE_RATE), catalogue)
+            match = answer.matches[0] if answer.matches else None
+            right = bool(match) and int(Path(match.path).stem) < len(stored) and (
+                stored[int(Path(match.path).stem)].recording == name)
+            rows.append({"recording": name, "known": bool(fold[number] == 0), "named": bool(match),
+                         "right": right, "placed": right and abs(
+                             match.position_s - match.begin_s - at / audio.SAMPLE_RATE) <= 0.5})
+    asked = pd.DataFrame(rows)
+    known, other = asked[asked.known], asked[~asked.known]
+    return {"excerpt_s": EXCERPT_S, "snr_db": SNR_DB, "formats": formats, "n_files": len(stored),
+            "hours": round(seconds / 3600, 2), "times_real_time_per_core": round(speed),
+            **_rate("named", known.right, known), **_rate("placed", known.placed, known),
+            **_rate("named_wrong", known.named & ~known.right, known),
+            **_rate("others_named", other.named, other)}
+
+
+def _rate(name, hit, table):
+    """A percentage and its interval, clustered by recording."""
+    low, high = rates.interval(hit, table.recording)
+    return {name: round(100 * float(hit.mean()), 2), f"{name}_low": round(low, 2),
+            f"{name}_high": round(high, 2), f"{name}_n": len(hit),
+            f"{name}_recordings": int(table.recording.nunique())}
+
+
+def _write(source, target):
+    """The same sound in the format that the name says."""
+    if target.suffix == ".m4a":
+        subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-b:a", "96k", target], check=True)
+    elif target.suffix == ".flac":
+        shutil.copyfile(source, target)
+    else:
+        sound, rate = soundfile.read(source, dtype="float32")
+        with soundfile.SoundFile(target, "w", rate, 1) as out:
+            for part in np.array_split(sound, -(-len(sound) // rate)):  # libsndfile's OGG needs it
+                out.write(part)
+
+
+def _excerpt(sound, rng, pool):
+    """A degraded excerpt at any offset, and where it begins in samples; None of silence."""
+    n = EXCERPT_S * audio.SAMPLE_RATE
+    at = int(rng.integers(max(len(sound) - n, 1)))
+    clean = sound[at : at + n]
+    if len(clean) < n or np.sqrt(np.mean(clean**2)) < 1e-3:
+        return None, at
+    heard = degrade.degrade(clean, rng.integers(2**32), pool, ("noise", "room"), snr_db=SNR_DB)
+    return heard, at
+
+
+def kill(folder, n_kills=10, n_files=12):
+    """Whether catalogues are the same after `kill -9` at random moments as without."""
+    rng = np.random.default_rng(SEED)
+    (folder / "music").mkdir()
+    for number in range(n_files):
+        sound = np.cumsum(rng.standard_normal(60 * audio.SAMPLE_RATE)) % 2 - 1
+        soundfile.write(folder / "music" / f"{number}.wav", sound * rng.random(len(sound)), 8000)
+    command = [sys.executable, "-m", "amg", "index", folder / "music", "--catalogue"]
+    began = time.perf_counter()
+    subprocess.run([*command, folder / "whole"], check=True, stdout=subprocess.DEVNULL)
+    lasts, moments, same = time.perf_counter() - began, [], 0
+    for number in range(n_kills):
+        moments.append(round(random.Random(number).uniform(0.3, 1) * lasts, 2))
+        process = subprocess.Popen([*command, folder / str(number)], stdout=subprocess.DEVNULL,
+                                   start_new_session=True)
+        time.sleep(moments[-1])
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        subprocess.run([*command, folder / str(number)], check=True, stdout=subprocess.DEVNULL)
+        same += _content(folder / str(number)) == _content(folder / "whole")
+    return {"n_kills": n_kills, "same": same, "moments_s": moments, "undisturbed_s": round(lasts, 2)}
+
+
+def _content(folder):
+    held = store.Store(folder)
+    return held.sounds(), held.places(), [path.read_bytes() for path in held.files()]
+
+
+def _large(hours):
+    """A catalogue of random fingerprints, in songs of four minutes: what it costs is that of music."""
+    rng, n = np.random.default_rng(SEED), 4 * 120
+    songs = int(hours * 7200 / n)
+    frames = rng.standard_normal((songs * n, 128), np.float32)
+    frames /= np.linalg.norm(frames, axis=1, keepdims=True)
+    return Catalogue.of(np.split(frames, songs), models.load())
+
+
+def _clips(n=50):
+    rng = np.random.default_rng(SEED)
+    return [(rng.standard_normal(EXCERPT_S * audio.SAMPLE_RATE).astype(np.float32) / 4,
+             audio.SAMPLE_RATE) for _ in range(n)]
+
+
+def load(_):
+    """Milliseconds of identifications in a catalogue of 1,000 hours."""
+    catalogue, clips = _large(HOURS), _clips()
+    catalogue.index("vectors")
+
+    def timed(clip):
+        began = time.perf_counter()
+        identify(clip, catalogue)
+        return 1000 * (time.perf_counter() - began)
+
+    timed(clips[0])
+    alone = [timed(clip) for clip in clips * 4]
+    with machine.PeakMemory() as memory, ThreadPoolExecutor(N_THREADS) as pool:
+        began = time.perf_counter()
+        shared = list(pool.map(timed, [clips[i % len(clips)] for i in range(N_ASKED)]))
+        lasted = time.perf_counter() - began
+    return {"hours": HOURS, "frames": catalogue.n_frames, "segments": len(catalogue.vectors),
+            "excerpt_s": EXCERPT_S, "alone_n": len(alone), **_quantiles("alone_ms", alone),
+            "threads": N_THREADS, "threads_n": N_ASKED, **_quantiles("threads_ms", shared),
+            "per_second": round(N_ASKED / lasted, 1), "errors": 0, "peak_mb": round(memory.peak_mb)}
+
+
+def _quantiles(name, values):
+    return {f"{name}_p{p}": round(float(np.percentile(values, p)), 1) for p in (50, 95, 99)}
+
+
+def soak(folder):
+    """Memory over twenty minutes of identifications, a catalogue read anew every minute."""
+    rng = np.random.default_rng(SEED)
+    (folder / "music").mkdir()
+    for number in range(20):
+        soundfile.write(folder / "music" / f"{number}.wav", rng.uniform(-1, 1, 480000), 8000)
+    indexing.index([folder / "music"], folder / "catalogue")
+    clips, memory_mb, n, began = _clips(), [], 0, time.monotonic()
+    while time.monotonic() - began < SOAK_S:
+        catalogue, minute = Catalogue.load(folder / "catalogue"), time.monotonic()
+        while time.monotonic() - minute < 60:
+            identify(clips[n % len(clips)], catalogue)
+            n += 1
+        memory_mb.append(round(psutil.Process().memory_info().rss / 2**20))
+    return {"seconds": SOAK_S, "identifications": n, "memory_mb_by_minute": memory_mb}
+
+
+def markdown(folder):
+    """What the JSON files of a folder say, as the lines of `docs/catalogue.md`."""
+    found = {path.stem: files.read_json(path) for path in sorted(folder.glob("*.json"))}
+    said = []
+    if "trip" in found:
+        t = found["trip"]
+
+        def rate(name):
+            return (f"{t[name]:.1f} % [{t[name + '_low']:.1f}, {t[name + '_high']:.1f}] of {t[name + '_n']:,} "
+                    f"excerpts of {t[name + '_recordings']} recordings")
+
+        said += [
+            f"{t['n_files']} files ({', '.join(t['formats'])}; {t['hours']:.1f} h) were indexed at "
+            f"{t['times_real_time_per_core']} times real time per core.",
+            f"Excerpts of {t['excerpt_s']} s from any place, through a room and under noise at "
+            f"{t['snr_db']:g} dB SNR: the right song is named for {rate('named')}; its position is within "
+            f"0.5 s for {rate('placed')}; another song is named for {rate('named_wrong')}.",
+            f"Excerpts of music that is not indexed: something is named for {rate('others_named')}."]
+    if "kill" in found:
+        k = found["kill"]
+        said.append(f"Indexing, killed (`kill -9`) at {k['n_kills']} random moments and run again: the "
+                    f"catalogue is the same, byte for byte, {k['same']} times.")
+    if "load" in found:
+        m = found["load"]
+        said.append(
+            f"Among {m['hours']:,} h ({m['frames']:,} fingerprints, {m['segments']:,} segments), an excerpt of "
+            f"{m['excerpt_s']} s, fingerprinting included: {m['alone_ms_p50']:g} ms one at a time (95 %: "
+            f"{m['alone_ms_p95']:g}, 99 %: {m['alone_ms_p99']:g}; {m['alone_n']} excerpts). "
+            f"{m['threads_n']:,} excerpts from {m['threads']} threads: {m['errors']} errors, "
+            f"{m['per_second']:g} a second, {m['threads_ms_p50']:g} ms each (95 %: {m['threads_ms_p95']:g}, "
+            f"99 %: {m['threads_ms_p99']:g}), at most {m['peak_mb']:,} MB of memory.")
+    if "soak" in found:
+        k = found["soak"]
+        memory = k["memory_mb_by_minute"]
+        said.append(f"{k['seconds'] // 60} minutes of identifications ({k['identifications']:,}): memory "
+                    f"{memory[1]:,} MB after two minutes, {memory[-1]:,} MB at the end, at most {max(memory):,} MB.")
+    told = next(iter(found.values()))
+    where = told["machine"]
+    return "\n".join([*(f"* {sentence}" for sentence in said), "",
+                      f"`PYTHONPATH=tests python -m bench.catalogue`, seed {told['seed']}; "
+                      f"{where['processor']}, {where['cores']} cores, {where['memory_gb']} GB."])
+
+
+def main():
+    """Run those that are named, and write what they say."""
+    ways = {"trip": trip, "kill": kill, "load": load, "soak": soak}
+    for name in sys.argv[1:] or ways:
+        with tempfile.TemporaryDirectory() as temporary:
+            found = ways[name](Path(temporary))
+        found |= {"kit": amg.__version__, "seed": SEED, **machine.describe()}
+        files.write_json(paths.checkout() / "reports/catalogue" / f"{name}.json", found)
+        print(name, found)
+    print(markdown(paths.checkout() / "reports/catalogue"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""The catalogue of one's own music: indexed, kept up to date, and asked."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings, strategies as st
+
+import amg
+from amg.catalogue import calibration, identify as identify_, indexing, models, store, windows
+from amg.catalogue.memory import Catalogue
+from amg.check import InputError
+from amg.retrieval import search
+from conftest import CHECKOUT, unit_rows
+
+RATE = 8000
+
+
+def tune(seed, seconds=24):
+    """A melody of random notes with harmonics, and some noise: float (n,)."""
+    rng = np.random.default_rng(seed)
+    notes = []
+    while sum(map(len, notes)) < seconds * RATE:
+        t = np.arange(int(rng.uniform(0.15, 0.5) * RATE)) / RATE
+        pitch = 220 * 2 ** (rng.integers(0, 30) / 12)
+        tone = sum(np.sin(2 * np.pi * k * pitch * t) / k for k in range(1, rng.integers(2, 6)))
+        notes.append(tone * np.exp(-3 * t))
+    sound = np.concatenate(notes)[: seconds * RATE]
+    return 0.2 * sound + 0.005 * rng.standard_normal(len(sound))
+
+
+def write(path, sound):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound, RATE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("music")
+    for number, name in enumerate(("a.wav", "b/c.flac", "b/d.ogg", "e.wav")):
+        write(folder / name, tune(number))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def indexed(music, tmp_path_factory):
+    """A catalogue of that music, which tests only read."""
+    folder = tmp_path_factory.mktemp("indexed") / "catalogue"
+    assert indexing.index([music], folder).heard == 4
+    return folder
+
+
+def content(folder):
+    """All that a catalogue says."""
+    held = store.Store(folder)
+    return held.sounds(), held.places(), [path.read_bytes() for path in held.files()]
+
+
+@pytest.mark.parametrize("method", windows.METHODS)
+def test_an_excerpt_is_named_and_placed(music, indexed, method):
+    catalogue = Catalogue.load(indexed)
+    for number, name in enumerate(("a.wav", "b/c.flac", "b/d.ogg", "e.wav")):
+        excerpt = tune(number)[int(7.3 * RATE) : int(15.3 * RATE)]
+        match, = amg.identify((excerpt, RATE), catalogue, method).matches
+        assert match.path == str(music / name)
+        assert abs(match.position_s - match.begin_s - 7.3) < (0.25 if method != "single_stage" else 9.5)
+        assert match.chance < identify_.CHANCE
+
+
+def test_other_music_is_not_here(indexed):
+    answers = [amg.identify((tune(seed, 8), RATE), Catalogue.load(indexed)) for seed in range(50, 60)]
+    assert sum(len(answer.matches) for answer in answers) == 0
+    assert all(answer.candidates for answer in answers)
+
+
+def test_a_long_recording_has_several_matches(music, indexed):
+    mix = np.concatenate([tune(0)[: 20 * RATE], tune(9, 30), tune(3)[4 * RATE :]])
+    first, second = amg.identify((mix, RATE), indexed).matches
+    assert (first.path, second.path) == (str(music / "a.wav"), str(music / "e.wav"))
+    for match, begin, end, position in ((first, 0, 20, 0), (second, 50, 70, 4)):
+        assert abs(match.begin_s - begin) < 2 and abs(match.end_s - end) < 2
+        assert abs(match.position_s - match.begin_s - (position - begin)) < 0.3
+
+
+def test_the_command_line_answers(music, indexed, tmp_path):
+    write(tmp_path / "clip.wav", tune(2)[3 * RATE : 10 * RATE])
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    run = subprocess.run([sys.executable, "-m", "amg", "identify", tmp_path, "-", "--json",
+                          "--catalogue", indexed], cwd=CHECKOUT, capture_output=True,
+                         input=(music / "a.wav").read_bytes())
+    clip, stdin = map(json.loads, run.stdout.splitlines())
+    assert run.returncode == 0 and b"broken.wav cannot be decoded" in run.stderr
+    assert clip["matches"][0]["path"] == str(music / "b/d.ogg")
+    assert stdin["query"] == "standard input" and stdin["matches"][0]["path"] == str(music / "a.wav")
+
+
+def test_what_has_changed_is_seen(tmp_path):
+    music, folder = tmp_path / "music", tmp_path / "catalogue"
+    for number, name in enumerate(("a.wav", "b.wav", "c.wav", "d.wav")):
+        write(music / name, tune(number, 12))
+    indexing.index([music], folder)
+    report = indexing.index([music], folder)
+    assert (report.unchanged, report.heard, report.moved, report.removed) == (4, 0, 0, 0)
+    (music / "a.wav").rename(music / "z.wav")  # renamed
+    write(music / "b.wav", tune(7, 12))  # changed
+    (music / "c.wav").unlink()  # removed
+    write(music / "copy.wav", tune(3, 12))  # the same as d.wav
+    os.utime(music / "d.wav", ns=(1, 1))  # touched
+    report = indexing.index([music], folder)
+    assert (report.unchanged, report.heard, report.moved, report.removed) == (0, 1, 3, 2)
+    assert len(store.Store(folder).sounds()) == 3
+    catalogue = Catalogue.load(folder)
+    for number, name in ((0, "z.wav"), (7, "b.wav"), (3, "copy.wav")):
+        match, = amg.identify((tune(number, 12), RATE), catalogue).matches
+        assert match.path == str(music / name)
+    assert not amg.identify((tune(2, 12), RATE), catalogue).matches
+    # other folders are left alone
+    write(tmp_path / "more" / "m.wav", tune(8, 12))
+    assert indexing.index([tmp_path / "more"], folder).removed == 0
+    assert len(store.Store(folder).sounds()) == 4
+
+
+def test_interrupted_anywhere_it_ends_the_same(music, tmp_path, monkeypatch):
+    """Stopped at each moment when something goes to the disk, then run again."""
+    whole, moments = tmp_path / "whole", 0
+    fsync = os.fsync
+
+    def index_until(folder, stop):
+        nonlocal moments
+        moments = 0
+
+        def counted(file):
+            nonlocal moments
+            if moments == stop:
+                raise KeyboardInterrupt
+            moments += 1
+            return fsync(file)
+
+        monkeypatch.setattr(os, "fsync", counted)
+        indexing.index([music], folder, workers=1)
+
+    index_until(whole, None)
+    n_moments = moments
+    assert n_moments == 8
+    for stop in range(n_moments):
+        folder = tmp_path / str(stop)
+        with pytest.raises(KeyboardInterrupt):
+            index_until(folder, stop)
+        index_until(folder, None)
+        assert content(folder) == content(whole)
+
+
+def test_bad_files_are_named_and_left_out(tmp_path):
+    music = tmp_path / "music"
+    write(music / "good.wav", tune(1, 5))
+    write(music / "short.wav", tune(1, 5)[:4000])
+    write(music / "silent.wav", np.zeros(5 * RATE))
+    write(music / "nan.wav", tune(1, 5))
+    soundfile.write(music / "nan.wav", np.full(5 * RATE, np.nan, np.float32), RATE, "FLOAT")
+    (music / "text.mp3").write_text("no music")
+    (music / "loose.wav").symlink_to("nowhere")
+    write(music / "$a\nb.wav", tune(2, 5))
+    os.rename(write(music / "odd.wav", tune(3, 5)), os.fsencode(music) + b"/\xff.wav")
+    report = indexing.index([music], tmp_path / "catalogue", workers=1)
+    assert report.heard == 2 and len(report.refused) == 5
+    said = "\n".join(report.refused)
+    for part in ("short.wav holds 0.50 s", "silent.wav holds nothing but digital silence",
+                 "nan.wav holds samples that are no numbers", "text.mp3 cannot be decoded",
+                 "\\xff.wav has a name that is not UTF-8"):
+        assert part in said
+    match, = amg.identify((tune(2, 5), RATE), tmp_path / "catalogue").matches
+    assert match.path == str(music / "$a\nb.wav")
+
+
+def test_refusals(music, indexed, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("mine")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / store.DATABASE).write_bytes(b"no database" * 100)
+    for match, call in (
+            ("holds no catalogue", lambda: amg.identify("x.wav", tmp_path / "none")),
+            ("cannot be decoded", lambda: amg.identify(tmp_path / "none.wav", indexed)),
+            ("method is 'best'", lambda: amg.identify("x.wav", indexed, "best")),
+            ("it has letter.txt", lambda: amg.index([music], tmp_path / "other")),
+            ("is damaged", lambda: amg.identify("x.wav", tmp_path / "damaged")),
+            ("made with encoder lift, not mean",
+             lambda: amg.index([music], indexed, models.load("mean"))),
+            ("encoder is 'mlstm'", lambda: models.load("mlstm")),
+            ("digital silence", lambda: amg.identify((np.zeros(20000), RATE), indexed)),
+            ("finite numbers", lambda: amg.identify((np.full(20000, np.nan), RATE), indexed)),
+            ("must be a directory", lambda: amg.index([tmp_path / "none"], tmp_path / "new"))):
+        with pytest.raises(InputError, match=match):
+            call()
+    assert (tmp_path / "other" / "letter.txt").read_text() == "mine"
+
+
+def test_damaged_arrays_are_refused(music, tmp_path):
+    indexing.index([music], tmp_path / "catalogue", workers=1)
+    frames, _ = store.Store(tmp_path / "catalogue").files()
+    with frames.open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(InputError, match="is damaged"):
+        Catalogue.load(tmp_path / "catalogue")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=5))
+def test_segments_hold_every_frame(lengths):
+    bounds = np.cumsum([0, *lengths])
+    segments = models.load().segments(bounds)
+    held = np.concatenate([np.arange(start, min(start + segments.length, bounds[song + 1]))
+                           for start, song in zip(segments.start, segments.song)])
+    assert np.array_equal(np.unique(held), np.arange(bounds[-1]))
+    assert (segments.start >= bounds[segments.song]).all() and (np.diff(segments.start) > 0).all()
+
+
+def test_no_start_is_missed_or_of_another_song():
+    """The second stage over all segments, the overlapping ones included, is exhaustive search."""
+    rng = np.random.default_rng(0)
+    songs = [unit_rows(rng, n, 128) for n in (7, 19, 20, 45, 60)]
+    catalogue = Catalogue.of(songs, models.load())
+    everything = np.arange(len(catalogue.vectors))[None]
+    frames = catalogue.sequences.frames
+    for length in (3, 9, 19):
+        query = unit_rows(rng, 1, length, 128)
+        places, scores = search.two_stage(query, everything, catalogue.segments, catalogue.sequences)
+        starts = [start for low, high in zip(catalogue.sequences.bounds, catalogue.sequences.bounds[1:])
+                  for start in range(low, high - length + 1)]
+        exact = {start: float(np.mean(np.sum(query[0] * frames[start : start + length], 1)))
+                 for start in starts}
+        best = sorted(exact.values(), reverse=True)
+        found = dict(zip(places[0].tolist(), scores[0].tolist()))
+        assert np.allclose(sorted(found.values(), reverse=True), best[: len(found)], atol=1e-6)
+        assert all(abs(exact[place] - score) < 1e-6 for place, score in found.items())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 19))
+def test_windows_hold_every_frame(n_frames, length):
+    found = windows.begins(n_frames, length)
+    if n_frames < length:
+        assert not found
+    else:
+        held = {at for begin in found for at in range(begin, begin + length)}
+        assert held == set(range(n_frames)) or length < windows.STEP
+        assert max(found) + length == n_frames
+
+
+def test_chance_is_fitted():
+    """Scores of the law that is assumed give its numbers back, and false accepts as foretold."""
+    rng, n_frames, middle, rate = np.random.default_rng(0), 10**5, -0.3, 12.0
+    u = middle + (np.log(n_frames) + rng.gumbel(size=200000)) / rate
+    found = calibration.fit(1 - np.exp(-u), n_frames)
+    assert np.allclose(found, (middle, rate), rtol=0.03)
+    for n in (n_frames, 10 * n_frames):
+        u = middle + (np.log(n) + rng.gumbel(size=200000)) / rate
+        accepted = windows.by_chance(1 - np.exp(-u), n, *found) <= 0.01
+        assert 0.008 < accepted.mean() < 0.012
+
+
+def test_many_threads_have_the_answers_of_one(indexed):
+    from concurrent.futures import ThreadPoolExecutor
+
+    catalogue = Catalogue.load(indexed)
+    clips = [(tune(number % 4)[start * RATE : (start + 6) * RATE], RATE)
+             for number in range(4) for start in (0, 3, 9)]
+    alone = [amg.identify(clip, catalogue) for clip in clips]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda clip: amg.identify(clip, catalogue), clips)) == alone
