@@ -140,3 +140,19 @@ def test_ffmpeg_refuses_and_keeps_what_it_read(tmp_path):
     data = (tmp_path / "a.aac").read_bytes()
     (tmp_path / "cut.aac").write_bytes(data[: len(data) // 2])
     assert 0 < sum(map(len, audio.blocks(tmp_path / "cut.aac"))) < 2 * 8000
+
+
+def test_absurd_headers_and_samples_are_named(tmp_path):
+    """A rate that no memory holds, samples that no spectrogram does."""
+    sound = np.random.default_rng(0).uniform(-1, 1, 20000).astype(np.float32)
+    soundfile.write(tmp_path / "loud.wav", sound * np.float32(1e30), 8000, "FLOAT")
+    soundfile.write(tmp_path / "integers.wav", sound * np.float32(2**31), 8000, "FLOAT")
+    soundfile.write(tmp_path / "fast.wav", sound, 8000)
+    with (tmp_path / "fast.wav").open("r+b") as file:
+        file.seek(24)
+        file.write((2**31 - 1).to_bytes(4, "little"))
+    for name, message in (("loud", "samples beyond"), ("fast", "claims 2,147,483,647 samples")):
+        with pytest.raises(InputError, match=message):
+            list(audio.blocks(tmp_path / f"{name}.wav"))
+    decoded = np.concatenate(list(audio.blocks(tmp_path / "integers.wav")))
+    assert np.allclose(decoded / 2**31, sound, atol=1e-3)

@@ -54,7 +54,7 @@ class Answer:
         return asdict(self)
 
     def __str__(self):
-        lines = [f"{self.query}: " + ("not here" if not self.matches else "")]
+        lines = [f"{self.query}:" + " not here" * (not self.matches)]
         for match in self.matches:
             lines.append(f"  {_clock(match.begin_s)}-{_clock(match.end_s)}  {match.name}, from "
                          f"{_clock(match.position_s)} on (score {match.score:.2f})")
@@ -92,20 +92,23 @@ def identify(sound, catalogue=CATALOGUE, method="two_stage", n_candidates=5, nam
 def _groups(hits, frames, catalogue):
     """A Match for each recording and offset that windows agree on; frames, hits: as `windows.ask`
     takes and gives them."""
-    hits = hits.assign(offset=hits.position_s - hits.begin_s).sort_values(["song", "offset"])
-    apart = (hits.song.diff() != 0) | (hits.offset.diff() > APART_S)
-    for _, group in hits.groupby(apart.cumsum()):
-        best = group.loc[group.score.idxmax()]
-        place, begin, end = catalogue.places[int(best.song)], group.begin_s.min(), group.end_s.max()
+    offset = hits.position_s - hits.begin_s
+    order = np.lexsort((offset, hits.song))
+    apart = (np.diff(hits.song[order]) != 0) | (np.diff(offset[order]) > APART_S)
+    for rows in np.split(order, np.flatnonzero(apart) + 1) if len(order) else ():
+        best = rows[hits.score[rows].argmax()]
+        place = catalogue.places[hits.song[best]]
         if place is None:  # the file has gone, and the arrays were not written anew since
             continue
-        chance = group.chance.groupby(group.begin_s // 1).min().clip(upper=1)
-        several = end - begin > audio.seconds(catalogue.segments.length)
-        if several and group.chance.min() <= CHANCE:
-            begin, end = windows.heard(frames, best, begin, end, catalogue)
+        begin, end, chance = hits.begin_s[rows].min(), hits.end_s[rows].max(), hits.chance[rows].min()
+        of_second = {}  # windows of two grids, or of one place, are no evidence of their own
+        for second, of_row in zip(hits.begin_s[rows] // 1, hits.chance[rows]):
+            of_second[second] = min(of_second.get(second, 1.0), of_row)
+        if chance <= CHANCE and end - begin > audio.seconds(catalogue.segments.length):
+            begin, end = windows.heard(frames, hits, best, begin, end, catalogue)
         yield Match(shown(place.path), place.title, place.artist, float(begin), float(end),
-                    max(float(best.offset + begin), 0.0), float(best.score),
-                    float(group.chance.min()), float(-np.log(chance.clip(lower=1e-300)).sum()))
+                    max(float(offset[best] + begin), 0.0), float(hits.score[best]), float(chance),
+                    float(-np.log(np.maximum([*of_second.values()], 1e-300)).sum()))
 
 
 def _matches(groups):

@@ -142,5 +142,6 @@ def listen(name, blocks, fingerprinter, hop=audio.HOP) -> np.ndarray:
 
     frames = next(fingerprinter.load().extract([checked()], hop))
     if not loud:
-        raise InputError(f"{name} holds nothing but digital silence.")
+        raise InputError(f"{name} holds nothing but digital silence, or channels that cancel each "
+                         "other.")
     return frames

@@ -9,8 +9,9 @@ is not in a catalogue of n frames finds there n * exp(-rate * (u - middle)) hits
 two numbers are fitted, by method and length of window, to validation songs that are not there.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-import pandas as pd
 
 from amg import files
 from amg.catalogue.models import CALIBRATION
@@ -27,15 +28,25 @@ SILENT = 0.99  # inner product with the fingerprint of silence from which on a f
 HOP_S = audio.HOP / audio.SAMPLE_RATE
 
 
+class Hits(NamedTuple):
+    """Where windows are heard: arrays (n,), times in seconds."""
+
+    begin_s: np.ndarray  # of the window, in the query
+    end_s: np.ndarray
+    song: np.ndarray  # int, number of the sound
+    position_s: np.ndarray  # in the sound, where the window begins
+    score: np.ndarray
+    chance: np.ndarray  # how many as good ones chance gives in the whole query
+
+
 def begins(n_frames, length) -> list[int]:
     """Where the windows of a grid begin, in frames: every STEP, and the last at the end."""
     last = n_frames - length
     return sorted({*range(0, last, STEP), last}) if last >= 0 else []
 
 
-def ask(frames, catalogue, method) -> pd.DataFrame:
-    """The ten best hits of each window of a query: a row each with the times when the window begins
-    and ends, song, its position, all in seconds, score, and how many as good ones chance gives.
+def ask(frames, catalogue, method) -> Hits:
+    """The ten best hits of each window of a query.
 
     frames: float32 (GRIDS * (T - 1) + 1 or so, 128), all grids by turns. Silent windows have none.
     """
@@ -52,10 +63,9 @@ def ask(frames, catalogue, method) -> pd.DataFrame:
     row, column = np.nonzero(place >= 0)
     found, score = place[row, column].astype(int), score[row, column]
     song, begin = catalogue.sequences.song_of(found), np.array(begin_s)[row]
-    return pd.DataFrame({
-        "begin_s": begin, "end_s": begin + audio.seconds(length), "song": song,
-        "position_s": (found - catalogue.sequences.bounds[song]) * HOP_S, "score": score,
-        "chance": len(asked) * chance(score, length, catalogue.n_frames, method)})
+    return Hits(begin, begin + audio.seconds(length), song,
+                (found - catalogue.sequences.bounds[song]) * HOP_S, score,
+                len(asked) * chance(score, length, catalogue.n_frames, method))
 
 
 def find(queries, catalogue, method) -> tuple[np.ndarray, np.ndarray]:
@@ -79,23 +89,24 @@ def find(queries, catalogue, method) -> tuple[np.ndarray, np.ndarray]:
     return search.two_stage(queries, segments, catalogue.segments, catalogue.sequences)
 
 
-def heard(frames, hit, begin_s, end_s, catalogue) -> tuple[float, float]:
-    """Which part of a query, between two of its times, is what a `hit` says: from where to where, in
+def heard(frames, hits, best, begin_s, end_s, catalogue) -> tuple[float, float]:
+    """Which part of a query, between two of its times, is what a hit says: from where to where, in
     seconds, its frames are like the song's by more than half the hit's score, on balance.
 
-    frames: as for `ask`; hit: one of its rows.
+    frames, hits: as `ask` takes and gives them; best: the hit's number.
     """
-    low, high = catalogue.sequences.bounds[int(hit.song) :][:2]
-    begin, at, end = (round(t / HOP_S * GRIDS) for t in (begin_s, hit.begin_s, end_s - audio.seconds(1)))
+    low, high = catalogue.sequences.bounds[hits.song[best] :][:2]
+    begin, at, end = (round(time_s / HOP_S * GRIDS) for time_s in
+                      (begin_s, hits.begin_s[best], end_s - audio.seconds(1)))
     asked = np.arange(at - (at - begin) // GRIDS * GRIDS, min(end + 1, len(frames)), GRIDS)
-    song = low + round(hit.position_s / HOP_S) + (asked - at) // GRIDS
+    song = low + round(hits.position_s[best] / HOP_S) + (asked - at) // GRIDS
     likeness = np.full(len(asked), -1.0)
     for late in (-1, 0, 1):  # the tempo may not be quite the same
         inside = (song + late >= low) & (song + late < high)
         found = catalogue.sequences.frames[song[inside] + late]
         likeness[inside] = np.maximum(likeness[inside],
                                       np.einsum("ld,ld->l", frames[asked[inside]], found))
-    gain = np.cumsum(np.append(0, likeness - hit.score / 2))
+    gain = np.cumsum(np.append(0, likeness - hits.score[best] / 2))
     last = np.argmax(gain - np.minimum.accumulate(gain))
     first = np.argmin(gain[: last + 1])
     return asked[first] * HOP_S / GRIDS, asked[max(last - 1, first)] * HOP_S / GRIDS + audio.seconds(1)

@@ -22,6 +22,8 @@ HOP = 4000  # samples between frames: 0.5 s
 N_FFT, STFT_HOP, N_COLUMNS = 1024, 256, 32
 F_MIN, F_MAX = 300.0, 4000.0  # Hz
 RANGE_DB = 80.0  # dynamic range of the spectrogram
+RATES = 1000, 1_000_000  # Hz, of files
+LOUDEST = 10**10  # of samples, where 1 is full scale: integers that were written as floats reach less
 SAME = 0.9  # likeness of two undegraded sounds from which on they sound the same
 
 
@@ -34,12 +36,14 @@ def blocks(path) -> Iterator[np.ndarray]:
     """
     if Path(path).suffix.lower() in ffmpeg.SUFFIXES:
         rate, decoded = ffmpeg.decode(path)
+        rate = _usual(rate, path)
         yield from resampled((_mono(block, path) for block in decoded), rate)
         return
     try:
         with soundfile.SoundFile(path) as file:
-            decoded = file.blocks(30 * file.samplerate, dtype="float32", always_2d=True)
-            yield from resampled((_mono(block, path) for block in decoded), file.samplerate)
+            rate = _usual(file.samplerate, path)
+            decoded = file.blocks(30 * rate, dtype="float32", always_2d=True)
+            yield from resampled((_mono(block, path) for block in decoded), rate)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(f"{path} cannot be decoded ({error}); "
                          "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3).") from None
@@ -55,9 +59,20 @@ def resampled(blocks, rate) -> Iterator[np.ndarray]:
     yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
+def _usual(rate, path):
+    """The rate of a file in Hz; InputError for one that no sound has, and no memory holds."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise InputError(f"{path} claims {rate:,} samples per second, but must have {RATES[0]:,} to "
+                         f"{RATES[1]:,}; its header is damaged.")
+    return rate
+
+
 def _mono(block, path):
     if not np.isfinite(block).all():
         raise InputError(f"{path} holds samples that are no numbers; export it again.")
+    if np.abs(block).max(initial=0) > LOUDEST:
+        raise InputError(f"{path} holds samples beyond {LOUDEST:,}, where full scale is 1; export it "
+                         "again.")
     return block.mean(axis=1)
 
 
