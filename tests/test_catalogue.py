@@ -177,6 +177,15 @@ def test_bad_files_are_named_and_left_out(tmp_path):
     assert match.path == str(music / "$a\nb.wav")
 
 
+def test_linked_folders_are_followed_once(tmp_path):
+    write(tmp_path / "music" / "a.wav", tune(0, 5))
+    write(tmp_path / "elsewhere" / "b.wav", tune(1, 5))
+    for name, target in (("one", "../elsewhere"), ("two", "../elsewhere"), ("loop", ".")):
+        (tmp_path / "music" / name).symlink_to(target)
+    report = indexing.index([tmp_path / "music"], tmp_path / "catalogue", workers=1)
+    assert (report.heard, report.refused) == (2, [])
+
+
 def test_refusals(music, indexed, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("mine")

@@ -50,7 +50,7 @@ def index(folders, catalogue=CATALOGUE, models=None, workers=2) -> Report:
     """
     check.integers(1, workers=workers)
     models = models or models_.load()
-    roots = [recordings.root(folder).resolve() for folder in folders]
+    roots = [recordings.root(folder, recordings.find_linked).resolve() for folder in folders]
     models.fingerprinter.load()  # refused here, not in every worker
     with store_.writing(catalogue, models.about) as store:
         known, (found, refused) = store.places(), _look(roots)
@@ -85,7 +85,7 @@ def shown(path) -> str:
 def _look(roots):
     """({path: Place} in the order of paths, sentences about files that cannot be looked at)."""
     found, refused = {}, []
-    for path in {path for root in roots for path in recordings.find(root)}:
+    for path in {path for root in roots for path in recordings.find_linked(root)}:
         try:
             stat = path.stat()
             found[os.fsencode(path)] = Place(os.fsencode(path), stat.st_size, stat.st_mtime_ns)

@@ -31,7 +31,21 @@ def find(folder, suffixes=DECODED) -> list[Path]:
                   if path.suffix.lower() in suffixes and path.is_file())
 
 
-def root(folder) -> Path:
+def find_linked(folder) -> list[Path]:
+    """The same with what lies in linked folders, each of which is followed once, however often and
+    wherever it is linked."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        if os.path.realpath(place) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        found += [Path(place, name) for name in names]
+    return sorted(path for path in found if path.suffix.lower() in DECODED and path.is_file())
+
+
+def root(folder, find=find) -> Path:
     """Resolve a user's directory of audio; InputError if there is none, or no audio in it."""
     path = paths.resolve(folder or ".")
     if not folder or not path.is_dir() or not find(path):
