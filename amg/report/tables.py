@@ -3,6 +3,7 @@
 Hit rates are percentages, intervals are at 95 % and by recording.
 """
 
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from amg import files, paths
 from amg.sound.audio import seconds
 
+SMALLEST = {"method": "xz", "preset": 9 | lzma.PRESET_EXTREME}  # of tables of single trials
 TOLERANCES = {  # what counts as a hit, in the order of every table
     "exact": "at most 0.25 s from where the query begins",
     "near": "at most 0.5 s from it",
@@ -24,12 +26,10 @@ ENCODERS = {"mt": "Transformer", "mlstm": "LSTM", "mcnn": "CNN", "mean": "mean p
 
 
 def write(table, report, name, compressed=False) -> Path:
-    """Write a DataFrame to `reports/<report>/tables/<name>.csv`, or `.csv.gz`; returns the path."""
-    path = paths.resolve(f"reports/{report}/tables/{name}.csv{'.gz' if compressed else ''}")
+    """Write a DataFrame to `reports/<report>/tables/<name>.csv`, or `.csv.xz`; returns the path."""
+    path = paths.resolve(f"reports/{report}/tables/{name}.csv{'.xz' if compressed else ''}")
     with files.atomic(path) as temporary:
-        # the same table gives the same bytes, whenever it is written
-        table.to_csv(temporary, index=False,
-                     compression={"method": "gzip", "mtime": 0} if compressed else None)
+        table.to_csv(temporary, index=False, compression=SMALLEST if compressed else None)
     return path
 
 
