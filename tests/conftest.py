@@ -1,23 +1,28 @@
 """Shared fixtures: golden files, a private workspace, and one run of the smoke profile."""
 
 import os
-from pathlib import Path
-
-import numpy as np
-import pytest
 
 # two processes test at once, on the same cores: threads that wait must not spin
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from amg.report import pipeline
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
+FIRST = ("test_kill.py", "test_notebooks.py")  # a file is one process's; the longest begin
+
+
 def pytest_collection_modifyitems(items):
-    """One process makes the smoke run, and tests all that reads it."""
-    for item in items:
-        if "smoke" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("smoke"))
+    """The longest files first, so that both processes end at about the same time."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 @pytest.fixture(scope="session")
@@ -35,20 +40,29 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
-    """A workspace, its path with a space in it, in which the smoke profile has run."""
-    from amg.report import pipeline
+    """A workspace, its path with a space in it, in which the smoke profile has run; test_notebooks
+    goes on in it. Two processes share the run: the one that comes second waits."""
+    root = _shared(tmp_path_factory) / "smoke run"
+    with FileLock(root.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
+        if not (root.parent / "undisturbed").exists():
+            root.mkdir()
+            patch.setenv("AMG_HOME", str(root))
+            pipeline.reproduce("smoke")
+            for part in ("data/models", "reports/smoke"):
+                shutil.copytree(root / part, root.parent / "undisturbed" / part, symlinks=True)
+    return root
 
-    root = tmp_path_factory.mktemp("smoke run")
-    before = os.environ.get("AMG_HOME")
-    os.environ["AMG_HOME"] = str(root)
-    try:
-        pipeline.reproduce("smoke")
-        yield root
-    finally:
-        if before is None:
-            del os.environ["AMG_HOME"]
-        else:
-            os.environ["AMG_HOME"] = before
+
+@pytest.fixture(scope="session")
+def undisturbed(smoke):
+    """The models and the report of the smoke run as it left them."""
+    return smoke.parent / "undisturbed"
+
+
+def _shared(tmp_path_factory):
+    """The folder of all processes of this session of tests."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def unit_rows(rng, *shape):
