@@ -12,7 +12,7 @@ Read the rooms in this order, from samples to reports:
     retrieval    search, duplicates, databases, trials, hits, rates
     retrieval    published, evaluate, base, trace, unknown, robustness, cost
     retrieval    shortlists, modelled, scale, tail
-    catalogue    models, store, indexing, memory, windows, identify, calibration
+    catalogue    models, store, indexing, memory, chance, windows, identify, calibration
     catalogue    explore, commands
     report       tables, sentences, figures, charts, scale_charts, compare, pages, steps, pipeline
 

@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given, settings, strategies as st
 
 import amg
-from amg.catalogue import calibration, identify as identify_, indexing, models, store, windows
+from amg.catalogue import calibration, chance, identify as identify_, indexing, models, store, windows
 from amg.catalogue.memory import Catalogue
 from amg.check import InputError
 from amg.retrieval import search
@@ -69,7 +69,7 @@ def test_an_excerpt_is_named_and_placed(music, indexed, method):
         match, = amg.identify((excerpt, RATE), catalogue, method).matches
         assert match.path == str(music / name)
         assert abs(match.position_s - match.begin_s - 7.3) < (0.25 if method != "single_stage" else 9.5)
-        assert match.chance < identify_.CHANCE
+        assert match.chance < chance.ALLOWED
 
 
 def test_other_music_is_not_here(indexed):
@@ -264,12 +264,19 @@ def test_chance_is_fitted():
     """Scores of the law that is assumed give its numbers back, and false accepts as foretold."""
     rng, n_frames, middle, rate = np.random.default_rng(0), 10**5, -0.3, 12.0
     u = middle + (np.log(n_frames) + rng.gumbel(size=200000)) / rate
-    found = calibration.fit(1 - np.exp(-u), n_frames)
+    found = calibration.fit(u, n_frames)
     assert np.allclose(found, (middle, rate), rtol=0.03)
     for n in (n_frames, 10 * n_frames):
         u = middle + (np.log(n) + rng.gumbel(size=200000)) / rate
-        accepted = windows.by_chance(1 - np.exp(-u), n, *found) <= 0.01
+        accepted = chance.law(u, n, *found) <= 0.01
         assert 0.008 < accepted.mean() < 0.012
+
+
+def test_ordinary_against_a_naive_loop():
+    rng = np.random.default_rng(0)
+    songs, window = unit_rows(rng, 15, 12, 128), unit_rows(rng, 1, 4, 128)
+    scores = [max(np.sum(window[0] * song[start : start + 4]) / 4 for start in range(9)) for song in songs]
+    assert chance.ordinary(window, songs) == pytest.approx(np.mean(sorted(scores)[-chance.ALIKE:]), abs=1e-6)
 
 
 def test_many_threads_have_the_answers_of_one(indexed):

@@ -71,7 +71,7 @@ class Explorer:
         extract = self.catalogue.models.fingerprinter.load().extract
         of_original, of_query = extract([[original], [query]])
         window = of_query[None, : self.catalogue.segments.length]
-        place, score = (row[0] for row in windows.find(window, self.catalogue, "single_stage"))
+        place, score = (row[0, 0] for row in windows.find(window[:, None], self.catalogue, "single_stage"))
         answer = identify((query, SAMPLE_RATE), self.catalogue, name=self.clips[song].piece)
         return Explored(original, query, of_original, of_query, self._neighbours(place, score),
                         *self._alignment(window[0], answer), answer)

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from amg import check
-from amg.catalogue import windows
+from amg.catalogue import chance as chance_, windows
 from amg.catalogue.memory import Catalogue
 from amg.catalogue.indexing import CATALOGUE, listen, shown
 from amg.check import InputError
 from amg.sound import audio
 
-CHANCE = 0.01  # a match that chance gives more often is "not here"
 APART_S = 0.5  # offsets that differ by no more belong together
 
 
@@ -104,7 +103,7 @@ def _groups(hits, frames, catalogue):
         of_second = {}  # windows of two grids, or of one place, are no evidence of their own
         for second, of_row in zip(hits.begin_s[rows] // 1, hits.chance[rows]):
             of_second[second] = min(of_second.get(second, 1.0), of_row)
-        if chance <= CHANCE and end - begin > audio.seconds(catalogue.segments.length):
+        if chance <= chance_.ALLOWED and end - begin > audio.seconds(catalogue.segments.length):
             begin, end = windows.heard(frames, hits, best, begin, end, catalogue)
         yield Match(shown(place.path), place.title, place.artist, float(begin), float(end),
                     max(float(offset[best] + begin), 0.0), float(hits.score[best]), float(chance),
@@ -118,7 +117,7 @@ def _matches(groups):
     for group in groups:
         shared = sum(max(0, min(group.end_s, other.end_s) - max(group.begin_s, other.begin_s))
                      for other in kept)
-        if group.chance <= CHANCE and shared <= (group.end_s - group.begin_s) / 2:
+        if group.chance <= chance_.ALLOWED and shared <= (group.end_s - group.begin_s) / 2:
             kept.append(group)
     return sorted(kept, key=lambda match: match.begin_s)
 

@@ -70,6 +70,17 @@ class Catalogue:
         """The exhaustive index of `vectors`, or of `frames`; made when it is first asked for."""
         with self._lock:
             if kind not in self._indexes:
-                self._indexes[kind] = search.flat_index(
+                self._indexes[kind] = _in_parts(
                     self.sequences.frames if kind == "frames" else self.vectors)
             return self._indexes[kind]
+
+
+def _in_parts(vectors):
+    """An exhaustive index of a part for each core, so that a single query keeps all of them busy."""
+    parts = [search.flat_index(part) for part in np.array_split(
+        vectors, min(faiss.omp_get_max_threads(), len(vectors)))]
+    shards = faiss.IndexBinaryShards if vectors.dtype == np.uint8 else faiss.IndexShards
+    index = shards(parts[0].d, True, True)  # in threads; numbered on from part to part
+    for part in parts:
+        index.add_shard(part)
+    return index

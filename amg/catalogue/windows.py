@@ -2,25 +2,19 @@
 
 A query is heard on two grids, the second a quarter of a second later, so that no window lies farther
 than an eighth from a stored frame. Windows are as long as a segment, or as the query if that is
-shorter; each is asked for by itself.
-
-How good a hit is, is said by how many as good ones chance gives. With u = -log(1 - score), music that
-is not in a catalogue of n frames finds there n * exp(-rate * (u - middle)) hits as good as u. The
-two numbers are fitted, by method and length of window, to validation songs that are not there.
+shorter. The first stage hears a window on both grids at once, the second one on each by itself.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from amg import files
-from amg.catalogue.models import CALIBRATION
+from amg.catalogue import chance
 from amg.embedding import encoders
 from amg.retrieval import search
 from amg.sound import audio
 
 METHODS = ("two_stage", "single_stage", "sequence")
-FITTED = METHODS[:2]  # the base system's score is that of two stages, and so is what chance gives
 GRIDS = 2
 STEP = 10  # frames from one window to the next
 BATCH = 64  # windows that are asked for at once
@@ -46,47 +40,72 @@ def begins(n_frames, length) -> list[int]:
 
 
 def ask(frames, catalogue, method) -> Hits:
-    """The ten best hits of each window of a query.
+    """The ten best hits of each window of a query, on each grid.
 
     frames: float32 (GRIDS * (T - 1) + 1 or so, 128), all grids by turns. Silent windows have none.
     """
-    length = min(catalogue.segments.length, max(len(frames) // GRIDS, 1))
+    grids = min(GRIDS, len(frames))
+    length = min(catalogue.segments.length, len(frames) // grids)
     asked, begin_s = [], []
-    for grid in range(GRIDS):
-        of_grid = frames[grid::GRIDS]
-        for at in begins(len(of_grid), length):
-            window = of_grid[at : at + length]
-            if np.mean(window @ catalogue.models.silence > SILENT) < 0.5:
-                asked.append(window)
-                begin_s.append((at + grid / GRIDS) * HOP_S)
-    place, score = find(np.stack(asked), catalogue, method) if asked else np.zeros((2, 0, 1))
-    row, column = np.nonzero(place >= 0)
-    found, score = place[row, column].astype(int), score[row, column]
-    song, begin = catalogue.sequences.song_of(found), np.array(begin_s)[row]
+    for at in begins(len(frames) // grids, length):
+        window = frames[at * grids : (at + length) * grids]
+        if np.mean(window @ catalogue.models.silence > SILENT) < 0.5:
+            asked.append(window.reshape(length, grids, -1).swapaxes(0, 1))
+            begin_s.append(at * HOP_S)
+    if not asked:
+        return Hits(*np.zeros((6, 0)))._replace(song=np.zeros(0, int))
+    place, score = find(np.stack(asked), catalogue, method)
+    row, grid, column = np.nonzero(place >= 0)
+    found, score = place[row, grid, column], score[row, grid, column]
+    song = catalogue.sequences.song_of(found)
+    begin = np.array(begin_s)[row] + grid * HOP_S / GRIDS
+    ordinary = np.array([chance.ordinary(window, chance.background()) for window in asked])
+    expected = chance.expected(score, ordinary[row, grid], length, catalogue.n_frames, method)
     return Hits(begin, begin + audio.seconds(length), song,
                 (found - catalogue.sequences.bounds[song]) * HOP_S, score,
-                len(asked) * chance(score, length, catalogue.n_frames, method))
+                place.shape[0] * place.shape[1] * expected)
 
 
-def find(queries, catalogue, method) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of frames and scores, (Q, 10), of queries float32 (Q, L, 128) of a segment at most."""
-    if len(queries) > BATCH:
-        parts = [find(queries[low : low + BATCH], catalogue, method)
-                 for low in range(0, len(queries), BATCH)]
+def find(windows, catalogue, method) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of frames, or -1, and scores, both (W, G, 10), of windows float32 (W, G, L, 128), L a
+    segment at most, on G grids; (W, 1, 10) by the first stage alone."""
+    if len(windows) > BATCH:
+        parts = [find(windows[low : low + BATCH], catalogue, method)
+                 for low in range(0, len(windows), BATCH)]
         return tuple(map(np.concatenate, zip(*parts)))
+    of_grid = windows.swapaxes(0, 1)
     if method == "sequence":
-        index, k = catalogue.index("frames"), search.FRAME_NEIGHBOURS
-        flat = queries.reshape(-1, queries.shape[2])
-        neighbours = index.search(flat, min(k, index.ntotal))[1]
-        return search.sequence_search(queries, neighbours.reshape(*queries.shape[:2], -1),
-                                      catalogue.sequences)
-    vectors = encoders.embed(catalogue.models.encoder, list(queries))
-    index = catalogue.index("vectors")
+        found = [_sequences(queries, catalogue) for queries in of_grid]
+    else:
+        segments, scores = _segments(windows, catalogue)
+        if method == "single_stage":
+            best = segments[:, : search.N_BEST]
+            found = [(catalogue.segments.first_frames(best), scores[:, : search.N_BEST])]
+        else:
+            found = [search.two_stage(queries, segments, catalogue.segments, catalogue.sequences)
+                     for queries in of_grid]
+    return tuple(np.stack(of, axis=1) for of in zip(*found))
+
+
+def _segments(windows, catalogue):
+    """The first stage's segments and their scores, (W, SHORTLIST) or as many as there are.
+
+    What an untrained encoder makes of frames has no order, so it takes those of all grids at once.
+    """
+    encoder, index = catalogue.models.encoder, catalogue.index("vectors")
+    ordered = getattr(encoder, "trained", True)
+    queries = windows[:, 0] if ordered else windows.reshape(len(windows), -1, windows.shape[-1])
+    vectors = encoders.embed(encoder, list(queries))
     scores, segments = search.nearest(index, vectors, min(search.SHORTLIST, index.ntotal))
-    if method == "single_stage":
-        best = segments[:, : search.N_BEST]
-        return catalogue.segments.first_frames(best), scores[:, : search.N_BEST]
-    return search.two_stage(queries, segments, catalogue.segments, catalogue.sequences)
+    return segments, scores
+
+
+def _sequences(queries, catalogue):
+    """What the base system finds."""
+    index, flat = catalogue.index("frames"), queries.reshape(-1, queries.shape[-1])
+    neighbours = index.search(flat, min(search.FRAME_NEIGHBOURS, index.ntotal))[1]
+    return search.sequence_search(queries, neighbours.reshape(*queries.shape[:2], -1),
+                                  catalogue.sequences)
 
 
 def heard(frames, hits, best, begin_s, end_s, catalogue) -> tuple[float, float]:
@@ -110,24 +129,3 @@ def heard(frames, hits, best, begin_s, end_s, catalogue) -> tuple[float, float]:
     last = np.argmax(gain - np.minimum.accumulate(gain))
     first = np.argmin(gain[: last + 1])
     return asked[first] * HOP_S / GRIDS, asked[max(last - 1, first)] * HOP_S / GRIDS + audio.seconds(1)
-
-
-def chance(score, length, n_frames, method) -> np.ndarray:
-    """How many hits of a window of `length` frames are as good as `score`, float (n,), by chance.
-
-    A catalogue that is smaller than the smallest one that was checked counts as that.
-    """
-    known = files.read_json(CALIBRATION)
-    fitted = known[method if method in FITTED else FITTED[0]]
-    middle, rate = (np.interp(length, fitted["frames"], fitted[name]) for name in ("middle", "rate"))
-    return by_chance(score, max(n_frames, known["smallest_frames"]), middle, rate)
-
-
-def by_chance(score, n_frames, middle, rate) -> np.ndarray:
-    """The same, with the two numbers given."""
-    return n_frames * np.exp(-rate * (scale(score) - middle))
-
-
-def scale(score) -> np.ndarray:
-    """u, on which the scores of unknown music fall off exponentially."""
-    return -np.log(np.maximum(1 - score, 1e-9))
