@@ -17,6 +17,9 @@ def main() -> None:
         arguments.run(arguments)
     except InputError as error:
         sys.exit(f"amg: {error}")
+    except OSError as error:
+        sys.exit(f"amg: {error}; what was there is untouched, and once this is mended the same command "
+                 "continues.")
     except KeyboardInterrupt:
         sys.exit("amg: interrupted; the same command continues where it stopped.")
 

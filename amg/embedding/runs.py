@@ -222,6 +222,6 @@ def load_published(file, encoder="mt") -> nn.Module:
         model.load_state_dict(weights)
         return model.eval()
     except Exception as error:  # whatever a foreign file makes of torch.load
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split()).split(". ")[0][:200]  # not how to execute it
         raise InputError(f"{paths.relative(file)} is no published checkpoint of {encoder}, a "
                          f"dict with its weights under 'model' ({reason}).") from None

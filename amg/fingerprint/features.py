@@ -83,6 +83,8 @@ def _read(path, dimension=None):
             array = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         return None, "is missing"
+    except MemoryError:
+        return None, "claims more rows than memory holds"
     except Exception as error:  # numpy lets through whatever a broken header makes Python raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         return None, f"is not a readable .npy array ({reason})"  # not how to unpickle it

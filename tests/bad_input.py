@@ -1,0 +1,244 @@
+"""What goes wrong, and the sentence that it ends in: `PYTHONPATH=tests python -m bad_input` prints
+the table of `docs/bad_input.md`, `test_bad_input.py` runs every row of it.
+
+A row is a kind, what is wrong, and a call in an empty folder that is also the workspace.
+"""
+
+import io
+import os
+import pickle
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import soundfile
+import torch
+
+from amg import checkpoint, files
+from amg.catalogue import indexing, models, store
+from amg.catalogue.memory import Catalogue
+from amg.check import InputError
+from amg.embedding import runs
+from amg.fingerprint import features, fingerprinters, folder as folder_
+from amg.report import pipeline
+from amg.retrieval import databases, published
+from amg.sound import audio
+
+RATE = audio.SAMPLE_RATE
+NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE).astype(np.float32)
+
+
+def heard(name, sound=NOISE, rate=RATE, subtype="FLOAT", spoil=None):
+    """Fingerprint a file that holds `sound` and was spoilt."""
+    def call(folder):
+        path = folder / name
+        soundfile.write(path, sound, rate, subtype)
+        if spoil:
+            spoil(path)
+        indexing.listen(name, audio.blocks(path), fingerprinters.find())
+    return call
+
+
+def written(name, content, read):
+    """Read a file of these bytes."""
+    def call(folder):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        read(path)
+    return call
+
+
+def array(name, content):
+    """Read fingerprints of these values."""
+    held = io.BytesIO()
+    np.save(held, content, allow_pickle=True)
+    return written(name, held.getvalue(), features.load)
+
+
+def patched(offset, content):
+    def spoil(path):
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(content)
+    return spoil
+
+
+def checkpoint_of(tensors, record):
+    def call(folder):
+        checkpoint.save(folder / "weights.safetensors", tensors, record)
+        fingerprinters.find(str(folder / "weights.safetensors")).load()
+    return call
+
+
+def beside(folder):
+    """Weights with a model card that describes others."""
+    safetensors.torch.save_file({"a": torch.zeros(2)}, folder / "a.safetensors", {"record": "{}"})
+    files.write_json(folder / "a.json", {"sha256": "0" * 64})
+    checkpoint.load(folder / "a.safetensors")
+
+
+class Poison:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+def published_checkpoint(content):
+    held = io.BytesIO()
+    torch.save(content, held)
+    return written("a.pth", held.getvalue(), runs.load_published)
+
+
+def database(songs, queries=(), dummies=1):
+    """Load a database of songs and queries, each frames and a number of rows."""
+    def call(folder):
+        rng = np.random.default_rng(0)
+        for place, counts in ((databases.DUMMY, [40] * dummies), (databases.TEST, songs),
+                              (databases.QUERY, queries)):
+            for number, n_frames in enumerate(counts):
+                rows = rng.standard_normal((n_frames, 128)).astype(np.float32)
+                features.save(folder / place / f"{number}.npy",
+                              rows / np.linalg.norm(rows, axis=1, keepdims=True))
+        found, _ = databases.load(folder)
+        databases.load_queries(folder / databases.QUERY, found)
+    return call
+
+
+def profile(text):
+    return lambda folder: pipeline.parse_profile("mine", text)
+
+
+def music(folder):
+    (folder / "music").mkdir()
+    soundfile.write(folder / "music" / "a.wav", NOISE, RATE)
+    return folder / "music"
+
+
+def refused(name):
+    """Index a folder that has a file of this name, and say what is said of it."""
+    def call(folder):
+        path = os.path.join(os.fsencode(music(folder)), name)
+        with open(path, "wb") as file:
+            file.write(b"RIFF")
+        said = indexing.index([folder / "music"], folder / "catalogue", workers=1).refused
+        if said:
+            raise InputError(said[0])
+    return call
+
+
+def target(there):
+    """Extract into something that is there already."""
+    def call(folder):
+        source = music(folder)
+        folder_.extract(source, there(folder), fingerprinters.find(), workers=1)
+    return call
+
+
+def taken(folder):
+    (folder / "taken").write_text("mine")
+    return folder / "taken"
+
+
+def letters(folder):
+    (folder / "letters").mkdir()
+    (folder / "letters" / "a.txt").write_text("mine")
+    return folder / "letters"
+
+
+def spoilt_catalogue(folder):
+    indexing.index([music(folder)], folder / "catalogue", workers=1)
+    (folder / "catalogue" / store.DATABASE).write_bytes(b"no database" * 99)
+    Catalogue.load(folder / "catalogue")
+
+
+def other_encoder(folder):
+    indexing.index([music(folder)], folder / "catalogue", workers=1)
+    indexing.index([folder / "music"], folder / "catalogue", models.load("mean"), workers=1)
+
+
+NPY_HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 128), }"
+ROWS = [
+    ("sound", "a text named .mp3", written("a.mp3", b"Dear Sir", lambda p: list(audio.blocks(p)))),
+    ("sound", "an empty file", written("a.wav", b"", lambda p: list(audio.blocks(p)))),
+    ("sound", "half a second", heard("a.wav", NOISE[: RATE // 2])),
+    ("sound", "digital silence", heard("a.wav", 0 * NOISE)),
+    ("sound", "two channels that cancel each other", heard("a.wav", np.stack([NOISE, -NOISE], 1))),
+    ("sound", "samples that are NaN", heard("a.wav", NOISE * np.nan)),
+    ("sound", "samples of 10^30", heard("a.wav", NOISE * np.float32(1e30))),
+    ("sound", "a header with a rate of 2^31 - 1 Hz",
+     heard("a.wav", subtype="PCM_16", spoil=patched(24, (2**31 - 1).to_bytes(4, "little")))),
+    ("sound", "a file cut in its header",
+     heard("a.wav", spoil=lambda path: path.write_bytes(path.read_bytes()[:20]))),
+    ("sound", "a name that is not UTF-8", refused(b"\xff.wav")),
+    ("fingerprints", "a text named .npy", written("a.npy", b"Dear Sir", features.load)),
+    ("fingerprints", "an empty file", written("a.npy", b"", features.load)),
+    ("fingerprints", "a header that claims 10^15 rows",
+     written("a.npy", (NPY_HEADER % 10**15).ljust(127) + b"\n", features.load)),
+    ("fingerprints", "rows that are cut off",
+     written("a.npy", (NPY_HEADER % 9).ljust(127) + b"\n" + bytes(512), features.load)),
+    ("fingerprints", "Python objects", array("a.npy", np.array([None, 1], object))),
+    ("fingerprints", "NaN", array("a.npy", np.full((3, 128), np.nan, np.float32))),
+    ("fingerprints", "zeros", array("a.npy", np.zeros((3, 128), np.float32))),
+    ("fingerprints", "one axis", array("a.npy", np.ones(128, np.float32))),
+    ("fingerprints", "letters", array("a.npy", np.full((3, 128), "a"))),
+    ("weights", "a text", written("a.safetensors", b"Dear Sir", checkpoint.load)),
+    ("weights", "a model card of other weights beside them", beside),
+    ("weights", "NaN", checkpoint_of({"a": torch.full((2,), np.nan)}, {})),
+    ("weights", "of another kind", checkpoint_of({"a": torch.zeros(2)}, {"kind": "nothing"})),
+    ("weights", "a published checkpoint of another network",
+     published_checkpoint({"model": {"linear1.weight": torch.zeros(256, 64)}})),
+    ("weights", "a published checkpoint that would run a program", published_checkpoint(Poison())),
+    ("weights", "an encoder that there is not", lambda folder: models.load("mlstm")),
+    ("test ids", "a pickle that would run a program",
+     written("ids.pkl", pickle.dumps(Poison()), published.load_test_ids)),
+    ("test ids", "a pickle of something else",
+     written("ids.pkl", pickle.dumps([1, 2]), published.load_test_ids)),
+    ("database", "no songs", database([])),
+    ("database", "a query more than songs", database([40], [40, 40])),
+    ("database", "a query longer than its song", database([40], [60])),
+    ("profile", "no YAML", profile("a: [")),
+    ("profile", "no notebook of that name", profile("99_nothing: {}\n")),
+    ("profile", "a number", profile("3")),
+    ("place", "a target that is a file", target(taken)),
+    ("place", "a target that holds something else", target(letters)),
+    ("place", "a target that is the music's folder", target(lambda folder: folder / "music")),
+    ("place", "a target that is the root", target(lambda folder: Path("/"))),
+    ("place", "a folder that is not there",
+     lambda folder: indexing.index([folder / "none"], folder / "catalogue")),
+    ("catalogue", "none", lambda folder: Catalogue.load(folder / "none")),
+    ("catalogue", "a folder of something else",
+     lambda folder: indexing.index([music(folder)], letters(folder), workers=1)),
+    ("catalogue", "a damaged one", spoilt_catalogue),
+    ("catalogue", "one of another encoder", other_encoder),
+]
+
+
+def sentence(call) -> str | None:
+    """What a call ends in, without the folder it ran in; None if nothing was refused."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, before = Path(temporary).resolve(), os.environ.get("AMG_HOME")
+        os.environ["AMG_HOME"] = str(folder)
+        try:
+            call(folder)
+            return None
+        except InputError as error:
+            return str(error).replace(f"{folder}/", "").replace(str(folder), ".")
+        finally:
+            if (folder / "exploded").exists() or Path("exploded").exists():
+                raise AssertionError("a pickle was executed")
+            if before is None:
+                del os.environ["AMG_HOME"]
+            else:
+                os.environ["AMG_HOME"] = before
+
+
+def markdown() -> str:
+    lines = ["| kind | what is wrong | what is said |", "|---|---|---|"]
+    for kind, what, call in ROWS:
+        lines.append(f"| {kind} | {what} | {str(sentence(call)).replace('|', chr(92) + '|')} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown())
