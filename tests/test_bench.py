@@ -11,10 +11,11 @@ from amg.embedding import runs, training
 from amg.embedding.encoders.transformer import Transformer
 from amg.fingerprint import features, nafp
 from amg.sound import audio
-from bench import data, evaluation, published
+from bench import catalogue, data, evaluation, published
 from bench.__main__ import markdown, notebook_rows
 from bench.timing import forward_flops, medians_alone, row
 from bench.training import first_batch
+from conftest import CHECKOUT
 
 
 @pytest.mark.parametrize("query_frames", [19, 24])  # two pieces and a frame; three pieces
@@ -72,3 +73,9 @@ def test_notebook_rows_and_the_table(tmp_path):
     where = {"processor": "p", "cores": 2, "memory_gb": 3}
     text = markdown([*rows, row("x", 3.0, 2.0, "s")], {"commit": "c", "machine": where})
     assert "| x | 3 | 2 | 1.5 | s |" in text and "| reproduce | 62 |  |  | s |" in text
+
+
+def test_what_is_said_of_the_catalogue_is_what_was_measured():
+    text = (CHECKOUT / "docs/catalogue.md").read_text()
+    said = text.split("<!-- measured -->")[1].split("<!-- /measured -->")[0]
+    assert said.strip() == catalogue.markdown(catalogue.REFERENCE).strip()
