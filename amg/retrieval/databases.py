@@ -81,7 +81,10 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
     for path, array in zip(dummies + tests + asked, arrays + queries):
         check.one_of(f"the number of values in a fingerprint of {paths.relative(path)}",
                      array.shape[1], (DIM,))
-    _check_fit(asked, queries, arrays[len(dummies) :])
+    for path, query, song in zip(asked, queries, arrays[len(dummies) :]):
+        if len(query) > len(song) + 1:  # a resampler may round up
+            raise InputError(f"{paths.relative(path)} holds {len(query)} fingerprints and its song "
+                             f"{len(song)}, but a query is the degraded song; make both anew.")
     recordings = [clip.recording for clip in heard] if heard else names
     database = Database(search.Sequences.of(arrays), names, len(dummies), recordings, heard,
                         next(iter(fingerprinters), None), files.stamp(dummies + tests + asked))
@@ -102,17 +105,7 @@ def load_queries(folder, database) -> list[np.ndarray]:
     found = features.find(folder, MAKER)
     if [path.stem for path in found] != database.names[database.first_test :]:
         raise InputError(f"{paths.relative(folder)} must hold a query for each test song.")
-    queries = [features.load(path) for path in found]
-    _check_fit(found, queries, database.sequences.songs()[database.first_test :])
-    return queries
-
-
-def _check_fit(files_, queries, songs):
-    """A query is its whole song, degraded: InputError if it goes on after the song's end."""
-    for path, query, song in zip(files_, queries, songs):
-        if len(query) > len(song) + 1:  # a resampler may round up
-            raise InputError(f"{paths.relative(path)} holds {len(query)} fingerprints and its song "
-                             f"{len(song)}, but a query is the degraded song; make both anew.")
+    return [features.load(path) for path in found]
 
 
 def split_folder(whole, duration_max) -> paths.Path:
