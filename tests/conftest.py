@@ -43,14 +43,15 @@ def smoke(tmp_path_factory):
     """A workspace, its path with a space in it, in which the smoke profile has run; test_notebooks
     goes on in it. Two processes share the run: the one that comes second waits."""
     root = _shared(tmp_path_factory) / "smoke run"
-    with FileLock(root.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
-        if not (root.parent / "undisturbed").exists():
-            root.mkdir()
-            patch.setenv("AMG_HOME", str(root))
-            pipeline.reproduce("smoke")
-            for part in ("data/models", "reports/smoke"):
-                shutil.copytree(root / part, root.parent / "undisturbed" / part, symlinks=True)
-    return root
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AMG_HOME", str(root))
+        with FileLock(root.with_suffix(".lock")):
+            if not (root.parent / "undisturbed").exists():
+                root.mkdir()
+                pipeline.reproduce("smoke")
+                for part in ("data/models", "reports/smoke"):
+                    shutil.copytree(root / part, root.parent / "undisturbed" / part, symlinks=True)
+        yield root
 
 
 @pytest.fixture(scope="session")
