@@ -18,8 +18,7 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"amg: {error}")
     except OSError as error:
-        sys.exit(f"amg: {error}; what was there is untouched, and once this is mended the same command "
-                 "continues.")
+        sys.exit(f"amg: {error}; once this is mended, give the same command again.")
     except KeyboardInterrupt:
         sys.exit("amg: interrupted; the same command continues where it stopped.")
 

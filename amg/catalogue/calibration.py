@@ -30,7 +30,7 @@ def fit(u, n_frames) -> tuple[float, float]:
 
 
 def calibrate(data, database, n_valid, seed=0) -> pd.DataFrame:
-    """Write both files; returns what the held-out songs show, a row per method and length.
+    """Write these three files; returns what the held-out songs show, a row per method and length.
 
     data: a `features.TrainingSet`, whose last `n_valid` songs are held out. false_accepts, and
     in_small for a part of the catalogue: percentage of their windows for which something counts
