@@ -84,7 +84,7 @@ def _read(path, dimension=None):
     except FileNotFoundError:
         return None, "is missing"
     except MemoryError:
-        return None, "claims more rows than memory holds"
+        return None, "is not a readable .npy array (it claims more rows than memory holds)"
     except Exception as error:  # numpy lets through whatever a broken header makes Python raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         return None, f"is not a readable .npy array ({reason})"  # not how to unpickle it
