@@ -56,7 +56,7 @@ def test_folder_lists_what_it_cannot_use(home, folder):
     assert len(found) == 10
     assert sum(not clip.refused for clip in found.values()) == 5
     for track, reason in (("broken.mp3", "cannot be decoded"), ("empty.wav", "holds no sound"),
-                          ("short.wav", "lasts 4.0 s"), ("silent.wav", "silent"),
+                          ("short.wav", "lasts 4.00 s"), ("silent.wav", "silent"),
                           ("z-again.flac", "same samples as b.flac")):
         assert reason in found[track].refused and str(folder) not in found[track].refused
     assert abs(found["c.ogg"].seconds - 65.08) < 0.01 and found["a.wav"].level_db > -20
@@ -84,10 +84,30 @@ def test_a_replaced_file_is_decoded_again(home, folder, moved_s):
     assert found.sha256 != before and found.seconds == 50
 
 
-def test_a_recording_too_short_to_be_cut_is_told(home, folder, all_test):
-    soundfile.write(folder / "short.wav", tone(30.2), RATE)
-    _, refused = corpora.choose("folder", {"test": None}, 0, 1, str(folder))
-    assert "too short to be cut" in {clip.piece: clip.refused for clip in refused}["short.wav"]
+@pytest.mark.parametrize("seconds, usable", [(29.8, False), (29.9, True), (30.2, True), (30.59, True)])
+def test_clips_of_data_sets_count_as_30_s(home, tmp_path, all_test, seconds, usable):
+    """They have no margins, and may lack a tenth of a second."""
+    (tmp_path / "fma").mkdir()
+    sound = tone(seconds)
+    soundfile.write(tmp_path / "fma" / "1.wav", sound, RATE)
+    found, refused = corpora.choose("folder", {"test": None}, 0, 1, str(tmp_path / "fma"))
+    if not usable:
+        assert [clip.refused for clip in refused] == ["lasts 29.80 s, shorter than 30 s"]
+        return
+    [clip] = found["test"]
+    n = min(len(sound), 30 * RATE)
+    np.testing.assert_allclose(clip.read()[:n], sound[:n], atol=1e-3)
+    assert not clip.read()[n:].any() and len(clip.read(clips.MARGIN_S)) == 30.6 * RATE
+
+
+def test_integers_written_as_floats_are_scaled(home, tmp_path):
+    """Clipped, they would be another sound."""
+    (tmp_path / "floats").mkdir()
+    for name, scale in (("as usual", 1), ("as integers", 32768)):
+        soundfile.write(tmp_path / "floats" / f"{name}.wav", scale * tone(40), RATE, "FLOAT")
+    usual, integers = (soundfile.read(paths.resolve(clip.file))[0]
+                       for _, clip in sorted(manifest(tmp_path / "floats").items(), reverse=True))
+    np.testing.assert_allclose(integers / np.abs(integers).max(), usual / np.abs(usual).max(), atol=1e-3)
 
 
 def test_clips_of_a_recording(home, folder, all_test):

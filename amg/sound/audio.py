@@ -51,6 +51,18 @@ def blocks(path) -> Iterator[np.ndarray]:
         raise InputError(f"{path} has a name that is not UTF-8; rename it.") from None
 
 
+def full_scale(path) -> float:
+    """What counts as 1 in a file that `blocks` decodes: of floats the peak, where that is more, since
+    integers may have been written as floats."""
+    if Path(path).suffix.lower() in ffmpeg.SUFFIXES:
+        return 1.0
+    try:
+        floats = soundfile.info(path).subtype in ("FLOAT", "DOUBLE")
+    except (soundfile.LibsndfileError, TypeError, UnicodeEncodeError):  # `blocks` says why
+        return 1.0
+    return max(1.0, *(float(np.abs(block).max(initial=0)) for block in blocks(path))) if floats else 1.0
+
+
 def resampled(blocks, rate) -> Iterator[np.ndarray]:
     """Consecutive blocks of `rate` samples per second -> the same sound in blocks at 8 kHz."""
     resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32")

@@ -6,6 +6,7 @@ What cannot be used is a clip, too, with the reason in `refused`: nothing is lef
 import hashlib
 import itertools
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from amg import files, paths, progress
 from amg.check import InputError
 from amg.sound import audio, ffmpeg
 from amg.sound.audio import SAMPLE_RATE
-from amg.sound.clips import Clip
+from amg.sound.clips import CLIP_S, MARGIN_S, Clip
 
 SUFFIXES = tuple(f".{name}" for name in (
     "aif", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "snd", "w64", "wav"))
 DECODED = (*SUFFIXES, *ffmpeg.SUFFIXES)
+TOLERANCE_S = 0.1  # data sets of 30 s clips have some of 29.9 s
 SPEEDS = (0.94, 1.06)  # a semitone down and up
 SPEED_FORMAT = 1  # raised when the same recording and speed give another sound
 
@@ -55,21 +57,38 @@ def root(folder, find=find) -> Path:
 
 
 def decode_folder(folder, shortest_s, workers=2) -> list[Clip]:
-    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`, as `decode_all`."""
+    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`, as `decode_all`, each file as
+    `completed`."""
     source = root(folder)
     name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
-    return decode_all(source, paths.resolve(f"data/audio/folder/{name}"), shortest_s, workers)
+    target = paths.resolve(f"data/audio/folder/{name}")
+    return decode_all(source, target, shortest_s, workers, as_written=completed)
 
 
-def decode_all(folder, target, shortest_s, workers=2, label="decoding",
-               suffixes=DECODED) -> list[Clip]:
+def completed(blocks) -> Iterator[np.ndarray]:
+    """Blocks of sound; with silence around them where they make a clip of CLIP_S, but for TOLERANCE_S,
+    and not its margins, as the clips of data sets do."""
+    blocks, first, n_samples = iter(blocks), [], 0
+    wanted, margin = (round(time_s * SAMPLE_RATE) for time_s in (CLIP_S + 2 * MARGIN_S, MARGIN_S))
+    while n_samples < wanted and (block := next(blocks, None)) is not None:
+        first.append(block)
+        n_samples += len(block)
+    if (CLIP_S - TOLERANCE_S) * SAMPLE_RATE <= n_samples < wanted:
+        after = max(wanted - margin - n_samples, 0)
+        first = [np.zeros(margin, np.float32), *first, np.zeros(after, np.float32)]
+    return itertools.chain(first, blocks)
+
+
+def decode_all(folder, target, shortest_s, workers=2, label="decoding", suffixes=DECODED,
+               as_written=iter) -> list[Clip]:
     """Decode every audio file below `folder` to `target`: recordings without a role, in order.
 
     Their name is the path below `folder`. Refused is what cannot be decoded, is silent, is shorter
     than `shortest_s`, or has the same samples as an earlier one. Files already decoded are kept,
-    so an interrupted call continues.
+    so an interrupted call continues. as_written: what becomes of a file's blocks of sound.
     """
-    jobs = [(path, path.relative_to(folder), target, shortest_s) for path in find(folder, suffixes)]
+    jobs = [(path, path.relative_to(folder), target, shortest_s, as_written)
+            for path in find(folder, suffixes)]
     found, first = [], {}
     for clip in progress.parallel(decode, jobs, workers, desc=label, unit="file"):
         if not clip.refused and first.setdefault(clip.sha256, clip.piece) != clip.piece:
@@ -78,7 +97,7 @@ def decode_all(folder, target, shortest_s, workers=2, label="decoding",
     return found
 
 
-def decode(path, track, target, shortest_s) -> Clip:
+def decode(path, track, target, shortest_s, as_written=iter) -> Clip:
     """Decode one file, whose path below the folder is `track`, unless that is done.
 
     What was decoded bears the time of its source: a source or a copy of another date is noticed,
@@ -89,11 +108,12 @@ def decode(path, track, target, shortest_s) -> Clip:
     file, time = (target / track).with_name(f"{track.name}.flac"), path.stat().st_mtime_ns
     try:
         if not file.exists() or file.stat().st_mtime_ns != time:
-            write(file, audio.blocks(path), time)
+            scale = audio.full_scale(path)
+            write(file, as_written(block / scale for block in audio.blocks(path)), time)
     except InputError as reason:
         return replace(clip, refused=str(reason).removeprefix(f"{path} ").split(" (")[0])
     clip = clip.whole(file)
-    too_short = f"lasts {clip.seconds:.1f} s, shorter than {shortest_s:g} s"
+    too_short = f"lasts {clip.seconds:.2f} s, shorter than {shortest_s:g} s"
     return replace(clip, refused=too_short) if clip.seconds < shortest_s else clip
 
 
