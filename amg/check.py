@@ -46,6 +46,11 @@ def integers(low, **named) -> None:
         integer(name, value, low)
 
 
+def seed(value) -> int:
+    """Return a seed if every generator takes it, else raise InputError."""
+    return integer("seed", value, 0, 2**32 - 1)
+
+
 def texts(**named) -> None:
     """Check that each is a non-empty string usable as the name of a set, folder or file."""
     for name, value in named.items():
@@ -54,9 +59,11 @@ def texts(**named) -> None:
 
 
 def each(name, values, checker, *args) -> tuple:
-    """Return `values` as a tuple if it is a non-empty list whose items pass `checker`."""
+    """Return `values` as a tuple if it is a non-empty list of different items that pass `checker`."""
     if not isinstance(values, (list, tuple)) or not values:
         raise InputError(f"{name} is {values!r}, but must be a list with at least one item.")
-    for value in values:
+    for number, value in enumerate(values):
         checker(f"an item of {name}", value, *args)
+        if value in values[:number]:
+            raise InputError(f"{name} has {value!r} twice, but must have it once.")
     return tuple(values)

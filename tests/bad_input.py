@@ -7,6 +7,7 @@ A row is a kind, what is wrong, and a call in an empty folder that is also the w
 import io
 import os
 import pickle
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import safetensors.torch
 import soundfile
 import torch
 
-from amg import checkpoint, files
+from amg import check, checkpoint, files
 from amg.catalogue import indexing, models, store
 from amg.catalogue.memory import Catalogue
 from amg.check import InputError
@@ -88,6 +89,12 @@ def published_checkpoint(content):
     held = io.BytesIO()
     torch.save(content, held)
     return written("a.pth", held.getvalue(), runs.load_published)
+
+
+def distractor_too(folder):
+    database([40], [40])(folder)
+    shutil.copy(folder / databases.TEST / "0.npy", folder / databases.DUMMY / "1.npy")
+    databases.load(folder)
 
 
 def database(songs, queries=(), dummies=1):
@@ -196,7 +203,11 @@ ROWS = [
      written("ids.pkl", pickle.dumps([1, 2]), published.load_test_ids)),
     ("database", "no songs", database([])),
     ("database", "a query more than songs", database([40], [40, 40])),
+    ("database", "a test song that is a distractor, too", distractor_too),
     ("database", "a query longer than its song", database([40], [60])),
+    ("parameter", "a seed below 0", lambda folder: check.seed(-1)),
+    ("parameter", "a seed of 2^70", lambda folder: runs.Config(seed=2**70)),
+    ("parameter", "a duration twice", lambda folder: check.each("durations", [5, 10, 5], check.integer, 1)),
     ("profile", "no YAML", profile("a: [")),
     ("profile", "no notebook of that name", profile("99_nothing: {}\n")),
     ("profile", "a number", profile("3")),

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from amg.catalogue import chance
 from amg.embedding import runs, training
 from amg.embedding.encoders.transformer import Transformer
 from amg.fingerprint import features, nafp
+from amg.retrieval import search
 from amg.sound import audio
 from bench import catalogue, data, evaluation, published
 from bench.__main__ import markdown, notebook_rows
@@ -79,3 +81,10 @@ def test_what_is_said_of_the_catalogue_is_what_was_measured():
     text = (CHECKOUT / "docs/catalogue.md").read_text()
     said = text.split("<!-- measured -->")[1].split("<!-- /measured -->")[0]
     assert said.strip() == catalogue.markdown(catalogue.REFERENCE).strip()
+
+
+def test_what_the_document_tells_of_the_catalogue_is_what_the_code_does():
+    text = " ".join((CHECKOUT / "docs/catalogue.md").read_text().split())
+    for said in (f"lists {search.SHORTLIST} segments", f"at most {chance.ALLOWED:g} counts",
+                 f"most alike of {len(chance.background())} other songs"):
+        assert said in text

@@ -19,9 +19,9 @@ from conftest import unit_rows
 FOLDERS = (databases.DUMMY, databases.TEST, databases.QUERY)
 
 
-def write(root, names=("0", "1"), n_frames=(59, 59), folders=FOLDERS):
+def write(root, names=("0", "1"), n_frames=(59, 59), folders=FOLDERS, seed=0):
     """A database tree as unpacked: the same names in every folder."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for folder in folders:
         for name, n in zip(names, n_frames):
             features.save(root / folder / f"{name}.npy", unit_rows(rng, n, 128))
@@ -163,7 +163,7 @@ def test_what_an_unpacked_database_tells(tmp_path):
 def made_by(fingerprinter, root, folder):
     recipe = made.Recipe("fingerprints", {}, {"fingerprinter": fingerprinter})
     with made.making(root / folder, recipe) as place:
-        write(place.folder, folders=["."])
+        write(place.folder, folders=["."], seed=len(folder))
 
 
 def test_fingerprints_of_two_fingerprinters_are_refused(tmp_path):

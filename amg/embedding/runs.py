@@ -57,7 +57,8 @@ class Config:
             found[name] = float(check.number(name, getattr(self, name), 0, 1))
         self.__dict__.update(found)
         check.integers(1, epochs=self.epochs)
-        check.integers(0, n_valid=self.n_valid, seed=self.seed)
+        check.integers(0, n_valid=self.n_valid)
+        check.seed(self.seed)
         n_parts = batches.PARTS[self.batches]
         check.integer("batch_size", self.batch_size, 2 * n_parts if n_parts > 1 else 1)
 

@@ -38,7 +38,7 @@ class Config:
     def __post_init__(self):
         check.one_of("size", self.size, nafp.CONFIGS)
         check.integers(1, steps=self.steps, pairs=self.pairs, per_visit=self.per_visit)
-        check.integers(0, seed=self.seed)
+        check.seed(self.seed)
         check.number("peak_lr", self.peak_lr, 1e-6, 1)
 
 

@@ -85,6 +85,11 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
         if len(query) > len(song) + 1:  # a resampler may round up
             raise InputError(f"{paths.relative(path)} holds {len(query)} fingerprints and its song "
                              f"{len(song)}, but a query is the degraded song; make both anew.")
+    first = {array.tobytes(): path for path, array in zip(dummies, arrays)}
+    for path, song in zip(tests, arrays[len(dummies) :]):
+        if twin := first.get(song.tobytes()):
+            raise InputError(f"{paths.relative(path)} and {paths.relative(twin)} are the same, but a test "
+                             "song is no distractor; delete one of them.")
     recordings = [clip.recording for clip in heard] if heard else names
     database = Database(search.Sequences.of(arrays), names, len(dummies), recordings, heard,
                         next(iter(fingerprinters), None), files.stamp(dummies + tests + asked))

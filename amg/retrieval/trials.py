@@ -44,7 +44,7 @@ def check_parameters(query_frames, n_starts, seed) -> None:
     """InputError unless trials can be drawn with these."""
     check.each("query_frames", query_frames, check.integer, 1)
     check.integers(1, n_starts=n_starts)
-    check.integers(0, seed=seed)
+    check.seed(seed)
 
 
 def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd.DataFrame:

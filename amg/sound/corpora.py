@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from amg import progress
-from amg.check import InputError, one_of
+from amg import check, progress
+from amg.check import InputError
 from amg.sound import open_music, recordings, sheet_music
 from amg.sound.clips import CLIP_S, MARGIN_S, ROLES, Clip
 
@@ -26,7 +26,7 @@ N_RENDERED = 400  # renderings among the distractors of open_music
 
 def check_source(corpus, folder="") -> None:
     """InputError unless `corpus` is one of NAMES, and `folder` has audio if it is asked for."""
-    one_of("corpus", corpus, NAMES)
+    check.one_of("corpus", corpus, NAMES)
     if corpus == "folder":
         recordings.root(folder)
 
@@ -66,6 +66,7 @@ def choose(corpus, sizes, seed, workers=2, folder="", whole=WHOLE) -> tuple[dict
     ones; the refused with their reason). Raises InputError if there are too few, before any clip is
     listened to or rendered if that shows.
     """
+    check.seed(seed)
     if corpus == "sheet_music":
         _check_sizes(corpus, sizes, {role: sheet_music.pieces(role, 0) for role in sizes})
         return {role: sheet_music.build(role, size, seed, workers, spare=2) if size else []
@@ -111,6 +112,7 @@ def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
     Of open_music: whole tracks of music, and its packages' prompts and sound effects. Other corpora
     borrow music from the sheet music.
     """
+    check.seed(seed)
     if corpus != "open_music":
         n_clips = N_NOISE // 2
         clips = sheet_music.build(f"noise_{side}", n_clips, seed, workers, spare=n_clips)
