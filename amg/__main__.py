@@ -12,6 +12,7 @@ from amg.report import pages, pipeline, steps
 
 
 def main() -> None:
+    """Run the command line; what was wrong with its input, or with a disk, ends it with one sentence."""
     arguments = _parser().parse_args()
     try:
         arguments.run(arguments)

@@ -44,6 +44,7 @@ class Recipe:
 
     @property
     def digest(self) -> str:
+        """Eight hexadecimal digits that tell it apart."""
         return files.digest(self.identity)[:8]
 
 

@@ -40,6 +40,7 @@ class Models:
 
     @property
     def segment_frames(self) -> int:
+        """Frames of a segment."""
         return crops.segment_frames(self.duration_max)
 
     def segments(self, bounds, live=None) -> search.Segments:

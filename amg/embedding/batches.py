@@ -36,6 +36,7 @@ class Batch:
     crop: crops.Crops
 
     def rows(self, device) -> Rows:
+        """What a loss is told of the rows: song, share of the crop, whether it is an original."""
         columns = self.song, self.crop.share, self.clip == 0
         return Rows(*(torch.from_numpy(column).to(device) for column in columns))
 

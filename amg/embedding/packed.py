@@ -39,6 +39,7 @@ def mean(encoder, frames, length) -> torch.Tensor:
 
 
 def runs_of(length) -> list:
+    """Lengths, int (B,), as runs of equal ones: (frames in the whole run, length)."""
     return [(n * sum(1 for _ in same), n) for n, same in itertools.groupby(length.tolist())]
 
 

@@ -100,6 +100,7 @@ class Trainer:
             checkpoint.restore_optimiser(self.optimiser, checkpoint.part("optimiser", tensors))
 
     def save(self) -> None:
+        """Write the checkpoint that a training continues from."""
         tensors = (checkpoint.prefixed("model", self.encoder.state_dict())
                    | checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser)))
         checkpoint.save(self.file, tensors, {"size": self.config.size, "history": self.history})

@@ -53,6 +53,7 @@ class Segments:
 
     @classmethod
     def of(cls, sequences, length) -> "Segments":
+        """Cut `Sequences` in segments of `length` frames."""
         starts = [np.arange(low, high - length + 1, length)
                   for low, high in zip(sequences.bounds, sequences.bounds[1:])]
         song = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
