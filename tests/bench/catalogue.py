@@ -282,6 +282,24 @@ def markdown(folder):
                       f"{where['processor']}, {where['cores']} cores, {where['memory_gb']} GB."])
 
 
+def summary(folder):
+    """The same in a few sentences, for the README."""
+    t, s, k, m, soaked, fuzzed = (files.read_json(folder / f"{name}.json") for name in
+                                  ("trip", "speed", "kill", "load", "soak", "fuzz"))
+    memory, tried = soaked["memory_mb_by_minute"], fuzzed["readers"].values()
+    return (
+        f"Of excerpts of {t['excerpt_s']} s in a room at {t['snr_db']:g} dB SNR, {t['named']:.1f} % "
+        f"[{t['named_low']:.1f}, {t['named_high']:.1f}] get the right name, of those of other music "
+        f"{t['others_named']:.1f} % [{t['others_named_low']:.1f}, {t['others_named_high']:.1f}] get one. "
+        f"Indexing runs at {s['times_real_time_per_core']} times real time per core; among "
+        f"{m['hours']:,} h an answer takes {m['alone_ms_p50']:.0f} ms. {m['threads_n']:,} answers from "
+        f"{m['threads']} threads: no error, {m['threads_ms_p50']:.0f} / {m['threads_ms_p95']:.0f} / "
+        f"{m['threads_ms_p99']:.0f} ms (50 / 95 / 99 %), {m['memory_mb']:,} MB. Memory over "
+        f"{soaked['seconds'] // 60} minutes: {memory[1]:,} to {memory[-1]:,} MB. Killed at {k['n_kills']} "
+        f"moments: {k['same']} times the same catalogue. {len(tried) * fuzzed['seconds_each'] // 60} minutes "
+        f"of fuzzing: {sum(of['findings'] for of in tried)} findings.")
+
+
 def main():
     """Run those that are named, and write what they say."""
     ways = {"trip": trip, "speed": speed, "kill": kill, "load": load, "soak": soak}
