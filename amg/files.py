@@ -1,13 +1,18 @@
 """Files that survive whatever interrupts us: written whole, read with care, told apart."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from amg import paths
+from amg.check import InputError
+
+FULL = 2**16  # bytes free from which down on a disk is full
 
 
 @contextmanager
@@ -15,6 +20,7 @@ def atomic(path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` when the block succeeds.
 
     A reader sees the old file or the whole new one, whatever interrupts us, a power cut included.
+    Raises OSError if the disk is full, whatever the block's library made of that.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,6 +30,12 @@ def atomic(path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())  # on the disk before it gets its name
         os.replace(temporary, path)
+    except (OSError, InputError):
+        raise
+    except Exception as error:
+        if shutil.disk_usage(path.parent).free > FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.relative(path))) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,7 +1,10 @@
 """Every row of the table of bad input ends in one sentence, and that is the documented one."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from amg import files
 from amg.__main__ import main
 from amg.report import pipeline
 from bad_input import ROWS, sentence
@@ -27,3 +30,14 @@ def test_a_full_disk_ends_in_one_sentence(monkeypatch):
     monkeypatch.setattr("sys.argv", ["amg", "reproduce"])
     with pytest.raises(SystemExit, match="No space left on device: 'reports/demo'; once this is mended"):
         main()
+
+
+@pytest.mark.parametrize("free, kind", [(0, OSError), (10**9, RuntimeError)])
+def test_what_a_library_says_of_a_full_disk_is_put_plainly(home, monkeypatch, free, kind):
+    """libsndfile says no more than "System error"; with room left it is another matter."""
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda place: SimpleNamespace(free=free))
+    with pytest.raises(kind, match="No space left on device: 'a.flac'" if not free else "System error"):
+        with files.atomic(home / "a.flac") as temporary:
+            temporary.write_text("begun")
+            raise RuntimeError("System error.")
+    assert not list(home.iterdir())
