@@ -164,7 +164,7 @@ class Step:
                 extra_arguments=["--log-level=ERROR"])  # kernels warn about TCP on localhost
         except PapermillExecutionError as error:
             raise InputError(f"{self.label} failed in cell In [{error.exec_count}]: {error.ename}: "
-                             f"{error.evalue} {where}.") from None
+                             f"{error.evalue.rstrip('.')}. {where}.") from None
         except DeadKernelError:
             raise InputError(f"{self.label} failed: its process died, perhaps for want of memory. "
                              f"{where}; the same command continues.") from None

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads foreign files: `PYTHONPATH=tests python -m bench.fuzz SECONDS`.
+"""Coverage-guided fuzzing of what reads foreign files: `PYTHONPATH=tests python -m bench.fuzz SECONDS [READER ...]`.
 
 Needs atheris (`pip install atheris`, Linux). Each reader is given files made from a few right ones,
 for so many seconds; all but a result or an InputError is a finding, and its file is kept in the
@@ -78,8 +78,9 @@ def main():
     from amg import files, machine
     from bench.catalogue import REFERENCE
 
-    seconds, folder, found = int(sys.argv[1]), Path(tempfile.mkdtemp()), {}
-    for reader in READERS:
+    seconds, folder = int(sys.argv[1]), Path(tempfile.mkdtemp())
+    found = (files.read_json(REFERENCE / "fuzz.json") or {"readers": {}})["readers"]
+    for reader in sys.argv[2:] or READERS:
         (folder / reader).mkdir()
         for number, content in enumerate(seeds(reader)):
             (folder / reader / str(number)).write_bytes(content)
