@@ -17,6 +17,7 @@ from amg.catalogue.models import CALIBRATION
 BACKGROUND = CALIBRATION.with_name("background.safetensors")
 ALLOWED = 0.005  # a match that chance gives more often is "not here"
 ALIKE = 10  # songs of the background: the score of those that are most alike is ordinary
+TOGETHER = 8  # windows that are compared with the background at once
 STEP = 1 / 255  # of the background's values, which lie between -0.5 and 0.5
 FITTED = ("two_stage", "single_stage")  # the base system's score is that of two stages
 
@@ -30,13 +31,16 @@ def background() -> np.ndarray:
 def ordinary(windows, songs) -> np.ndarray:
     """The mean best score in the songs that are most alike: float32 (W,), of windows float32 (W, L, 128)
     in songs (S, T, 128), L at most T."""
-    n_songs, n_frames, _ = songs.shape
-    n_starts, found = n_frames - windows.shape[1] + 1, []
-    for window in windows:
-        likeness = (window @ songs.reshape(-1, songs.shape[2]).T).reshape(-1, n_songs, n_frames)
-        score = sum(row[:, at : at + n_starts] for at, row in enumerate(likeness)).max(1) / len(window)
-        found.append(np.sort(score)[-ALIKE:].mean())
-    return np.array(found, np.float32)
+    n_songs, n_frames, dim = songs.shape
+    length, found = windows.shape[1], np.empty(len(windows), np.float32)
+    n_starts = n_frames - length + 1
+    for low in range(0, len(windows), TOGETHER):
+        part = slice(low, low + TOGETHER)
+        likeness = windows[part].reshape(-1, dim) @ songs.reshape(-1, dim).T
+        likeness = likeness.reshape(-1, length, n_songs, n_frames)
+        score = sum(likeness[:, at, :, at : at + n_starts] for at in range(length)).max(2) / length
+        found[part] = np.sort(score)[:, -ALIKE:].mean(1)
+    return found
 
 
 def expected(score, ordinary, length, n_frames, method) -> np.ndarray:

@@ -59,7 +59,7 @@ def ask(frames, catalogue, method) -> Hits:
     found, score = place[row, grid, column], score[row, grid, column]
     song = catalogue.sequences.song_of(found)
     begin = np.array(begin_s)[row] + grid * HOP_S / GRIDS
-    ordinary = np.array([chance.ordinary(window, chance.background()) for window in asked])
+    ordinary = chance.ordinary(np.concatenate(asked), chance.background()).reshape(-1, grids)
     expected = chance.expected(score, ordinary[row, grid], length, catalogue.n_frames, method)
     return Hits(begin, begin + audio.seconds(length), song,
                 (found - catalogue.sequences.bounds[song]) * HOP_S, score,
@@ -73,18 +73,19 @@ def find(windows, catalogue, method) -> tuple[np.ndarray, np.ndarray]:
         parts = [find(windows[low : low + BATCH], catalogue, method)
                  for low in range(0, len(windows), BATCH)]
         return tuple(map(np.concatenate, zip(*parts)))
-    of_grid = windows.swapaxes(0, 1)
+    n_windows, grids = windows.shape[:2]
+    queries = windows.reshape(-1, *windows.shape[2:])
     if method == "sequence":
-        found = [_sequences(queries, catalogue) for queries in of_grid]
+        found = _sequences(queries, catalogue)
     else:
         segments, scores = _segments(windows, catalogue)
         if method == "single_stage":
             best = segments[:, : search.N_BEST]
-            found = [(catalogue.segments.first_frames(best), scores[:, : search.N_BEST])]
+            found = catalogue.segments.first_frames(best), scores[:, : search.N_BEST]
         else:
-            found = [search.two_stage(queries, segments, catalogue.segments, catalogue.sequences)
-                     for queries in of_grid]
-    return tuple(np.stack(of, axis=1) for of in zip(*found))
+            found = search.two_stage(queries, np.repeat(segments, grids, axis=0), catalogue.segments,
+                                     catalogue.sequences)
+    return tuple(of.reshape(n_windows, -1, of.shape[-1]) for of in found)
 
 
 def _segments(windows, catalogue):
