@@ -30,7 +30,10 @@ def atomic(path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())  # on the disk before it gets its name
         os.replace(temporary, path)
-    except (OSError, InputError):
+    except OSError as error:
+        error.filename = error.filename or str(paths.relative(path))
+        raise
+    except InputError:
         raise
     except Exception as error:
         if shutil.disk_usage(path.parent).free > FULL:

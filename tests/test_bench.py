@@ -77,10 +77,12 @@ def test_notebook_rows_and_the_table(tmp_path):
     assert "| x | 3 | 2 | 1.5 | s |" in text and "| reproduce | 62 |  |  | s |" in text
 
 
-def test_what_is_said_of_the_catalogue_is_what_was_measured():
-    text = (CHECKOUT / "docs/catalogue.md").read_text()
-    said = text.split("<!-- measured -->")[1].split("<!-- /measured -->")[0]
-    assert said.strip() == catalogue.markdown(catalogue.REFERENCE).strip()
+@pytest.mark.parametrize("document, part, told", [
+    ("docs/catalogue.md", "measured", catalogue.markdown), ("README.md", "catalogue", catalogue.summary)])
+def test_what_is_said_of_the_catalogue_is_what_was_measured(document, part, told):
+    text = (CHECKOUT / document).read_text()
+    said = text.split(f"<!-- {part} -->")[1].split(f"<!-- /{part} -->")[0]
+    assert said.strip() == told(catalogue.REFERENCE).strip()
 
 
 def test_what_the_document_tells_of_the_catalogue_is_what_the_code_does():

@@ -91,7 +91,8 @@ def write_index(profile, manifest, written) -> list:
            shown=FIGURES, csv={name: table for name, (table, _) in SHOWN.items()},
            contents=[(anchor, title) for anchor, (title, needs) in SECTIONS.items()
                      if not needs or needs in shown or needs in [path.name for path in here]],
-           ablated=sentences.compared_at(found, "ablation_differences"),
+           differences={name: sentences.compared_at(found, name)
+                        for name in ("differences", "ablation_differences")},
            size=sentences.size(found), trained=sentences.trained(found),
            files=[path for path in here if "tables" in path.parts],
            figures=[path.name for path in here if path.suffix == ".png"])

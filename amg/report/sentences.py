@@ -42,15 +42,13 @@ def trained(found) -> str:
 
 
 def headline(found, query_s=10.0) -> list[str]:
-    """Sentences around the table `summary`: trials, cost, comparisons; [] without the first two."""
+    """Sentences around the table `summary`: trials and cost; [] without them."""
     if not {"retrieval", "cost"} <= set(found):
         return []
     rows = tables.at(found["retrieval"], query_s)
-    compared = " ".join(compared_at(found, "differences", query_s))
     return [f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with "
             f"95 % intervals by recording. {left_out(found)}",
-            cost_sentence(tables.near(found["cost"], query_s)),
-            *([f"Differences by paired bootstrap over recordings. {compared}"] if compared else [])]
+            cost_sentence(tables.near(found["cost"], query_s))]
 
 
 def compared_at(found, name, query_s=10.0) -> list[str]:

@@ -273,13 +273,16 @@ def markdown(folder):
     if "fuzz" in found:
         f = found["fuzz"]
         tried = ", ".join(f"{reader.replace('_', ' ')} {of['files']:,}" for reader, of in f["readers"].items())
-        said.append(f"Coverage-guided fuzzing, {f['seconds_each']} s a reader (`bench.fuzz`; files tried: {tried}): "
+        said.append(f"Coverage-guided fuzzing, {f['seconds_each']} s a reader (`bench.fuzz`, seed {f['seed']}; files tried: {tried}): "
                     f"{sum(of['findings'] for of in f['readers'].values())} findings.")
-    told = next(iter(found.values()))
-    where = told["machine"]
     return "\n".join([*(f"* {sentence}" for sentence in said), "",
-                      f"`PYTHONPATH=tests python -m bench.catalogue`, seed {told['seed']}; "
-                      f"{where['processor']}, {where['cores']} cores, {where['memory_gb']} GB."])
+                      f"{_where(next(iter(found.values())))}."])
+
+
+def _where(told):
+    on = told["machine"]
+    return (f"`PYTHONPATH=tests python -m bench.catalogue`, seed {SEED}; {on['processor']}, "
+            f"{on['cores']} cores, {on['memory_gb']} GB")
 
 
 def summary(folder):
@@ -288,16 +291,16 @@ def summary(folder):
                                   ("trip", "speed", "kill", "load", "soak", "fuzz"))
     memory, tried = soaked["memory_mb_by_minute"], fuzzed["readers"].values()
     return (
-        f"Of excerpts of {t['excerpt_s']} s in a room at {t['snr_db']:g} dB SNR, {t['named']:.1f} % "
-        f"[{t['named_low']:.1f}, {t['named_high']:.1f}] get the right name, of those of other music "
-        f"{t['others_named']:.1f} % [{t['others_named_low']:.1f}, {t['others_named_high']:.1f}] get one. "
+        f"Of {t['named_n']} excerpts of {t['excerpt_s']} s in a room at {t['snr_db']:g} dB SNR, {t['named']:.1f} % "
+        f"[{t['named_low']:.1f}, {t['named_high']:.1f}] get the right name, of {t['others_named_n']} of "
+        f"other music {t['others_named']:.1f} % [{t['others_named_low']:.1f}, {t['others_named_high']:.1f}] get one. "
         f"Indexing runs at {s['times_real_time_per_core']} times real time per core; among "
         f"{m['hours']:,} h an answer takes {m['alone_ms_p50']:.0f} ms. {m['threads_n']:,} answers from "
         f"{m['threads']} threads: no error, {m['threads_ms_p50']:.0f} / {m['threads_ms_p95']:.0f} / "
         f"{m['threads_ms_p99']:.0f} ms (50 / 95 / 99 %), {m['memory_mb']:,} MB. Memory over "
         f"{soaked['seconds'] // 60} minutes: {memory[1]:,} to {memory[-1]:,} MB. Killed at {k['n_kills']} "
         f"moments: {k['same']} times the same catalogue. {len(tried) * fuzzed['seconds_each'] // 60} minutes "
-        f"of fuzzing: {sum(of['findings'] for of in tried)} findings.")
+        f"of fuzzing: {sum(of['findings'] for of in tried)} findings. ({_where(m)})")
 
 
 def main():
