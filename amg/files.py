@@ -36,9 +36,10 @@ def atomic(path) -> Iterator[Path]:
     except InputError:
         raise
     except Exception as error:
-        if shutil.disk_usage(path.parent).free > FULL:
+        said = os.strerror(errno.ENOSPC)
+        if said not in str(error) and shutil.disk_usage(path.parent).free > FULL:
             raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.relative(path))) from error
+        raise OSError(errno.ENOSPC, said, str(paths.relative(path))) from error
     finally:
         temporary.unlink(missing_ok=True)
 
