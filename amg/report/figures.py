@@ -177,8 +177,8 @@ def stages(neighbours, begin_s, score) -> Figure:
     neighbours: DataFrame of title, from_s and score, best first; begin_s, score: float (n,).
     """
     figure, ((left, right),) = panels(1, 2, figsize=(10.5, 3.6))
-    names = [f"{title[-32:]}, {from_s:.1f} s" for title, from_s in
-             zip(neighbours.title, neighbours.from_s)]
+    names = [f"{title if len(title) <= 32 else '…' + title[-31:]}, {from_s:.1f} s"
+             for title, from_s in zip(neighbours.title, neighbours.from_s)]
     left.barh(range(len(names)), neighbours.score, color=METHODS["lift"])
     left.set_yticks(range(len(names)), names, fontsize=8)
     left.invert_yaxis()
