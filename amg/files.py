@@ -30,16 +30,15 @@ def atomic(path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())  # on the disk before it gets its name
         os.replace(temporary, path)
-    except OSError as error:
-        error.filename = error.filename or str(paths.relative(path))
-        raise
     except InputError:
         raise
     except Exception as error:
-        said = os.strerror(errno.ENOSPC)
-        if said not in str(error) and shutil.disk_usage(path.parent).free > FULL:
-            raise
-        raise OSError(errno.ENOSPC, said, str(paths.relative(path))) from error
+        said, name = os.strerror(errno.ENOSPC), str(paths.relative(path))
+        if isinstance(error, OSError) and error.errno:
+            error.filename = error.filename or name
+        elif said in str(error) or shutil.disk_usage(path.parent).free <= FULL:
+            raise OSError(errno.ENOSPC, said, name) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """Every row of the table of bad input ends in one sentence, and that is the documented one."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import pytest
@@ -32,6 +33,15 @@ def test_a_full_disk_ends_in_one_sentence(monkeypatch):
         main()
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if "pickle that claims" in row[1]])
+def test_what_a_pickle_claims_is_not_reserved(row):
+    tracemalloc.start()
+    try:
+        assert sentence(row[2]) and tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("said, free, kind", [
     ("System error", 0, OSError), ("System error", 10**9, RuntimeError),
     ("I/O error: No space left on device (os error 28)", 10**9, OSError)])
@@ -43,3 +53,11 @@ def test_what_a_library_says_of_a_full_disk_is_put_plainly(home, monkeypatch, sa
             temporary.write_text("begun")
             raise RuntimeError(said)
     assert not list(home.iterdir())
+
+
+def test_what_numpy_says_of_a_full_disk_is_put_plainly(home, monkeypatch):
+    """An OSError, but without a number."""
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match="No space left on device: 'a.npy'"):
+        with files.atomic(home / "a.npy"):
+            raise OSError("1000 requested and 10 written")

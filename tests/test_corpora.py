@@ -100,6 +100,14 @@ def test_clips_of_data_sets_count_as_30_s(home, tmp_path, all_test, seconds, usa
     assert not clip.read()[n:].any() and len(clip.read(clips.MARGIN_S)) == 30.6 * RATE
 
 
+def test_a_recording_too_short_to_be_cut_is_told(home, folder, all_test, monkeypatch):
+    """One that nothing is put around, as of a package."""
+    monkeypatch.setattr(recordings, "completed", iter)
+    soundfile.write(folder / "short.wav", tone(30.2), RATE)
+    _, refused = corpora.choose("folder", {"test": None}, 0, 1, str(folder))
+    assert "too short to be cut" in {clip.piece: clip.refused for clip in refused}["short.wav"]
+
+
 def test_integers_written_as_floats_are_scaled(home, tmp_path):
     """Clipped, they would be another sound."""
     (tmp_path / "floats").mkdir()

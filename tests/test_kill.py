@@ -10,10 +10,10 @@ import psutil
 from amg import checkpoint, files
 from amg.report import compare
 
-KILLS = 6
+KILLS = 10
 
 
-def test_killed_at_random_moments(tmp_path, request):
+def test_killed_at_ten_random_moments(tmp_path, request):
     """The smoke profile: extraction, split, training, evaluation, robustness. Weights and tables
     must be those of the undisturbed run."""
     seed = random.SystemRandom().randrange(2**32)

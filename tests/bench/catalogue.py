@@ -276,12 +276,12 @@ def markdown(folder):
         said.append(f"Coverage-guided fuzzing, {f['seconds_each']} s a reader (`bench.fuzz`, seed {f['seed']}; files tried: {tried}): "
                     f"{sum(of['findings'] for of in f['readers'].values())} findings.")
     return "\n".join([*(f"* {sentence}" for sentence in said), "",
-                      f"{_where(next(iter(found.values())))}."])
+                      f"{_where(next(of for name, of in found.items() if name != 'fuzz'))}."])
 
 
 def _where(told):
     on = told["machine"]
-    return (f"`PYTHONPATH=tests python -m bench.catalogue`, seed {SEED}; {on['processor']}, "
+    return (f"`PYTHONPATH=tests python -m bench.catalogue`, seed {told['seed']}; {on['processor']}, "
             f"{on['cores']} cores, {on['memory_gb']} GB")
 
 

@@ -1,4 +1,6 @@
-"""Coverage-guided fuzzing of what reads foreign files: `PYTHONPATH=tests python -m bench.fuzz SECONDS [READER ...]`.
+"""Coverage-guided fuzzing of what reads foreign files.
+
+`PYTHONPATH=tests python -m bench.fuzz SECONDS [READER ...]`: all of them, or some again.
 
 Needs atheris (`pip install atheris`, Linux). Each reader is given files made from a few right ones,
 for so many seconds; all but a result or an InputError is a finding, and its file is kept in the
@@ -79,7 +81,8 @@ def main():
     from bench.catalogue import REFERENCE
 
     seconds, folder = int(sys.argv[1]), Path(tempfile.mkdtemp())
-    found = (files.read_json(REFERENCE / "fuzz.json") or {"readers": {}})["readers"]
+    before = files.read_json(REFERENCE / "fuzz.json") or {}
+    found = before["readers"] if before.get("seconds_each") == seconds else {}
     for reader in sys.argv[2:] or READERS:
         (folder / reader).mkdir()
         for number, content in enumerate(seeds(reader)):
