@@ -17,8 +17,9 @@ def one_of(name, value, allowed, hint="") -> object:
     """Return `value` if it is one of `allowed`, else raise InputError naming them all."""
     # True == 1 == 1.0 in Python, but a parameter of the wrong type is a mistake
     if not any(type(value) is type(option) and value == option for option in allowed):
-        raise InputError(f"{name} is {value!r}, but must be one of: "
-                         f"{', '.join(map(str, allowed))}{hint}.")
+        raise InputError(
+            f"{name} is {value!r}, but must be one of: {', '.join(map(str, allowed))}{hint}."
+        )
     return value
 
 
@@ -59,7 +60,8 @@ def texts(**named) -> None:
 
 
 def each(name, values, checker, *args) -> tuple:
-    """Return `values` as a tuple if it is a non-empty list of different items that pass `checker`."""
+    """Return `values` as a tuple if it is a non-empty list of different items that pass
+    `checker`."""
     if not isinstance(values, (list, tuple)) or not values:
         raise InputError(f"{name} is {values!r}, but must be a list with at least one item.")
     for number, value in enumerate(values):

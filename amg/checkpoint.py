@@ -24,28 +24,38 @@ def save(path, tensors, record) -> None:
 def load(path, *needed) -> tuple[dict, dict]:
     """Read a checkpoint: (tensors by name, record).
 
-    needed: keys that its record must have. Raises InputError for a damaged file, one that is not the
-    one that a model card beside it describes, one that something else wrote, and weights that are not
-    finite.
+    needed: keys that its record must have. Raises InputError for a damaged file, one that is not
+    the one that a model card beside it describes, one that something else wrote, and weights that
+    are not finite.
     """
     shown, card = paths.relative(path), path.with_suffix(".json")
-    if (card.exists() and path.is_file()
-            and (files.read_json(card) or {}).get("sha256") != files.sha256(path)):
-        raise InputError(f"{shown} does not have the SHA-256 that its model card states; "
-                         "restore both files from the repository.")
+    if (
+        card.exists()
+        and path.is_file()
+        and (files.read_json(card) or {}).get("sha256") != files.sha256(path)
+    ):
+        raise InputError(
+            f"{shown} does not have the SHA-256 that its model card states; "
+            "restore both files from the repository."
+        )
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             record = json.loads((file.metadata() or {}).get("record", "{}"))
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise InputError(f"{shown} is not a readable checkpoint ({error}); "
-                         "delete it and train again.") from None
+        raise InputError(
+            f"{shown} is not a readable checkpoint ({error}); delete it and train again."
+        ) from None
     if not isinstance(record, dict) or not record.keys() >= set(needed):
-        raise InputError(f"{shown} is a safetensors file, but no such checkpoint of this kit; give "
-                         "one that a notebook wrote.")
+        raise InputError(
+            f"{shown} is a safetensors file, but no such checkpoint of this kit; give "
+            "one that a notebook wrote."
+        )
     if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
-        raise InputError(f"{shown} holds infinite weights or NaN; delete it and train again, at a "
-                         "lower learning rate if that repeats.")
+        raise InputError(
+            f"{shown} holds infinite weights or NaN; delete it and train again, at a "
+            "lower learning rate if that repeats."
+        )
     return tensors, record
 
 
@@ -62,9 +72,11 @@ def part(prefix, tensors) -> dict:
 
 def optimiser_tensors(optimiser) -> dict:
     """Moments and step counts of a torch optimiser as flat, named tensors."""
-    return {f"{index}.{key}": value
-            for index, state in optimiser.state_dict()["state"].items()
-            for key, value in state.items()}
+    return {
+        f"{index}.{key}": value
+        for index, state in optimiser.state_dict()["state"].items()
+        for key, value in state.items()
+    }
 
 
 def restore_optimiser(optimiser, tensors) -> None:

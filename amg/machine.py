@@ -62,11 +62,17 @@ def describe() -> dict:
     info = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
     processor = named[1] if named else platform.processor() or platform.machine()
-    return {"commit": commit(), "packages": {name: version(name) for name in names}, "machine": {
-        "processor": processor, "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version()}}
+    return {
+        "commit": commit(),
+        "packages": {name: version(name) for name in names},
+        "machine": {
+            "processor": processor,
+            "cores": os.cpu_count(),
+            "memory_gb": round(psutil.virtual_memory().total / 1e9),
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+        },
+    }
 
 
 def commit() -> str:
@@ -85,7 +91,8 @@ def at_commit(name) -> bool:
 def _git(*words):
     """What git says of the checkout; None if it fails, or there is none."""
     try:
-        return subprocess.run(["git", *words], cwd=paths.checkout(), capture_output=True, text=True,
-                              check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=paths.checkout(), capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

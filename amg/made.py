@@ -22,8 +22,17 @@ from amg import files, paths
 from amg.check import InputError
 
 # raised when the same recipe gives something else than before; a comment changes no version
-FORMATS = {"sounds": 1, "fingerprints": 1, "training set": 1, "database": 1, "segments": 1,
-           "trials": 1, "fingerprinter": 1, "run": 1, "step": 1}
+FORMATS = {
+    "sounds": 1,
+    "fingerprints": 1,
+    "training set": 1,
+    "database": 1,
+    "segments": 1,
+    "trials": 1,
+    "fingerprinter": 1,
+    "run": 1,
+    "step": 1,
+}
 IDENTITY = ("kind", "format", "parameters", "inputs", "computed")  # what two equal things share
 
 
@@ -39,8 +48,12 @@ class Recipe:
     @property
     def identity(self) -> dict:
         """The part of the record that two equal things share."""
-        return dict(zip(IDENTITY, (self.kind, FORMATS[self.kind], self.parameters, self.inputs,
-                                   self.computed)))
+        return dict(
+            zip(
+                IDENTITY,
+                (self.kind, FORMATS[self.kind], self.parameters, self.inputs, self.computed),
+            )
+        )
 
     @property
     def digest(self) -> str:
@@ -86,13 +99,16 @@ def making(name, recipe, differs="") -> Iterator[Made]:
     words = filter(None, [name.name, differs[:60], recipe.digest])
     folder = name.with_name("-".join(words))
     if (name.exists() or name.is_symlink()) and not is_ours(name):
-        raise InputError(f"{paths.relative(name)} was not made by this kit and is left alone; "
-                         "choose another name, or move it elsewhere.")
+        raise InputError(
+            f"{paths.relative(name)} was not made by this kit and is left alone; "
+            "choose another name, or move it elsewhere."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
         record = files.read_json(record_of(folder)) or {}
         same = files.digest({key: record.get(key) for key in recipe.identity}) == files.digest(
-            recipe.identity)
+            recipe.identity
+        )
         if not same or not record.get("finished"):
             record = {**recipe.identity, "kit": amg.__version__, "finished": False}
             files.write_json(record_of(folder), record)
@@ -109,8 +125,10 @@ def find(name, made_by, unfinished=False) -> Made:
     unfinished (unless that is asked for).
     """
     if not name.is_dir():
-        raise InputError(f"{paths.relative(name)} is missing; run notebook {made_by} first, or "
-                         "unpack your own there.")
+        raise InputError(
+            f"{paths.relative(name)} is missing; run notebook {made_by} first, or "
+            "unpack your own there."
+        )
     folder = name.resolve()
     record = files.read_json(record_of(folder)) or {}
     if not record.keys() >= {*IDENTITY, "finished"}:  # somebody's own JSON, or there is none
@@ -118,8 +136,10 @@ def find(name, made_by, unfinished=False) -> Made:
     # a link of ours without a record is ours all the same: the record was lost
     found = Made(folder, record, record.get("finished", not is_ours(name)))
     if not found.finished and not unfinished:
-        raise InputError(f"{paths.relative(folder)} is not finished; run notebook {made_by} again, "
-                         "it continues where it stopped.")
+        raise InputError(
+            f"{paths.relative(folder)} is not finished; run notebook {made_by} again, "
+            "it continues where it stopped."
+        )
     return found
 
 
@@ -129,8 +149,10 @@ def lock(path) -> Iterator[None]:
     try:
         held = filelock.FileLock(path.with_name(f".{path.name}.lock")).acquire(timeout=0)
     except filelock.Timeout:
-        raise InputError(f"another process is working on {paths.relative(path)}; wait for it, or "
-                         "stop it and start this again.") from None
+        raise InputError(
+            f"another process is working on {paths.relative(path)}; wait for it, or "
+            "stop it and start this again."
+        ) from None
     with held:
         yield
 

@@ -21,7 +21,8 @@ def home() -> Path:
 
 
 def resolve(path) -> Path:
-    """Absolute path of `path`, taken relative to the workspace root; InputError if it is no path."""
+    """Absolute path of `path`, taken relative to the workspace root; InputError if it is no
+    path."""
     if not isinstance(path, (str, Path)):
         raise InputError(f"{path!r} is given as a path, but must be a text.")
     return home() / Path(path).expanduser()

@@ -21,7 +21,8 @@ from amg.catalogue import indexing, models, store
 from amg.catalogue.memory import Catalogue
 from amg.check import InputError
 from amg.embedding import runs
-from amg.fingerprint import features, fingerprinters, folder as folder_
+from amg.fingerprint import features, fingerprinters
+from amg.fingerprint import folder as folder_
 from amg.report import pipeline
 from amg.retrieval import databases, published
 from amg.sound import audio
@@ -32,22 +33,26 @@ NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE).astype(np.float32)
 
 def heard(name, sound=NOISE, rate=RATE, subtype="FLOAT", spoil=None):
     """Fingerprint a file that holds `sound` and was spoilt."""
+
     def call(folder):
         path = folder / name
         soundfile.write(path, sound, rate, subtype)
         if spoil:
             spoil(path)
         indexing.listen(name, audio.blocks(path), fingerprinters.find())
+
     return call
 
 
 def written(name, content, read):
     """Read a file of these bytes."""
+
     def call(folder):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         read(path)
+
     return call
 
 
@@ -63,6 +68,7 @@ def patched(offset, content):
         with path.open("r+b") as file:
             file.seek(offset)
             file.write(content)
+
     return spoil
 
 
@@ -70,6 +76,7 @@ def checkpoint_of(tensors, record):
     def call(folder):
         checkpoint.save(folder / "weights.safetensors", tensors, record)
         fingerprinters.find(str(folder / "weights.safetensors")).load()
+
     return call
 
 
@@ -99,16 +106,23 @@ def distractor_too(folder):
 
 def database(songs, queries=(), dummies=1):
     """Load a database of songs and queries, each frames and a number of rows."""
+
     def call(folder):
         rng = np.random.default_rng(0)
-        for place, counts in ((databases.DUMMY, [40] * dummies), (databases.TEST, songs),
-                              (databases.QUERY, queries)):
+        for place, counts in (
+            (databases.DUMMY, [40] * dummies),
+            (databases.TEST, songs),
+            (databases.QUERY, queries),
+        ):
             for number, n_frames in enumerate(counts):
                 rows = rng.standard_normal((n_frames, 128)).astype(np.float32)
-                features.save(folder / place / f"{number}.npy",
-                              rows / np.linalg.norm(rows, axis=1, keepdims=True))
+                features.save(
+                    folder / place / f"{number}.npy",
+                    rows / np.linalg.norm(rows, axis=1, keepdims=True),
+                )
         found, _ = databases.load(folder)
         databases.load_queries(folder / databases.QUERY, found)
+
     return call
 
 
@@ -124,6 +138,7 @@ def music(folder):
 
 def refused(name):
     """Index a folder that has a file of this name, and say what is said of it."""
+
     def call(folder):
         path = os.path.join(os.fsencode(music(folder)), name)
         with open(path, "wb") as file:
@@ -131,14 +146,17 @@ def refused(name):
         said = indexing.index([folder / "music"], folder / "catalogue", workers=1).refused
         if said:
             raise InputError(said[0])
+
     return call
 
 
 def target(there):
     """Extract into something that is there already."""
+
     def call(folder):
         source = music(folder)
         folder_.extract(source, there(folder), fingerprinters.find(), workers=1)
+
     return call
 
 
@@ -173,17 +191,29 @@ ROWS = [
     ("sound", "two channels that cancel each other", heard("a.wav", np.stack([NOISE, -NOISE], 1))),
     ("sound", "samples that are NaN", heard("a.wav", NOISE * np.nan)),
     ("sound", "samples of 10^30", heard("a.wav", NOISE * np.float32(1e30))),
-    ("sound", "a header with a rate of 2^31 - 1 Hz",
-     heard("a.wav", subtype="PCM_16", spoil=patched(24, (2**31 - 1).to_bytes(4, "little")))),
-    ("sound", "a file cut in its header",
-     heard("a.wav", spoil=lambda path: path.write_bytes(path.read_bytes()[:20]))),
+    (
+        "sound",
+        "a header with a rate of 2^31 - 1 Hz",
+        heard("a.wav", subtype="PCM_16", spoil=patched(24, (2**31 - 1).to_bytes(4, "little"))),
+    ),
+    (
+        "sound",
+        "a file cut in its header",
+        heard("a.wav", spoil=lambda path: path.write_bytes(path.read_bytes()[:20])),
+    ),
     ("sound", "a name that is not UTF-8", refused(b"\xff.wav")),
     ("fingerprints", "a text named .npy", written("a.npy", b"Dear Sir", features.load)),
     ("fingerprints", "an empty file", written("a.npy", b"", features.load)),
-    ("fingerprints", "a header that claims 10^15 rows",
-     written("a.npy", (NPY_HEADER % 10**15).ljust(127) + b"\n", features.load)),
-    ("fingerprints", "rows that are cut off",
-     written("a.npy", (NPY_HEADER % 9).ljust(127) + b"\n" + bytes(512), features.load)),
+    (
+        "fingerprints",
+        "a header that claims 10^15 rows",
+        written("a.npy", (NPY_HEADER % 10**15).ljust(127) + b"\n", features.load),
+    ),
+    (
+        "fingerprints",
+        "rows that are cut off",
+        written("a.npy", (NPY_HEADER % 9).ljust(127) + b"\n" + bytes(512), features.load),
+    ),
     ("fingerprints", "Python objects", array("a.npy", np.array([None, 1], object))),
     ("fingerprints", "NaN", array("a.npy", np.full((3, 128), np.nan, np.float32))),
     ("fingerprints", "zeros", array("a.npy", np.zeros((3, 128), np.float32))),
@@ -193,27 +223,52 @@ ROWS = [
     ("weights", "a model card of other weights beside them", beside),
     ("weights", "NaN", checkpoint_of({"a": torch.full((2,), np.nan)}, {})),
     ("weights", "of another kind", checkpoint_of({"a": torch.zeros(2)}, {"kind": "nothing"})),
-    ("weights", "a published checkpoint of another network",
-     published_checkpoint({"model": {"linear1.weight": torch.zeros(256, 64)}})),
+    (
+        "weights",
+        "a published checkpoint of another network",
+        published_checkpoint({"model": {"linear1.weight": torch.zeros(256, 64)}}),
+    ),
     ("weights", "a published checkpoint that would run a program", published_checkpoint(Poison())),
     ("weights", "an encoder that there is not", lambda folder: models.load("mlstm")),
-    ("test ids", "a pickle that would run a program",
-     written("ids.pkl", pickle.dumps(Poison()), published.load_test_ids)),
-    ("test ids", "a pickle of something else",
-     written("ids.pkl", pickle.dumps([1, 2]), published.load_test_ids)),
-    ("test ids", "a pickle that claims 10^9 entries in a few bytes",
-     written("ids.pkl", b"\x80\x04K\x01r" + (10**9).to_bytes(4, "little") + b".",
-             published.load_test_ids)),
-    ("test ids", "a pickle that claims 8 GB in a few bytes",
-     written("ids.pkl", b"\x80\x05\x96" + (8 * 10**9).to_bytes(8, "little") + b".",
-             published.load_test_ids)),
+    (
+        "test ids",
+        "a pickle that would run a program",
+        written("ids.pkl", pickle.dumps(Poison()), published.load_test_ids),
+    ),
+    (
+        "test ids",
+        "a pickle of something else",
+        written("ids.pkl", pickle.dumps([1, 2]), published.load_test_ids),
+    ),
+    (
+        "test ids",
+        "a pickle that claims 10^9 entries in a few bytes",
+        written(
+            "ids.pkl",
+            b"\x80\x04K\x01r" + (10**9).to_bytes(4, "little") + b".",
+            published.load_test_ids,
+        ),
+    ),
+    (
+        "test ids",
+        "a pickle that claims 8 GB in a few bytes",
+        written(
+            "ids.pkl",
+            b"\x80\x05\x96" + (8 * 10**9).to_bytes(8, "little") + b".",
+            published.load_test_ids,
+        ),
+    ),
     ("database", "no songs", database([])),
     ("database", "a query more than songs", database([40], [40, 40])),
     ("database", "a test song that is a distractor, too", distractor_too),
     ("database", "a query longer than its song", database([40], [60])),
     ("parameter", "a seed below 0", lambda folder: check.seed(-1)),
     ("parameter", "a seed of 2^70", lambda folder: runs.Config(seed=2**70)),
-    ("parameter", "a duration twice", lambda folder: check.each("durations", [5, 10, 5], check.integer, 1)),
+    (
+        "parameter",
+        "a duration twice",
+        lambda folder: check.each("durations", [5, 10, 5], check.integer, 1),
+    ),
     ("profile", "no YAML", profile("a: [")),
     ("profile", "no notebook of that name", profile("99_nothing: {}\n")),
     ("profile", "a number", profile("3")),
@@ -221,11 +276,17 @@ ROWS = [
     ("place", "a target that holds something else", target(letters)),
     ("place", "a target that is the music's folder", target(lambda folder: folder / "music")),
     ("place", "a target that is the root", target(lambda folder: Path("/"))),
-    ("place", "a folder that is not there",
-     lambda folder: indexing.index([folder / "none"], folder / "catalogue")),
+    (
+        "place",
+        "a folder that is not there",
+        lambda folder: indexing.index([folder / "none"], folder / "catalogue"),
+    ),
     ("catalogue", "none", lambda folder: Catalogue.load(folder / "none")),
-    ("catalogue", "a folder of something else",
-     lambda folder: indexing.index([music(folder)], letters(folder), workers=1)),
+    (
+        "catalogue",
+        "a folder of something else",
+        lambda folder: indexing.index([music(folder)], letters(folder), workers=1),
+    ),
     ("catalogue", "a damaged one", spoilt_catalogue),
     ("catalogue", "one of another encoder", other_encoder),
 ]

@@ -22,7 +22,9 @@ FIRST = ("test_kill.py", "test_notebooks.py")  # a file is one process's; the lo
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that both processes end at about the same time."""
-    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+    items.sort(
+        key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST)
+    )
 
 
 @pytest.fixture(scope="session")

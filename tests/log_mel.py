@@ -24,7 +24,8 @@ def main():
     for n_mels in SIZES:
         mel = {"sr": 8000, "n_fft": 1024, "n_mels": n_mels, "fmin": 300, "fmax": 4000}
         power = librosa.feature.melspectrogram(
-            y=window(), hop_length=256, center=True, pad_mode="constant", **mel)
+            y=window(), hop_length=256, center=True, pad_mode="constant", **mel
+        )
         found[f"filters_{n_mels}"] = librosa.filters.mel(**mel)
         found[f"decibel_{n_mels}"] = librosa.power_to_db(power, ref=np.max, top_db=80)
     np.savez_compressed(FILE, **found)

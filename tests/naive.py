@@ -46,10 +46,13 @@ def two_stage(query, candidates, segments, sequences):
     for candidate in (c for c in candidates if c >= 0):
         for segment in (candidate, candidate - 1):
             if segment >= 0 and segments.song[segment] == segments.song[candidate]:
-                starts |= set(range(segments.start[segment], segments.start[segment] + segments.length))
+                starts |= set(
+                    range(segments.start[segment], segments.start[segment] + segments.length)
+                )
     end = {s: sequences.bounds[sequences.song_of(s) + 1] for s in starts}
-    return ranked({s: diagonal(query, sequences.frames, s) for s in starts
-                   if s + len(query) <= end[s]})
+    return ranked(
+        {s: diagonal(query, sequences.frames, s) for s in starts if s + len(query) <= end[s]}
+    )
 
 
 def published_second_stage(query, candidates, arrays, k=10):

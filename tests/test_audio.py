@@ -3,16 +3,16 @@
 import shutil
 import subprocess
 
+import log_mel
 import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
-from amg.sound import audio, ffmpeg
 from amg.check import InputError
-
-import log_mel
+from amg.sound import audio, ffmpeg
 
 
 @given(st.integers(8000, 60000), st.sampled_from([audio.HOP, 500]))
@@ -74,8 +74,9 @@ def test_mel_filters_cover_300_to_4000_hz():
     assert (np.diff(edges) > 0).all() and (audio.mel_filters(128).sum(axis=1) > 0).all()
 
 
-@pytest.mark.parametrize("suffix, rate, channels", [(".wav", 44100, 2), (".flac", 8000, 1),
-                                                    (".ogg", 22050, 2)])
+@pytest.mark.parametrize(
+    "suffix, rate, channels", [(".wav", 44100, 2), (".flac", 8000, 1), (".ogg", 22050, 2)]
+)
 def test_any_format_is_decoded(tmp_path, suffix, rate, channels):
     t = np.arange(2 * rate) / rate
     sound = np.repeat(0.5 * np.sin(2 * np.pi * 440 * t)[:, None], channels, axis=1)
@@ -116,8 +117,9 @@ def test_ffmpeg_decodes_to_the_same_sound(tmp_path, suffix):
     both = 0.3 * np.stack([np.sin(2 * np.pi * 440 * t), np.sin(2 * np.pi * 1000 * t)], 1)
     soundfile.write(tmp_path / "a.wav", both, 44100)
     file = tmp_path / f"a{suffix}"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-b:a", "256k", file],
-                   check=True)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-b:a", "256k", file], check=True
+    )
     found, sound = (np.concatenate(list(audio.blocks(path))) for path in (file, tmp_path / "a.wav"))
     middle = slice(8000, 16000)
     assert audio.likeness(sound[middle], found) > 0.95  # all but one are lossy
@@ -130,7 +132,9 @@ def test_ffmpeg_refuses_and_keeps_what_it_read(tmp_path):
     with pytest.raises(InputError, match="no.m4a cannot be decoded by ffmpeg"):
         ffmpeg.decode(tmp_path / "no.m4a")
     soundfile.write(tmp_path / "a.wav", np.zeros((44100 * 2, 1)), 44100)
-    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", tmp_path / "a.aac"], check=True)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", tmp_path / "a.aac"], check=True
+    )
     data = (tmp_path / "a.aac").read_bytes()
     (tmp_path / "cut.aac").write_bytes(data[: len(data) // 2])
     assert 0 < sum(map(len, audio.blocks(tmp_path / "cut.aac"))) < 2 * 8000

@@ -4,12 +4,12 @@ import tracemalloc
 from types import SimpleNamespace
 
 import pytest
+from bad_input import ROWS, sentence
+from conftest import CHECKOUT
 
 from amg import files
 from amg.__main__ import main
 from amg.report import pipeline
-from bad_input import ROWS, sentence
-from conftest import CHECKOUT
 
 NAMES = [f"{kind}: {what}" for kind, what, _ in ROWS]
 DOCUMENTED = (CHECKOUT / "docs/bad_input.md").read_text()
@@ -29,7 +29,9 @@ def test_a_full_disk_ends_in_one_sentence(monkeypatch):
 
     monkeypatch.setattr(pipeline, "reproduce", full)
     monkeypatch.setattr("sys.argv", ["amg", "reproduce"])
-    with pytest.raises(SystemExit, match="No space left on device: 'reports/demo'; once this is mended"):
+    with pytest.raises(
+        SystemExit, match="No space left on device: 'reports/demo'; once this is mended"
+    ):
         main()
 
 
@@ -42,13 +44,20 @@ def test_what_a_pickle_claims_is_not_reserved(row):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("said, free, kind", [
-    ("System error", 0, OSError), ("System error", 10**9, RuntimeError),
-    ("I/O error: No space left on device (os error 28)", 10**9, OSError)])
+@pytest.mark.parametrize(
+    "said, free, kind",
+    [
+        ("System error", 0, OSError),
+        ("System error", 10**9, RuntimeError),
+        ("I/O error: No space left on device (os error 28)", 10**9, OSError),
+    ],
+)
 def test_what_a_library_says_of_a_full_disk_is_put_plainly(home, monkeypatch, said, free, kind):
     """libsndfile says no more than "System error", which with room left is another matter."""
     monkeypatch.setattr(files.shutil, "disk_usage", lambda place: SimpleNamespace(free=free))
-    with pytest.raises(kind, match="No space left on device: 'a.flac'" if kind is OSError else said):
+    with pytest.raises(
+        kind, match="No space left on device: 'a.flac'" if kind is OSError else said
+    ):
         with files.atomic(home / "a.flac") as temporary:
             temporary.write_text("begun")
             raise RuntimeError(said)

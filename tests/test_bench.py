@@ -6,6 +6,11 @@ import os
 import numpy as np
 import pytest
 import torch
+from bench import catalogue, data, evaluation, published
+from bench.__main__ import markdown, notebook_rows
+from bench.timing import forward_flops, medians_alone, row
+from bench.training import first_batch
+from conftest import CHECKOUT
 
 from amg.catalogue import chance
 from amg.embedding import runs, training
@@ -13,11 +18,6 @@ from amg.embedding.encoders.transformer import Transformer
 from amg.fingerprint import features, nafp
 from amg.retrieval import search
 from amg.sound import audio
-from bench import catalogue, data, evaluation, published
-from bench.__main__ import markdown, notebook_rows
-from bench.timing import forward_flops, medians_alone, row
-from bench.training import first_batch
-from conftest import CHECKOUT
 
 
 @pytest.mark.parametrize("query_frames", [19, 24])  # two pieces and a frame; three pieces
@@ -70,15 +70,23 @@ def test_notebook_rows_and_the_table(tmp_path):
     steps = [{"label": "02", "wall_s": 1.4}, {"label": "03", "wall_s": 60.2}]
     manifest.write_text(json.dumps({"steps": steps}))
     rows = notebook_rows(manifest)
-    assert [(r["name"], r["ours"]) for r in rows] == [("reproduce_02", 1), ("reproduce_03", 60),
-                                                      ("reproduce", 62)]
+    assert [(r["name"], r["ours"]) for r in rows] == [
+        ("reproduce_02", 1),
+        ("reproduce_03", 60),
+        ("reproduce", 62),
+    ]
     where = {"processor": "p", "cores": 2, "memory_gb": 3}
     text = markdown([*rows, row("x", 3.0, 2.0, "s")], {"commit": "c", "machine": where})
     assert "| x | 3 | 2 | 1.5 | s |" in text and "| reproduce | 62 |  |  | s |" in text
 
 
-@pytest.mark.parametrize("document, part, told", [
-    ("docs/catalogue.md", "measured", catalogue.markdown), ("README.md", "catalogue", catalogue.summary)])
+@pytest.mark.parametrize(
+    "document, part, told",
+    [
+        ("docs/catalogue.md", "measured", catalogue.markdown),
+        ("README.md", "catalogue", catalogue.summary),
+    ],
+)
 def test_what_is_said_of_the_catalogue_is_what_was_measured(document, part, told):
     text = (CHECKOUT / document).read_text()
     said = text.split(f"<!-- {part} -->")[1].split(f"<!-- /{part} -->")[0]
@@ -87,6 +95,9 @@ def test_what_is_said_of_the_catalogue_is_what_was_measured(document, part, told
 
 def test_what_the_document_tells_of_the_catalogue_is_what_the_code_does():
     text = " ".join((CHECKOUT / "docs/catalogue.md").read_text().split())
-    for said in (f"lists {search.SHORTLIST} segments", f"at most {chance.ALLOWED:g} counts",
-                 f"most alike of {len(chance.background())} other songs"):
+    for said in (
+        f"lists {search.SHORTLIST} segments",
+        f"at most {chance.ALLOWED:g} counts",
+        f"most alike of {len(chance.background())} other songs",
+    ):
         assert said in text

@@ -8,14 +8,22 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings, strategies as st
+from conftest import CHECKOUT, unit_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import amg
-from amg.catalogue import calibration, chance, identify as identify_, indexing, models, store, windows
+from amg.catalogue import (
+    calibration,
+    chance,
+    indexing,
+    models,
+    store,
+    windows,
+)
 from amg.catalogue.memory import Catalogue
 from amg.check import InputError
 from amg.retrieval import search
-from conftest import CHECKOUT, unit_rows
 
 RATE = 8000
 
@@ -66,14 +74,18 @@ def test_an_excerpt_is_named_and_placed(music, indexed, method):
     catalogue = Catalogue.load(indexed)
     for number, name in enumerate(("a.wav", "b/c.flac", "b/d.ogg", "e.wav")):
         excerpt = tune(number)[int(7.3 * RATE) : int(15.3 * RATE)]
-        match, = amg.identify((excerpt, RATE), catalogue, method).matches
+        (match,) = amg.identify((excerpt, RATE), catalogue, method).matches
         assert match.path == str(music / name)
-        assert abs(match.position_s - match.begin_s - 7.3) < (0.25 if method != "single_stage" else 9.5)
+        assert abs(match.position_s - match.begin_s - 7.3) < (
+            0.25 if method != "single_stage" else 9.5
+        )
         assert match.chance < chance.ALLOWED
 
 
 def test_other_music_is_not_here(indexed):
-    answers = [amg.identify((tune(seed, 8), RATE), Catalogue.load(indexed)) for seed in range(50, 60)]
+    answers = [
+        amg.identify((tune(seed, 8), RATE), Catalogue.load(indexed)) for seed in range(50, 60)
+    ]
     assert sum(len(answer.matches) for answer in answers) == 0
     assert all(answer.candidates for answer in answers)
 
@@ -90,13 +102,18 @@ def test_a_long_recording_has_several_matches(music, indexed):
 def test_the_command_line_answers(music, indexed, tmp_path):
     write(tmp_path / "clip.wav", tune(2)[3 * RATE : 10 * RATE])
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    run = subprocess.run([sys.executable, "-m", "amg", "identify", tmp_path, "-", "--json",
-                          "--catalogue", indexed], cwd=CHECKOUT, capture_output=True,
-                         input=(music / "a.wav").read_bytes())
+    run = subprocess.run(
+        [sys.executable, "-m", "amg", "identify", tmp_path, "-", "--json", "--catalogue", indexed],
+        cwd=CHECKOUT,
+        capture_output=True,
+        input=(music / "a.wav").read_bytes(),
+    )
     clip, stdin = map(json.loads, run.stdout.splitlines())
     assert run.returncode == 0 and b"broken.wav cannot be decoded" in run.stderr
     assert clip["matches"][0]["path"] == str(music / "b/d.ogg")
-    assert stdin["query"] == "standard input" and stdin["matches"][0]["path"] == str(music / "a.wav")
+    assert stdin["query"] == "standard input" and stdin["matches"][0]["path"] == str(
+        music / "a.wav"
+    )
 
 
 def test_what_has_changed_is_seen(tmp_path):
@@ -116,7 +133,7 @@ def test_what_has_changed_is_seen(tmp_path):
     assert len(store.Store(folder).sounds()) == 3
     catalogue = Catalogue.load(folder)
     for number, name in ((0, "z.wav"), (7, "b.wav"), (3, "copy.wav")):
-        match, = amg.identify((tune(number, 12), RATE), catalogue).matches
+        (match,) = amg.identify((tune(number, 12), RATE), catalogue).matches
         assert match.path == str(music / name)
     assert not amg.identify((tune(2, 12), RATE), catalogue).matches
     # other folders are left alone
@@ -169,11 +186,15 @@ def test_bad_files_are_named_and_left_out(tmp_path):
     report = indexing.index([music], tmp_path / "catalogue", workers=1)
     assert report.heard == 2 and len(report.refused) == 5
     said = "\n".join(report.refused)
-    for part in ("short.wav holds 0.50 s", "silent.wav holds nothing but digital silence",
-                 "nan.wav holds samples that are no numbers", "text.mp3 cannot be decoded",
-                 "\\xff.wav has a name that is not UTF-8"):
+    for part in (
+        "short.wav holds 0.50 s",
+        "silent.wav holds nothing but digital silence",
+        "nan.wav holds samples that are no numbers",
+        "text.mp3 cannot be decoded",
+        "\\xff.wav has a name that is not UTF-8",
+    ):
         assert part in said
-    match, = amg.identify((tune(2, 5), RATE), tmp_path / "catalogue").matches
+    (match,) = amg.identify((tune(2, 5), RATE), tmp_path / "catalogue").matches
     assert match.path == str(music / "$a\nb.wav")
 
 
@@ -192,17 +213,20 @@ def test_refusals(music, indexed, tmp_path):
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / store.DATABASE).write_bytes(b"no database" * 100)
     for match, call in (
-            ("holds no catalogue", lambda: amg.identify("x.wav", tmp_path / "none")),
-            ("cannot be decoded", lambda: amg.identify(tmp_path / "none.wav", indexed)),
-            ("method is 'best'", lambda: amg.identify("x.wav", indexed, "best")),
-            ("it has letter.txt", lambda: amg.index([music], tmp_path / "other")),
-            ("is damaged", lambda: amg.identify("x.wav", tmp_path / "damaged")),
-            ("made with encoder lift, not mean",
-             lambda: amg.index([music], indexed, models.load("mean"))),
-            ("encoder is 'mlstm'", lambda: models.load("mlstm")),
-            ("digital silence", lambda: amg.identify((np.zeros(20000), RATE), indexed)),
-            ("finite numbers", lambda: amg.identify((np.full(20000, np.nan), RATE), indexed)),
-            ("must be a directory", lambda: amg.index([tmp_path / "none"], tmp_path / "new"))):
+        ("holds no catalogue", lambda: amg.identify("x.wav", tmp_path / "none")),
+        ("cannot be decoded", lambda: amg.identify(tmp_path / "none.wav", indexed)),
+        ("method is 'best'", lambda: amg.identify("x.wav", indexed, "best")),
+        ("it has letter.txt", lambda: amg.index([music], tmp_path / "other")),
+        ("is damaged", lambda: amg.identify("x.wav", tmp_path / "damaged")),
+        (
+            "made with encoder lift, not mean",
+            lambda: amg.index([music], indexed, models.load("mean")),
+        ),
+        ("encoder is 'mlstm'", lambda: models.load("mlstm")),
+        ("digital silence", lambda: amg.identify((np.zeros(20000), RATE), indexed)),
+        ("finite numbers", lambda: amg.identify((np.full(20000, np.nan), RATE), indexed)),
+        ("must be a directory", lambda: amg.index([tmp_path / "none"], tmp_path / "new")),
+    ):
         with pytest.raises(InputError, match=match):
             call()
     assert (tmp_path / "other" / "letter.txt").read_text() == "mine"
@@ -222,8 +246,12 @@ def test_damaged_arrays_are_refused(music, tmp_path):
 def test_segments_hold_every_frame(lengths):
     bounds = np.cumsum([0, *lengths])
     segments = models.load().segments(bounds)
-    held = np.concatenate([np.arange(start, min(start + segments.length, bounds[song + 1]))
-                           for start, song in zip(segments.start, segments.song)])
+    held = np.concatenate(
+        [
+            np.arange(start, min(start + segments.length, bounds[song + 1]))
+            for start, song in zip(segments.start, segments.song)
+        ]
+    )
     assert np.array_equal(np.unique(held), np.arange(bounds[-1]))
     assert (segments.start >= bounds[segments.song]).all() and (np.diff(segments.start) > 0).all()
 
@@ -237,11 +265,18 @@ def test_no_start_is_missed_or_of_another_song():
     frames = catalogue.sequences.frames
     for length in (3, 9, 19):
         query = unit_rows(rng, 1, length, 128)
-        places, scores = search.two_stage(query, everything, catalogue.segments, catalogue.sequences)
-        starts = [start for low, high in zip(catalogue.sequences.bounds, catalogue.sequences.bounds[1:])
-                  for start in range(low, high - length + 1)]
-        exact = {start: float(np.mean(np.sum(query[0] * frames[start : start + length], 1)))
-                 for start in starts}
+        places, scores = search.two_stage(
+            query, everything, catalogue.segments, catalogue.sequences
+        )
+        starts = [
+            start
+            for low, high in zip(catalogue.sequences.bounds, catalogue.sequences.bounds[1:])
+            for start in range(low, high - length + 1)
+        ]
+        exact = {
+            start: float(np.mean(np.sum(query[0] * frames[start : start + length], 1)))
+            for start in starts
+        }
         best = sorted(exact.values(), reverse=True)
         found = dict(zip(places[0].tolist(), scores[0].tolist()))
         assert np.allclose(sorted(found.values(), reverse=True), best[: len(found)], atol=1e-6)
@@ -275,16 +310,23 @@ def test_chance_is_fitted():
 def test_ordinary_against_a_naive_loop():
     rng = np.random.default_rng(0)
     songs, window = unit_rows(rng, 15, 12, 128), unit_rows(rng, 1, 4, 128)
-    scores = [max(np.sum(window[0] * song[start : start + 4]) / 4 for start in range(9)) for song in songs]
-    assert chance.ordinary(window, songs) == pytest.approx(np.mean(sorted(scores)[-chance.ALIKE:]), abs=1e-6)
+    scores = [
+        max(np.sum(window[0] * song[start : start + 4]) / 4 for start in range(9)) for song in songs
+    ]
+    assert chance.ordinary(window, songs) == pytest.approx(
+        np.mean(sorted(scores)[-chance.ALIKE :]), abs=1e-6
+    )
 
 
 def test_many_threads_have_the_answers_of_one(indexed):
     from concurrent.futures import ThreadPoolExecutor
 
     catalogue = Catalogue.load(indexed)
-    clips = [(tune(number % 4)[start * RATE : (start + 6) * RATE], RATE)
-             for number in range(4) for start in (0, 3, 9)]
+    clips = [
+        (tune(number % 4)[start * RATE : (start + 6) * RATE], RATE)
+        for number in range(4)
+        for start in (0, 3, 9)
+    ]
     alone = [amg.identify(clip, catalogue) for clip in clips]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda clip: amg.identify(clip, catalogue), clips)) == alone

@@ -55,9 +55,13 @@ def test_folder_lists_what_it_cannot_use(home, folder):
     found = manifest(folder)
     assert len(found) == 10
     assert sum(not clip.refused for clip in found.values()) == 5
-    for track, reason in (("broken.mp3", "cannot be decoded"), ("empty.wav", "holds no sound"),
-                          ("short.wav", "lasts 4.00 s"), ("silent.wav", "silent"),
-                          ("z-again.flac", "same samples as b.flac")):
+    for track, reason in (
+        ("broken.mp3", "cannot be decoded"),
+        ("empty.wav", "holds no sound"),
+        ("short.wav", "lasts 4.00 s"),
+        ("silent.wav", "silent"),
+        ("z-again.flac", "same samples as b.flac"),
+    ):
         assert reason in found[track].refused and str(folder) not in found[track].refused
     assert abs(found["c.ogg"].seconds - 65.08) < 0.01 and found["a.wav"].level_db > -20
     assert found["deep/d.mp3"].source == "deep" and found["a.wav"].source == "."
@@ -84,7 +88,9 @@ def test_a_replaced_file_is_decoded_again(home, folder, moved_s):
     assert found.sha256 != before and found.seconds == 50
 
 
-@pytest.mark.parametrize("seconds, usable", [(29.8, False), (29.9, True), (30.2, True), (30.59, True)])
+@pytest.mark.parametrize(
+    "seconds, usable", [(29.8, False), (29.9, True), (30.2, True), (30.59, True)]
+)
 def test_clips_of_data_sets_count_as_30_s(home, tmp_path, all_test, seconds, usable):
     """They have no margins, and may lack a tenth of a second."""
     (tmp_path / "fma").mkdir()
@@ -113,9 +119,13 @@ def test_integers_written_as_floats_are_scaled(home, tmp_path):
     (tmp_path / "floats").mkdir()
     for name, scale in (("as usual", 1), ("as integers", 32768)):
         soundfile.write(tmp_path / "floats" / f"{name}.wav", scale * tone(40), RATE, "FLOAT")
-    usual, integers = (soundfile.read(paths.resolve(clip.file))[0]
-                       for _, clip in sorted(manifest(tmp_path / "floats").items(), reverse=True))
-    np.testing.assert_allclose(integers / np.abs(integers).max(), usual / np.abs(usual).max(), atol=1e-3)
+    usual, integers = (
+        soundfile.read(paths.resolve(clip.file))[0]
+        for _, clip in sorted(manifest(tmp_path / "floats").items(), reverse=True)
+    )
+    np.testing.assert_allclose(
+        integers / np.abs(integers).max(), usual / np.abs(usual).max(), atol=1e-3
+    )
 
 
 def test_clips_of_a_recording(home, folder, all_test):
@@ -138,7 +148,8 @@ def test_clips_of_a_recording(home, folder, all_test):
 def test_a_clip_goes_through_a_table_and_back(home, folder, all_test):
     found = corpora.manifest("folder", 1, str(folder))
     found = [clip for clip in found if not clip.refused] + [
-        clips.Clip("007", "1e5", "NA", "1.10", "x.flac", 0.3, 30.0, -20.5, 0.25, "0" * 64, "test")]
+        clips.Clip("007", "1e5", "NA", "1.10", "x.flac", 0.3, 30.0, -20.5, 0.25, "0" * 64, "test")
+    ]
     clips.to_table(found).assign(name="00001").to_csv(home / "songs.csv", index=False)
     table = clips.read_csv(home / "songs.csv")
     assert clips.from_table(table) == found and set(table.name) == {"00001"}
@@ -177,9 +188,10 @@ def test_too_many_clips_are_refused_before_any_work(home, folder, all_test, monk
     monkeypatch.setattr(clips.Clip, "read", lambda *_: pytest.fail("listened to"))
     monkeypatch.setattr(sheet_music, "render", lambda *_: pytest.fail("rendered"))
     for corpus, sizes, message in (
-            ("folder", {"test": 11}, "n_test is 11, but corpus 'folder' has only 10 usable clips"),
-            ("folder", {"test": 1, "dummy": 1}, "n_dummy is 1, but corpus 'folder' has only 0"),
-            ("sheet_music", {"test": 1, "fingerprinter": 451}, "'sheet_music' has only 450 usable")):
+        ("folder", {"test": 11}, "n_test is 11, but corpus 'folder' has only 10 usable clips"),
+        ("folder", {"test": 1, "dummy": 1}, "n_dummy is 1, but corpus 'folder' has only 0"),
+        ("sheet_music", {"test": 1, "fingerprinter": 451}, "'sheet_music' has only 450 usable"),
+    ):
         with pytest.raises(InputError, match=message):
             corpora.choose(corpus, sizes, 0, 1, folder)
 
@@ -194,13 +206,14 @@ def test_samples_that_are_no_numbers_are_refused(home, tmp_path):
     broken = np.r_[tone(40), np.nan]
     soundfile.write(tmp_path / "in/nan.wav", broken, RATE, subtype="FLOAT")
     assert manifest(tmp_path / "in")["nan.wav"].refused == (
-        "holds samples that are no numbers; export it again.")
+        "holds samples that are no numbers; export it again."
+    )
 
 
 def test_another_speed_is_another_sound(home, tmp_path, all_test):
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in/a.wav", tone(40, 1000), RATE)
-    track, = corpora.manifest("folder", 1, str(tmp_path / "in"))
+    (track,) = corpora.manifest("folder", 1, str(tmp_path / "in"))
     slow, fast = recordings.at_speeds([track], 1)
     for clip, factor in ((slow, 0.94), (fast, 1.06)):
         spectrum = np.abs(np.fft.rfft(clip.read()[:80000]))
@@ -227,14 +240,17 @@ def archive(tmp_path, monkeypatch):
         licence.mkdir(parents=True)
         (licence / "copyright").write_text("free")
         for i, length in enumerate(seconds):
-            soundfile.write(sounds / f"{i}.ogg", tone(length, 300 + 50 * i + ord(name[0]), 44100),
-                            44100)
+            soundfile.write(
+                sounds / f"{i}.ogg", tone(length, 300 + 50 * i + ord(name[0]), 44100), 44100
+            )
     tools = tmp_path / "tools"
     tools.mkdir()
-    scripts = {"apt-get": f'[ -d "{tmp_path}/archive/$2" ] || '
-                          '{ echo "E: Unable to locate package $2" >&2; exit 100; }\n'
-                          'echo "$2" > "$2_1%3a2.0-1_all.deb"\n',
-               "dpkg-deb": f'mkdir -p "$3"; cp -rp "{tmp_path}/archive/$(cat "$2")/." "$3"\n'}
+    scripts = {
+        "apt-get": f'[ -d "{tmp_path}/archive/$2" ] || '
+        '{ echo "E: Unable to locate package $2" >&2; exit 100; }\n'
+        'echo "$2" > "$2_1%3a2.0-1_all.deb"\n',
+        "dpkg-deb": f'mkdir -p "$3"; cp -rp "{tmp_path}/archive/$(cat "$2")/." "$3"\n',
+    }
     for name, body in scripts.items():
         (tools / name).write_text(f"#!/bin/sh\n{body}")
         (tools / name).chmod((tools / name).stat().st_mode | stat.S_IEXEC)
@@ -246,8 +262,10 @@ def test_packages_are_fetched_once_and_the_missing_named(home, archive, capsys):
     found = open_music.fetch(["one", "two", "three"], 1)
     assert "package three is skipped: Unable to locate package three" in capsys.readouterr().out
     assert [clip.source for clip in found] == ["one", "one", "two"]
-    assert [clip.piece for clip in found][::2] == ["one/usr/share/games/0.ogg",
-                                                   "two/usr/share/games/0.ogg"]
+    assert [clip.piece for clip in found][::2] == [
+        "one/usr/share/games/0.ogg",
+        "two/usr/share/games/0.ogg",
+    ]
     assert {(clip.version, clip.refused) for clip in found} == {("1:2.0-1", "")}
     assert [round(clip.seconds) for clip in found] == [40, 3, 35]
     folder = home / "data/audio/open_music"
@@ -286,15 +304,15 @@ def test_distractors_are_joined_by_other_speeds_and_renderings(home, archive, mo
 
 def test_a_lost_or_replaced_sound_of_a_package_is_noticed(home, archive, monkeypatch):
     monkeypatch.setattr(open_music, "PACKAGES", {"test": ("one",)})
-    track, = corpora.manifest("open_music", 1, roles=("test",))
-    clip, = chosen("open_music", "test")
+    (track,) = corpora.manifest("open_music", 1, roles=("test",))
+    (clip,) = chosen("open_music", "test")
     paths.resolve(track.file).unlink()
-    again, = corpora.manifest("open_music", 1, roles=("test",))
+    (again,) = corpora.manifest("open_music", 1, roles=("test",))
     assert again == track and chosen("open_music", "test") == [clip]
     time = os.stat(paths.resolve(track.file)).st_mtime - 9
     soundfile.write(paths.resolve(track.file), tone(40, 999), RATE)
     os.utime(paths.resolve(track.file), (time, time))
-    replaced, = chosen("open_music", "test")
+    (replaced,) = chosen("open_music", "test")
     assert replaced.piece == clip.piece and replaced.sha256 != clip.sha256
 
 
@@ -326,14 +344,19 @@ def test_open_music_needs_apt(home, monkeypatch):
 def test_no_package_and_no_noise_stands_on_two_sides():
     music = [name for names in open_music.PACKAGES.values() for name in names]
     assert len(music) == len(set(music))
-    sides = {side: {name for names in kinds.values() for name in names}
-             for side, kinds in open_music.NOISES.items()}
+    sides = {
+        side: {name for names in kinds.values() for name in names}
+        for side, kinds in open_music.NOISES.items()
+    }
     assert not sides["train"] & sides["test"] and not sides["train"] & sides["valid"]
     assert not sides["valid"] & sides["test"]
     # nobody is asked for under a noise that is its own music
     assert not sides["test"] & set(open_music.PACKAGES["test"])
-    assert not sides["test"] & {*open_music.PACKAGES["train"], *open_music.PACKAGES["valid"],
-                                *open_music.PACKAGES["fingerprinter"]}
+    assert not sides["test"] & {
+        *open_music.PACKAGES["train"],
+        *open_music.PACKAGES["valid"],
+        *open_music.PACKAGES["fingerprinter"],
+    }
 
 
 def test_packages_that_trained_the_fingerprinter_are_those_of_its_card():

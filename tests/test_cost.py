@@ -5,8 +5,8 @@ import faiss
 import numpy as np
 import pandas as pd
 import pytest
-
 from conftest import unit_rows, write_training_set
+
 from amg.embedding import encoders
 from amg.fingerprint import features
 from amg.retrieval import base, cost, databases, evaluate, search, shortlists
@@ -54,10 +54,14 @@ def test_a_decimated_index_holds_one_frame_in_so_many_of_each_song(task):
     kept = [position for low in sequences.bounds[:-1] for position in range(low, low + 59, 9)]
     assert index.ntotal == len(kept) == 40 * 7
     assert index.search(sequences.frames[kept], 1)[1][:, 0].tolist() == kept
-    assert np.array_equal(base.find(trials, queries, sequences, base.decimated_index(sequences, 1)),
-                          base.find(trials, queries, sequences))
+    assert np.array_equal(
+        base.find(trials, queries, sequences, base.decimated_index(sequences, 1)),
+        base.find(trials, queries, sequences),
+    )
     begin = trials_.first_rows(trials, sequences, database.first_test)
-    found = base.find(trials, queries, sequences, index)  # 9 frames or more hold one that is indexed
+    found = base.find(
+        trials, queries, sequences, index
+    )  # 9 frames or more hold one that is indexed
     assert (found[:, 0] == begin).mean() > 0.95
 
 
@@ -85,8 +89,19 @@ def test_no_more_lists_than_its_authors_have(monkeypatch):
 
 def test_methods_are_called_in_turn():
     calls = []
-    methods = [cost.Method(name, 1, 2, 3, search=lambda query, embedded, name=name: calls.append(
-        (name, int(query[0, 0]), embedded)), embed=lambda query: len(query)) for name in "ab"]
+    methods = [
+        cost.Method(
+            name,
+            1,
+            2,
+            3,
+            search=lambda query, embedded, name=name: calls.append(
+                (name, int(query[0, 0]), embedded)
+            ),
+            embed=lambda query: len(query),
+        )
+        for name in "ab"
+    ]
     table = cost.measure(methods, [np.full((2, 1), i) for i in range(12)])
     for i, query in enumerate((0, *range(12))):  # the first warms up
         assert sorted(calls[2 * i : 2 * i + 2]) == [("a", query, 2), ("b", query, 2)]
@@ -96,7 +111,9 @@ def test_methods_are_called_in_turn():
 
 def test_medians_and_quartiles(monkeypatch):
     """Without the first query, which warms up; a slow moment changes none of them."""
-    ticks = iter(np.cumsum([step for search_s in (9, 5, 1, 2, 100, 3) for step in (0, 1, search_s)]))
+    ticks = iter(
+        np.cumsum([step for search_s in (9, 5, 1, 2, 100, 3) for step in (0, 1, search_s)])
+    )
     monkeypatch.setattr(cost.time, "perf_counter", lambda: float(next(ticks)))
     row = cost.measure([cost.Method("a", 1, 1, 0, lambda *_: None)], [np.zeros((1, 1))] * 5).iloc[0]
     assert (row.embed_ms, row.embed_ms_q1, row.embed_ms_q3) == (1000, 1000, 1000)
@@ -109,10 +126,13 @@ def test_the_cost_of_every_method(task, coded):
     encoder = encoders.Mean()
     vectors = evaluate.segment_vectors(encoder, segments, database.sequences)
     labels = {"encoder": "mt", "duration_max": 5, "run": "a-run", "finished": False}
-    methods = [cost.base_method("nafp", search.flat_index(database.sequences.frames),
-                                database.sequences, top1=90.0),
-               cost.base_method("nafp ivf-pq", coded, database.sequences, top1=80.0),
-               *cost.amg_methods(encoder, vectors, segments, database.sequences, labels, top1=70.0)]
+    methods = [
+        cost.base_method(
+            "nafp", search.flat_index(database.sequences.frames), database.sequences, top1=90.0
+        ),
+        cost.base_method("nafp ivf-pq", coded, database.sequences, top1=80.0),
+        *cost.amg_methods(encoder, vectors, segments, database.sequences, labels, top1=70.0),
+    ]
     asked = cost.excerpts(trials, queries, 19, n=5)
     table = cost.measure(methods, asked).set_index("method")
     frames = database.sequences.frames.nbytes
@@ -134,14 +154,17 @@ def test_shortlists_are_those_searches(task):
     segments, encoder = search.Segments.of(database.sequences, 9), encoders.Mean()
     vectors = evaluate.segment_vectors(encoder, segments, database.sequences)
     labels = {"encoder": "mean", "duration_max": 5, "run": "", "finished": True}
-    table = shortlists.measured([(encoder, vectors, labels)], segments, database, queries, trials, (1, 10))
+    table = shortlists.measured(
+        [(encoder, vectors, labels)], segments, database, queries, trials, (1, 10)
+    )
     assert table.encoder.tolist() == ["nafp", "mean", "mean"] * 2
     assert table.query_frames.tolist() == [9] * 3 + [19] * 3
     assert table.shortlist.fillna(0).tolist() == [0, 1, 10] * 2
     for row in table.dropna(subset="shortlist").itertuples():
         asked = trials[trials.query_frames == row.query_frames]
-        two = evaluate.amg(asked, queries, encoder, vectors, segments, database,
-                           shortlist=int(row.shortlist))[1]
+        two = evaluate.amg(
+            asked, queries, encoder, vectors, segments, database, shortlist=int(row.shortlist)
+        )[1]
         assert row.top1 == pytest.approx(100 * (two.exact_rank == 1).mean())
         assert row.top1_low <= row.top1 <= row.top1_high and row.n_queries == len(asked)
     assert (table.search_ms > 0).all()
@@ -161,9 +184,19 @@ def test_a_shortlist_is_chosen_beside_the_base_system(home):
     rng = np.random.default_rng(1)
     database = databases.Database.of([unit_rows(rng, 60, 128) for _ in range(5)], first_test=4)
     table = shortlists.validated(
-        encoders.Mean(), {"encoder": "mean", "duration_max": 5}, data, list("aabbccdde"), 3, 2, database,
-        [3, 9], sizes=(1, 40))
+        encoders.Mean(),
+        {"encoder": "mean", "duration_max": 5},
+        data,
+        list("aabbccdde"),
+        3,
+        2,
+        database,
+        [3, 9],
+        sizes=(1, 40),
+    )
     assert table.shortlist.tolist() == [1, 1, 40, 40] and table.query_frames.tolist() == [3, 9] * 2
     assert (table.n_queries == 6).all() and (table.n_recordings == 2).all()
     assert (table.base_top1 == 100).all() and (table.top1[2:] == 100).all()
-    assert (table.difference == table.top1 - table.base_top1).all() and (table.top1[:2] <= 100).all()
+    assert (table.difference == table.top1 - table.base_top1).all() and (
+        table.top1[:2] <= 100
+    ).all()

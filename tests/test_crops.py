@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from amg.embedding import batches, crops
 from amg.check import InputError
+from amg.embedding import batches, crops
 
 
 @given(st.integers(3, 130), st.sampled_from(crops.DURATIONS), st.integers(0, 2**32 - 1))
@@ -51,8 +52,13 @@ def test_micro_batches_cover_the_batch_once(lengths, max_frames):
     assert (np.diff(in_order) <= 0).all()
 
 
-@given(st.integers(2, 12), st.integers(2, 5), st.integers(6, 40),
-       st.sampled_from(["classes", "pairs", "triplets"]), st.integers(0, 2**32 - 1))
+@given(
+    st.integers(2, 12),
+    st.integers(2, 5),
+    st.integers(6, 40),
+    st.sampled_from(["classes", "pairs", "triplets"]),
+    st.integers(0, 2**32 - 1),
+)
 @settings(max_examples=150, deadline=None)
 def test_an_epoch_takes_every_clip_once(n_songs, n_clips, batch_size, kind, seed):
     rng = np.random.default_rng(seed)
@@ -80,8 +86,12 @@ def test_an_epoch_takes_every_clip_once(n_songs, n_clips, batch_size, kind, seed
 
 def test_negatives_of_triplets_are_any_other_song():
     length = np.full((5, 2), 59)
-    pairs = {(a, n) for seed in range(40) for b in batches.epoch(
-        np.random.default_rng(seed), length, 15, "triplets", 10) for a, n in zip(b.song[:5], b.song[10:])}
+    pairs = {
+        (a, n)
+        for seed in range(40)
+        for b in batches.epoch(np.random.default_rng(seed), length, 15, "triplets", 10)
+        for a, n in zip(b.song[:5], b.song[10:])
+    }
     assert pairs == {(a, n) for a in range(5) for n in range(5) if a != n}
 
 
@@ -95,6 +105,11 @@ def test_what_a_loss_is_told_of_its_rows():
 
 def test_an_epoch_follows_from_its_seed():
     length = np.full((20, 3), 59)
-    one, same, other = ([b.crop.start.tolist() for b in batches.epoch(
-        np.random.default_rng(seed), length, 16, "classes", 10)] for seed in (0, 0, 1))
+    one, same, other = (
+        [
+            b.crop.start.tolist()
+            for b in batches.epoch(np.random.default_rng(seed), length, 16, "classes", 10)
+        ]
+        for seed in (0, 0, 1)
+    )
     assert one == same != other

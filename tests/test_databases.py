@@ -7,14 +7,15 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings, strategies as st
+from conftest import unit_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from amg import made
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.retrieval import databases, published
 from amg.sound import clips
-from conftest import unit_rows
 
 FOLDERS = (databases.DUMMY, databases.TEST, databases.QUERY)
 
@@ -28,8 +29,12 @@ def write(root, names=("0", "1"), n_frames=(59, 59), folders=FOLDERS, seed=0):
 
 
 def split(root, duration_max=10):
-    return [databases.split_database(root / whole, databases.split_folder(root / whole, duration_max),
-                                     2 * duration_max - 1) for whole in FOLDERS[:2]]
+    return [
+        databases.split_database(
+            root / whole, databases.split_folder(root / whole, duration_max), 2 * duration_max - 1
+        )
+        for whole in FOLDERS[:2]
+    ]
 
 
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=4), st.integers(1, 60))
@@ -98,11 +103,16 @@ def test_an_unpacked_split_is_verified_and_never_written_into(tmp_path):
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["a_1.npy"]
     features.save(tmp_path / "cut/a_0.npy", song[:9])
     assert databases.split_database(tmp_path / "whole", tmp_path / "cut", 9) == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}  # no record, no other folder
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "whole",
+        "cut",
+    }  # no record, no other folder
 
 
-@pytest.mark.parametrize("names", [("song", "song2", "song10"), ("a", "a_0", "a_1"), ("1", "01", "001"),
-                                   ("x²", "x2", "x")])
+@pytest.mark.parametrize(
+    "names",
+    [("song", "song2", "song10"), ("a", "a_0", "a_1"), ("1", "01", "001"), ("x²", "x2", "x")],
+)
 def test_segments_are_known_by_name_whatever_it_is(tmp_path, names):
     write(tmp_path, names, (59, 40, 20))
     assert split(tmp_path) == [3 + 2 + 1] * 2
@@ -179,13 +189,17 @@ def test_fingerprints_of_two_fingerprinters_are_refused(tmp_path):
     with pytest.raises(InputError, match="another fingerprinter than the database"):
         databases.load_queries(tmp_path / "conditions/clean", database)
     made_by("other", tmp_path, databases.QUERY)
-    with pytest.raises(InputError, match="different fingerprinters; make songs and queries with one"):
+    with pytest.raises(
+        InputError, match="different fingerprinters; make songs and queries with one"
+    ):
         databases.load(tmp_path)
 
 
 def test_an_unfinished_database_is_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        with made.making(tmp_path / "db", made.Recipe("database", {}, {"fingerprinter": "a"})) as place:
+        with made.making(
+            tmp_path / "db", made.Recipe("database", {}, {"fingerprinter": "a"})
+        ) as place:
             write(place.folder)
             raise KeyboardInterrupt
     with pytest.raises(InputError, match="not finished; run notebook 01_data_prep again"):
@@ -211,30 +225,38 @@ def test_songs_csv_tells_what_was_recorded(home):
     write(home / "db", ("00", "01"))
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, 8000 * 40).astype(np.float32)
     soundfile.write(home / "a.flac", sound, 8000)
-    found = [clips.Clip(f"a@{n}", f"r{n // 2}", "x", "", "a.flac", 1.0 + n, 30.0, -9.0, 0.5, "", role)
-             for n, role in enumerate(("dummy", "dummy", "test", "test"))]
+    found = [
+        clips.Clip(f"a@{n}", f"r{n // 2}", "x", "", "a.flac", 1.0 + n, 30.0, -9.0, 0.5, "", role)
+        for n, role in enumerate(("dummy", "dummy", "test", "test"))
+    ]
     table = clips.to_table(found).assign(name=["00", "01", "00", "01"])
     table.to_csv(home / "db/songs.csv", index=False)
     database, _ = databases.load(home / "db")
     assert database.clips == found and database.recordings == ["r0", "r0", "r1", "r1"]
-    heard = database.hear(59 + 4, 3)  # frame 4 of the second song, which begins at 2 s: 2 s from 4 s on
+    heard = database.hear(
+        59 + 4, 3
+    )  # frame 4 of the second song, which begins at 2 s: 2 s from 4 s on
     np.testing.assert_allclose(heard, sound[8000 * 4 : 8000 * 6], atol=1e-4)
     table[:3].to_csv(home / "db/songs.csv", index=False)
     with pytest.raises(InputError, match="must list the songs beside it"):
         databases.load(home / "db")
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"no pickle", "no pickle of start positions"),
-    (pickle.dumps({5: {9: [0.5]}}), "no pickle of start positions"),
-    (pickle.dumps({5: {9: [1]}}), "it holds something else"),
-    (pickle.dumps({d: {9: []} for d in (5, 10, 15, 30)}), "no pickle of start positions"),
-    (pickle.dumps({d: {} for d in (5, 10, 15, 30)}), "no pickle of start positions"),
-    (pickle.dumps({d: {0: [1]} for d in (5, 10, 15, 30)}), "no pickle of start positions"),
-    (pickle.dumps({d: {9: [-1]} for d in (5, 10, 15, 30)}), "no pickle of start positions"),
-    (pickle.dumps([1]), "no pickle of start positions"),
-    (pickle.dumps(np.arange(3)), "it asks for numpy"),
-    (b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xff", "no pickle of start positions")])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"no pickle", "no pickle of start positions"),
+        (pickle.dumps({5: {9: [0.5]}}), "no pickle of start positions"),
+        (pickle.dumps({5: {9: [1]}}), "it holds something else"),
+        (pickle.dumps({d: {9: []} for d in (5, 10, 15, 30)}), "no pickle of start positions"),
+        (pickle.dumps({d: {} for d in (5, 10, 15, 30)}), "no pickle of start positions"),
+        (pickle.dumps({d: {0: [1]} for d in (5, 10, 15, 30)}), "no pickle of start positions"),
+        (pickle.dumps({d: {9: [-1]} for d in (5, 10, 15, 30)}), "no pickle of start positions"),
+        (pickle.dumps([1]), "no pickle of start positions"),
+        (pickle.dumps(np.arange(3)), "it asks for numpy"),
+        (b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xff", "no pickle of start positions"),
+    ],
+)
 def test_other_pickles_than_test_ids_are_refused(tmp_path, content, message):
     (tmp_path / "ids.pkl").write_bytes(content)
     with pytest.raises(InputError, match=message):

@@ -16,8 +16,10 @@ NOTHING = degrade.Degradation(None, 0.0, 0.0, None, None, None, None, None, None
 def made(tmp_path_factory):
     """Small pools of all three sides."""
     rng = np.random.default_rng(0)
-    sounds = {name: [rng.standard_normal(n * RATE).astype(np.float32) for n in (1, 2, 3)]
-              for name in ("music", "speech")}
+    sounds = {
+        name: [rng.standard_normal(n * RATE).astype(np.float32) for n in (1, 2, 3)]
+        for name in ("music", "speech")
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AMG_HOME", str(tmp_path_factory.mktemp("pools")))
         patch.setattr(pools, "N_NOISES", dict.fromkeys(pools.SIDES, 3))
@@ -40,8 +42,13 @@ def test_kinds_share_what_they_have_in_common(made):
         return degrade.draw(np.random.default_rng(3), made["test"], kinds)
 
     all_kinds, alone = drawn(degrade.KINDS), drawn(("room",))
-    assert alone == replace(NOTHING, room=all_kinds.room, snr_db=all_kinds.snr_db,
-                            noise_offset=all_kinds.noise_offset, gain_db=all_kinds.gain_db)
+    assert alone == replace(
+        NOTHING,
+        room=all_kinds.room,
+        snr_db=all_kinds.snr_db,
+        noise_offset=all_kinds.noise_offset,
+        gain_db=all_kinds.gain_db,
+    )
     assert drawn(()).room is None and drawn(degrade.FIELD).codec is None
 
 
@@ -116,7 +123,7 @@ def test_rooms_ring_as_long_as_they_say():
         decay_db = 10 * np.log10(energy / energy[0] + 1e-12)
         t5, t25 = (np.argmax(decay_db < level) / RATE for level in (-5, -25))
         found.append(3 * (t25 - t5))
-    assert 0.05 < min(found) and max(found) < 1.4 and max(found) > 2 * min(found)
+    assert min(found) > 0.05 and max(found) < 1.4 and max(found) > 2 * min(found)
 
 
 def test_a_pool_is_made_once(home, monkeypatch):

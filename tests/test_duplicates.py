@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import soundfile
+from conftest import unit_rows
 
 from amg.fingerprint import fingerprinters
 from amg.retrieval import duplicates, search
 from amg.sound import clips
-from conftest import unit_rows
 
 RATE = 8000
 
@@ -26,8 +26,11 @@ def test_places_against_a_naive_loop():
     songs[3][:] = other[:5]  # too short to share 5 s
     songs[4][7] = other[3]  # one frame alone
     for number, song in enumerate(songs):
-        means = [(np.mean(np.sum(song[s : s + 9] * other[t : t + 9], axis=1)), s, t)
-                 for s in range(len(song) - 8) for t in range(len(other) - 8)]
+        means = [
+            (np.mean(np.sum(song[s : s + 9] * other[t : t + 9], axis=1)), s, t)
+            for s in range(len(song) - 8)
+            for t in range(len(other) - 8)
+        ]
         best = max(means, default=(0, 0, 0))[0]
         places = duplicates.alike_places(song, other, 0.8)
         assert bool(places) == (best >= 0.8) == (number in (0, 1, 2))
@@ -54,10 +57,12 @@ def test_range_search_finds_every_near_song(monkeypatch):
 @pytest.fixture
 def music(home):
     """Function (name, role, samples) -> the clip that has them."""
+
     def write(name, role, sound):
         soundfile.write(home / f"{name}.flac", 0.1 * sound, RATE)
         file, seconds = f"{name}.flac", len(sound) / RATE
         return clips.Clip(name, name, ".", "", file, 0.0, seconds, 0, 0, "", role).measured()
+
     return write
 
 
@@ -74,20 +79,33 @@ def test_a_waveform_that_a_test_clip_shares_is_left_out_of_other_roles(music):
     tunes = [melody(rng) for _ in range(7)]
     late = np.concatenate([melody(rng, 5), 0.3 * tunes[0][2 * RATE : 9 * RATE + 100]])[700:]
     found = {
-        "fingerprinter": [music("f0", "fingerprinter", tunes[3]),
-                          music("f1", "fingerprinter", tunes[5])],
-        "test": [music("t0", "test", tunes[0]), music("t1", "test", tunes[1]),
-                 music("t1 again", "test", np.roll(tunes[1], 4000)), music("t3", "test", tunes[3])],
+        "fingerprinter": [
+            music("f0", "fingerprinter", tunes[3]),
+            music("f1", "fingerprinter", tunes[5]),
+        ],
+        "test": [
+            music("t0", "test", tunes[0]),
+            music("t1", "test", tunes[1]),
+            music("t1 again", "test", np.roll(tunes[1], 4000)),
+            music("t3", "test", tunes[3]),
+        ],
         "train": [music("r2", "train", tunes[2]), music("r1", "train", -tunes[1])],
         "valid": [music("v3", "valid", tunes[3])],
-        "dummy": [music("d4", "dummy", tunes[4]), music("d0", "dummy", late)]}
+        "dummy": [music("d4", "dummy", tunes[4]), music("d0", "dummy", late)],
+    }
     kept, left_out = duplicates.apart(found, fingerprinters.find(), 1)
     assert {role: [clip.piece for clip in of_role] for role, of_role in kept.items()} == {
-        "fingerprinter": ["f0", "f1"], "test": ["t0", "t1", "t1 again"], "train": ["r2"],
-        "valid": ["v3"], "dummy": ["d4"]}
+        "fingerprinter": ["f0", "f1"],
+        "test": ["t0", "t1", "t1 again"],
+        "train": ["r2"],
+        "valid": ["v3"],
+        "dummy": ["d4"],
+    }
     assert {clip.piece: clip.refused for clip in left_out} == {
-        "t3": "same sound as f0 (fingerprinter)", "r1": "same sound as t1 (test)",
-        "d0": "same sound as t0 (test)"}
+        "t3": "same sound as f0 (fingerprinter)",
+        "r1": "same sound as t1 (test)",
+        "d0": "same sound as t0 (test)",
+    }
     table = clips.to_table([clip for of_role in kept.values() for clip in of_role] + left_out)
     assert duplicates.counts(table) == {"test": 1, "train": 1, "dummy": 1}
     assert duplicates.counts(table.assign(refused="silent")) == {}

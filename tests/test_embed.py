@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from conftest import unit_rows
 
 from amg.embedding import encoders
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.mean import Mean
 from amg.embedding.encoders.transformer import Transformer
-from conftest import unit_rows
 
 
-@pytest.mark.parametrize("encoder", [Transformer(layers=3), LSTM(layers=1, hidden=16), Mean()],
-                         ids=lambda encoder: type(encoder).__name__)
+@pytest.mark.parametrize(
+    "encoder",
+    [Transformer(layers=3), LSTM(layers=1, hidden=16), Mean()],
+    ids=lambda encoder: type(encoder).__name__,
+)
 @pytest.mark.parametrize("n", [1, 90])  # one batch, several
 def test_vectors_are_those_of_the_padded_module(encoder, n, monkeypatch):
     monkeypatch.setitem(encoders.BATCH_FRAMES, "cpu", 128)
@@ -60,8 +63,10 @@ def test_an_encoder_with_bits_is_stored_as_bits():
     found = encoders.embed(encoder, clips)
     assert found.shape == (30, 8) and found.dtype == np.uint8
     with torch.no_grad():
-        plain = [encoder(torch.from_numpy(clip)[None], torch.zeros(1, len(clip), dtype=torch.bool))[0]
-                 for clip in clips]
+        plain = [
+            encoder(torch.from_numpy(clip)[None], torch.zeros(1, len(clip), dtype=torch.bool))[0]
+            for clip in clips
+        ]
     signs = np.where(np.stack(plain) > 0, 1, -1)
     np.testing.assert_allclose(encoders.floats(found), signs / 8, rtol=1e-6)
     vectors = unit_rows(rng, 4, 128)

@@ -1,17 +1,18 @@
-"""The AMG search and the base system over trials: perfect queries, queries between frames, labels."""
+"""The AMG search and the base system over trials: perfect queries, queries between frames,
+labels."""
 
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import unit_rows, write_training_set
 
 from amg.check import InputError
 from amg.embedding import encoders, runs, training
 from amg.fingerprint import features
 from amg.report import charts, tables
 from amg.retrieval import base, databases, evaluate, published, rates, search, trace, trials
-from conftest import unit_rows, write_training_set
 
 
 @pytest.fixture
@@ -30,8 +31,9 @@ def test_perfect_queries_score_100_percent(database):
     aligned = trials.at(database, songs, {9: [0, 9]})
     vectors = evaluate.segment_vectors(encoders.Mean(), segments, database.sequences)
     for protocol in evaluate.PROTOCOLS:
-        single, two = evaluate.amg(aligned, songs, encoders.Mean(), vectors, segments, database,
-                                   protocol=protocol)
+        single, two = evaluate.amg(
+            aligned, songs, encoders.Mean(), vectors, segments, database, protocol=protocol
+        )
         assert (single.segment_rank == 1).all() and (two.exact_rank == 1).all()
         assert (single.song_rank == 1).all() and (two.song_rank == 1).all()
         assert ("near_rank" in two) == (protocol == "contiguous")
@@ -100,8 +102,9 @@ def test_every_row_names_its_run(database):
 
 def test_an_unfinished_run_is_evaluated_only_if_asked_for(home):
     data = features.pack(write_training_set(home / "data/train/t"))
-    run = training.Run(runs.Config(epochs=2, batch_size=8, n_valid=2, settings={"layers": 1}), data,
-                       "t", "cpu")
+    run = training.Run(
+        runs.Config(epochs=2, batch_size=8, n_valid=2, settings={"layers": 1}), data, "t", "cpu"
+    )
     with pytest.raises(KeyboardInterrupt):  # after the first epoch, whose checkpoint is kept
         run.fit(lambda history: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(InputError, match="is not finished; run notebook 03_train again"):
@@ -117,7 +120,9 @@ def test_an_encoder_of_another_fingerprinter_is_refused():
     run = runs.Trained(encoders.Mean(), None, [], "mt-amg-10s", True, "abc")
     evaluate.check_fingerprinter(run, database)  # the database's is not known
     evaluate.check_fingerprinter(run, replace(database, fingerprinter="abc"))
-    with pytest.raises(InputError, match="mt-amg-10s was trained on another fingerprinter's output"):
+    with pytest.raises(
+        InputError, match="mt-amg-10s was trained on another fingerprinter's output"
+    ):
         evaluate.check_fingerprinter(run, replace(database, fingerprinter="def"))
 
 
@@ -127,8 +132,9 @@ def test_a_followed_query_is_that_of_the_stages(database):
     asked = trials.recorded(trials.draw([len(q) for q in queries], (9,), 2, 0, [19]), db).iloc[3:]
     vectors = evaluate.segment_vectors(encoders.Mean(), segments, db.sequences)
     found = trace.follow(asked, queries, encoders.Mean(), vectors, segments, db, 10, margin=4)
-    single, two = evaluate.amg(asked.iloc[:1], queries, encoders.Mean(), vectors, segments, db,
-                               shortlist=10)
+    single, two = evaluate.amg(
+        asked.iloc[:1], queries, encoders.Mean(), vectors, segments, db, shortlist=10
+    )
     assert len(found.score) == len(vectors) and (np.diff(found.score) <= 0).all()
     assert found.right.sum() in (1, 2)
     assert found.right[0] == (single.segment_rank.iloc[0] == 1)

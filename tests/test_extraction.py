@@ -21,8 +21,10 @@ def music(home):
     rng = np.random.default_rng(0)
     for name in "ab":
         soundfile.write(home / f"{name}.flac", 0.1 * rng.standard_normal(6 * RATE), RATE)
-    return [clips.Clip(name, name, ".", "1.0", f"{name}.flac", 1.0, 4.0, 0, 0, "", role).measured()
-            for name, role in (("a", "dummy"), ("b", "test"))]
+    return [
+        clips.Clip(name, name, ".", "1.0", f"{name}.flac", 1.0, 4.0, 0, 0, "", role).measured()
+        for name, role in (("a", "dummy"), ("b", "test"))
+    ]
 
 
 @pytest.fixture
@@ -42,8 +44,9 @@ def test_training_set_in_the_published_layout(home, music, pool):
         original = nafp.extract(encoder, clip.read())
         np.testing.assert_allclose(features.load(folder / f"{song}-00.npy"), original, atol=1e-5)
         sound = degrade.degrade(clip.read(), [0, extraction.TRAIN, song, 2], pool)
-        np.testing.assert_allclose(features.load(folder / f"{song}-02.npy"),
-                                   nafp.extract(encoder, sound), atol=1e-5)
+        np.testing.assert_allclose(
+            features.load(folder / f"{song}-02.npy"), nafp.extract(encoder, sound), atol=1e-5
+        )
     before = {name: features.load(folder / name) for name in names}
     (folder / "2-01.npy").unlink()  # as if interrupted
     kept = (folder / "1-01.npy").stat().st_mtime_ns
@@ -91,16 +94,35 @@ def test_whatever_decides_a_thing_makes_another_one(home, music, pool, tmp_path)
         return extraction.recipe("database", clips_, prints, seed, pool, device).digest
 
     def training(train=(test,), valid=(dummy,), n_versions=2, prints=prints, seed=0, pool=pool):
-        return extraction.recipe("training set", {"train": train, "valid": valid}, prints, seed,
-                                 pool, "cpu", n_versions=n_versions).digest
+        return extraction.recipe(
+            "training set",
+            {"train": train, "valid": valid},
+            prints,
+            seed,
+            pool,
+            "cpu",
+            n_versions=n_versions,
+        ).digest
 
     more = replace(pool, digest="more")
-    digests = [database(), database(tests=(louder,)), database(dummies=(louder,)),
-               database(dummies=()), database(prints=other), database(seed=1), database(pool=more),
-               database(device="cuda"), training(), training(train=(louder,)),
-               training(valid=(louder,)), training(valid=()), training(n_versions=3),
-               training(prints=other), training(seed=1),
-               training(pool=more)]
+    digests = [
+        database(),
+        database(tests=(louder,)),
+        database(dummies=(louder,)),
+        database(dummies=()),
+        database(prints=other),
+        database(seed=1),
+        database(pool=more),
+        database(device="cuda"),
+        training(),
+        training(train=(louder,)),
+        training(valid=(louder,)),
+        training(valid=()),
+        training(n_versions=3),
+        training(prints=other),
+        training(seed=1),
+        training(pool=more),
+    ]
     assert len(set(digests)) == len(digests)
     assert database() == digests[0]
     recipe = extraction.recipe("database", {"test": [test, test]}, prints, 0, pool, "cpu")
@@ -109,7 +131,9 @@ def test_whatever_decides_a_thing_makes_another_one(home, music, pool, tmp_path)
 
 def test_a_database_tells_its_songs_and_who_made_its_queries(home, music, pool):
     prints, (dummy, test) = fingerprinters.find(), music
-    recipe = extraction.recipe("database", {"test": [test], "dummy": [dummy]}, prints, 0, pool, "cpu")
+    recipe = extraction.recipe(
+        "database", {"test": [test], "dummy": [dummy]}, prints, 0, pool, "cpu"
+    )
     with made.making(home / "db", recipe) as place:
         extraction.write_songs([dummy, test], place.folder)
     table = clips.read_csv(home / "db/songs.csv")
@@ -125,5 +149,6 @@ def test_extraction_on_cuda(home, music, pool):
     for device in ("cpu", "cuda"):
         extraction.songs(music, home / device, fingerprinters.find(), 0, 1, pool, device=device)
     for name in ("00000.npy", "00001.npy"):
-        np.testing.assert_allclose(features.load(home / "cuda" / name),
-                                   features.load(home / "cpu" / name), atol=2e-3)
+        np.testing.assert_allclose(
+            features.load(home / "cuda" / name), features.load(home / "cpu" / name), atol=2e-3
+        )

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from conftest import unit_rows, write_training_set
 
 from amg import checkpoint, made, paths
 from amg.check import InputError
 from amg.fingerprint import features
-from conftest import unit_rows, write_training_set
 
 
 def test_pack_holds_every_clip(home):
@@ -45,7 +45,8 @@ ROWS = unit_rows(np.random.default_rng(5), 30, 128)
 
 
 def test_pack_of_a_made_set_follows_its_recipe(home):
-    """Another recipe is another packed file; the files of one that is finished are not looked at."""
+    """Another recipe is another packed file; the files of one that is finished are not looked
+    at."""
     contents = []
     for seed in (0, 1, 0):
         recipe = made.Recipe("training set", {"seed": seed})
@@ -66,8 +67,14 @@ def test_pack_refuses_an_unfinished_set(home):
         features.pack(home / "data/train/t")
 
 
-@pytest.mark.parametrize("spoil", [lambda f: f.write_bytes(f.read_bytes()[:-4]), lambda f: f.unlink(),
-                                   lambda f: f.with_suffix(".f32.json").write_text("")])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda f: f.write_bytes(f.read_bytes()[:-4]),
+        lambda f: f.unlink(),
+        lambda f: f.with_suffix(".f32.json").write_text(""),
+    ],
+)
 def test_a_spoilt_packed_file_is_made_anew(home, spoil):
     folder = write_training_set(home / "data/train/t")
     frames = np.array(features.pack(folder).frames)
@@ -85,20 +92,57 @@ def test_another_dimension_is_packed_alike(home):
     assert "(frames, 64)" in [p["problem"] for p in data.problems if p["file"] == "2-01.npy"][0]
 
 
-@pytest.mark.parametrize("spoil, file, problem, done", [
-    (lambda f: features.song_file(f, 2, 1).unlink(), "2-01.npy", "is missing", "trained without"),
-    (lambda f: features.song_file(f, 2, 0).unlink(), "2-00.npy", "is missing", "song is left out"),
-    (lambda f: np.save(f / "hello.npy", ROWS), "hello.npy", "is not named songId-clipId", "left out"),
-    (one(3 * ROWS), "2-01.npy", "rows of norm 3 to 3", "rescaled to norm 1"),
-    (one(np.full((3, 128), "x")), "2-01.npy", "type <U1", "trained without it"),
-    (one(ROWS[:, :64]), "2-01.npy", "shape", "trained without it"),
-    (one(np.where(np.arange(30)[:, None] == 4, np.nan, ROWS)), "2-01.npy", "NaN", "trained without"),
-    (one(np.where(np.arange(30)[:, None] == 4, 0, ROWS)), "2-01.npy", "zeros", "trained without"),
-    (lambda f: features.song_file(f, 2, 1).write_text("x"), "2-01.npy", "not a readable",
-     "trained without it"),
-    (one(np.array([{}])), "2-01.npy", "not a readable", "trained without it"),
-    (lambda f: [features.song_file(f, 2, clip).unlink() for clip in range(3)], "songs 2",
-     "1 numbers without a file", "classes are numbered without them")])
+@pytest.mark.parametrize(
+    "spoil, file, problem, done",
+    [
+        (
+            lambda f: features.song_file(f, 2, 1).unlink(),
+            "2-01.npy",
+            "is missing",
+            "trained without",
+        ),
+        (
+            lambda f: features.song_file(f, 2, 0).unlink(),
+            "2-00.npy",
+            "is missing",
+            "song is left out",
+        ),
+        (
+            lambda f: np.save(f / "hello.npy", ROWS),
+            "hello.npy",
+            "is not named songId-clipId",
+            "left out",
+        ),
+        (one(3 * ROWS), "2-01.npy", "rows of norm 3 to 3", "rescaled to norm 1"),
+        (one(np.full((3, 128), "x")), "2-01.npy", "type <U1", "trained without it"),
+        (one(ROWS[:, :64]), "2-01.npy", "shape", "trained without it"),
+        (
+            one(np.where(np.arange(30)[:, None] == 4, np.nan, ROWS)),
+            "2-01.npy",
+            "NaN",
+            "trained without",
+        ),
+        (
+            one(np.where(np.arange(30)[:, None] == 4, 0, ROWS)),
+            "2-01.npy",
+            "zeros",
+            "trained without",
+        ),
+        (
+            lambda f: features.song_file(f, 2, 1).write_text("x"),
+            "2-01.npy",
+            "not a readable",
+            "trained without it",
+        ),
+        (one(np.array([{}])), "2-01.npy", "not a readable", "trained without it"),
+        (
+            lambda f: [features.song_file(f, 2, clip).unlink() for clip in range(3)],
+            "songs 2",
+            "1 numbers without a file",
+            "classes are numbered without them",
+        ),
+    ],
+)
 def test_what_is_wrong_with_a_training_set_is_listed_by_file(home, spoil, file, problem, done):
     folder = write_training_set(home / "data/train/t")
     spoil(folder)
@@ -108,8 +152,9 @@ def test_what_is_wrong_with_a_training_set_is_listed_by_file(home, spoil, file, 
     assert len(data.length) == (6 if "song" not in done and "classes" not in done else 5)
     assert (data.length == 0).sum() == ("trained without" in done)
     assert np.allclose(np.linalg.norm(data.frames, axis=1), 1, atol=1e-3)
-    assert np.array_equal(data.clip(len(data.length) - 1, 2),
-                          features.load(features.song_file(folder, 6, 2)))
+    assert np.array_equal(
+        data.clip(len(data.length) - 1, 2), features.load(features.song_file(folder, 6, 2))
+    )
 
 
 def test_a_training_set_without_any_original_is_refused(home):
@@ -144,15 +189,35 @@ def npy(array):
 FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': %s}"
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"\x93NUMPY", header("("), header("{'descr': ["), header("[]"), header("\x00"), header("1 +"),
-    header("{1: 2}"), header(FLOATS % "'ab'"), header(FLOATS % "(10**12, 128)"), header(FLOATS % "None"),
-    header(FLOATS % "(1000000000000, 128)"), header(FLOATS % "(-1, 128)"), header(FLOATS % "(2, 128)"),
-    header("{'descr': None, 'fortran_order': False, 'shape': (1, 128)}"),
-    header("{'descr': 'O', 'fortran_order': False, 'shape': (1, 128)}"), header("(" * 100),
-    npy(np.array([{}])), npy(np.zeros((0, 128), np.float32)), npy(np.zeros(128, np.float32)),
-    npy(np.full((2, 128), 1e300)), npy(np.full((2, 128), 1j)), npy(np.float32(1)),
-    npy(np.ones((3, 1), np.float32))])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x93NUMPY",
+        header("("),
+        header("{'descr': ["),
+        header("[]"),
+        header("\x00"),
+        header("1 +"),
+        header("{1: 2}"),
+        header(FLOATS % "'ab'"),
+        header(FLOATS % "(10**12, 128)"),
+        header(FLOATS % "None"),
+        header(FLOATS % "(1000000000000, 128)"),
+        header(FLOATS % "(-1, 128)"),
+        header(FLOATS % "(2, 128)"),
+        header("{'descr': None, 'fortran_order': False, 'shape': (1, 128)}"),
+        header("{'descr': 'O', 'fortran_order': False, 'shape': (1, 128)}"),
+        header("(" * 100),
+        npy(np.array([{}])),
+        npy(np.zeros((0, 128), np.float32)),
+        npy(np.zeros(128, np.float32)),
+        npy(np.full((2, 128), 1e300)),
+        npy(np.full((2, 128), 1j)),
+        npy(np.float32(1)),
+        npy(np.ones((3, 1), np.float32)),
+    ],
+)
 def test_malformed_arrays_end_in_one_sentence(tmp_path, content):
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(InputError, match="x.npy (is not a readable|has )") as error:
@@ -183,20 +248,30 @@ def test_checkpoint_round_trip_and_no_pickle(tmp_path):
         checkpoint.load(tmp_path / "p.safetensors")
 
 
-@pytest.mark.parametrize("record, weights, message", [
-    ({"size": "lite"}, [1.0], "no such checkpoint of this kit"), (None, [1.0], "no such checkpoint"),
-    ({"epoch": 1}, [float("nan")], "infinite weights or NaN"),
-    ({"epoch": 1}, [float("-inf")], "infinite weights or NaN")])
+@pytest.mark.parametrize(
+    "record, weights, message",
+    [
+        ({"size": "lite"}, [1.0], "no such checkpoint of this kit"),
+        (None, [1.0], "no such checkpoint"),
+        ({"epoch": 1}, [float("nan")], "infinite weights or NaN"),
+        ({"epoch": 1}, [float("-inf")], "infinite weights or NaN"),
+    ],
+)
 def test_other_checkpoints_are_refused(tmp_path, record, weights, message):
-    safetensors.torch.save_file({"model.w": torch.tensor(weights)}, tmp_path / "c.safetensors",
-                                {"record": json.dumps(record)} if record else None)
+    safetensors.torch.save_file(
+        {"model.w": torch.tensor(weights)},
+        tmp_path / "c.safetensors",
+        {"record": json.dumps(record)} if record else None,
+    )
     with pytest.raises(InputError, match=f"c.safetensors .*{message}"):
         checkpoint.load(tmp_path / "c.safetensors", "epoch")
 
 
 @pytest.mark.parametrize("record", ["[]", "3", "{", '"a"'])
 def test_records_that_are_no_records(tmp_path, record):
-    safetensors.torch.save_file({"w": torch.zeros(1)}, tmp_path / "c.safetensors", {"record": record})
+    safetensors.torch.save_file(
+        {"w": torch.zeros(1)}, tmp_path / "c.safetensors", {"record": record}
+    )
     with pytest.raises(InputError, match="c.safetensors is"):
         checkpoint.load(tmp_path / "c.safetensors")
 

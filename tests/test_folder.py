@@ -96,12 +96,14 @@ def test_a_registered_fingerprinter_is_extracted_packed_and_read(toy, home):
 
 def test_another_hop_than_half_a_second_is_refused(toy, music, tmp_path):
     fingerprinters.register("dense")(lambda weights, device: Projection(hop=2000))
-    with pytest.raises(InputError, match=r"'dense' has a frame of 8000 samples every 2000, but d seco"):
+    with pytest.raises(
+        InputError, match=r"'dense' has a frame of 8000 samples every 2000, but d seco"
+    ):
         folder.extract(music, tmp_path / "out", fingerprinters.find("dense"), 1)
 
 
 def test_a_source_tells_fingerprinters_apart(toy, tmp_path):
-    assert NAFP == fingerprinters.find("nafp") and NAFP.weights == nafp.shipped()
+    assert fingerprinters.find("nafp") == NAFP and NAFP.weights == nafp.shipped()
     assert files.sha256(nafp.shipped()).startswith(NAFP.digest) and toy.digest != NAFP.digest
     assert NAFP.load() is NAFP.load()
     with pytest.raises(InputError, match="none.safetensors is missing"):
@@ -135,8 +137,9 @@ def spoil(music):
     (music / "a.wav").write_text("no sound any more")
 
 
-@pytest.mark.parametrize("change", [add, delete, rename, replace_by_an_older_one,
-                                    replace_by_one_of_equal_size, spoil])
+@pytest.mark.parametrize(
+    "change", [add, delete, rename, replace_by_an_older_one, replace_by_one_of_equal_size, spoil]
+)
 def test_a_changed_folder_is_brought_up_to_date(music, tmp_path, toy, change):
     """The target is that of a fresh extraction, and what did not change is kept."""
     target, fresh = tmp_path / "out", tmp_path / "fresh"
@@ -146,7 +149,9 @@ def test_a_changed_folder_is_brought_up_to_date(music, tmp_path, toy, change):
     assert folder.extract(music, target, toy, 1) == folder.extract(music, fresh, toy, 1)
     assert lengths(target) == lengths(fresh)
     for name in lengths(fresh):
-        np.testing.assert_allclose(features.load(target / name), features.load(fresh / name), atol=1e-5)
+        np.testing.assert_allclose(
+            features.load(target / name), features.load(fresh / name), atol=1e-5
+        )
     assert (target / "deep__c.flac.npy").stat().st_mtime_ns == kept
 
 
@@ -173,7 +178,9 @@ def test_two_folders_and_two_fingerprinters_are_never_mixed(music, tmp_path, toy
     target, other = tmp_path / "out", tmp_path / "other"
     folder.extract(music, target, toy, 1)
     write(other / "a.wav", 5)
-    with pytest.raises(InputError, match="has a.wav.npy, which this command did not make of .*/other"):
+    with pytest.raises(
+        InputError, match="has a.wav.npy, which this command did not make of .*/other"
+    ):
         folder.extract(other, target, toy, 1)
     with pytest.raises(InputError, match=f"did not make .* by fingerprinter {NAFP.digest}"):
         folder.extract(music, target, NAFP, 1)
@@ -192,9 +199,14 @@ def test_names_that_join_alike_have_targets_of_their_own(tmp_path, toy):
     assert lengths(tmp_path / "out")["a__b.wav.npy"] == 3  # the published layout's way to join
 
 
-@pytest.mark.parametrize("name, message", [
-    (b"\xff.wav", r"in/\udcff.wav"), (b".hidden.wav", "in/.hidden.wav"),
-    (b"d" * 200 + b"/" + b"e" * 60 + b".wav", "eeee.wav")])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        (b"\xff.wav", r"in/\udcff.wav"),
+        (b".hidden.wav", "in/.hidden.wav"),
+        (b"d" * 200 + b"/" + b"e" * 60 + b".wav", "eeee.wav"),
+    ],
+)
 def test_names_that_cannot_be_written(music, tmp_path, toy, name, message):
     path = os.path.join(os.fsencode(music), name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -227,12 +239,16 @@ def test_killed_and_started_again(tmp_path, toy):
     source, target = tmp_path / "in", tmp_path / "out"
     for number in range(15):
         write(source / f"{number}.wav", 2)
-    code = ("import sys, time; sys.path.insert(0, sys.argv[3]); import test_folder as t; "
-            "save = t.features.save; t.features.save = lambda *a: (time.sleep(0.1), save(*a)); "
-            "t.fingerprinters.register('toy')(lambda weights, device: t.Projection()); "
-            "t.folder.extract(sys.argv[1], sys.argv[2], t.fingerprinters.find('toy'), 1)")
-    process = subprocess.Popen([sys.executable, "-c", code, source, target, os.path.dirname(__file__)],
-                               stdout=subprocess.DEVNULL)
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[3]); import test_folder as t; "
+        "save = t.features.save; t.features.save = lambda *a: (time.sleep(0.1), save(*a)); "
+        "t.fingerprinters.register('toy')(lambda weights, device: t.Projection()); "
+        "t.folder.extract(sys.argv[1], sys.argv[2], t.fingerprinters.find('toy'), 1)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, source, target, os.path.dirname(__file__)],
+        stdout=subprocess.DEVNULL,
+    )
     while len(list(target.glob("[!.]*"))) < 3:
         assert process.poll() is None
         time.sleep(0.05)

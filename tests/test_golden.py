@@ -2,13 +2,13 @@
 
 import json
 
+import naive
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-import naive
 from amg.embedding import batches, crops, encoders, runs
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.losses import amg, arcface, infonce, triplet
@@ -25,11 +25,14 @@ def batch(golden):
 
 def close(ours, theirs, tolerance=1e-5):
     theirs = np.asarray(theirs)
-    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+    np.testing.assert_allclose(
+        np.asarray(ours), theirs, rtol=0, atol=tolerance * np.abs(theirs).max()
+    )
 
 
 def over_classes(loss, t):
-    """Loss and gradient of a loss over classes; overlaps are those that earn the recorded margins."""
+    """Loss and gradient of a loss over classes; overlaps are those that earn the recorded
+    margins."""
     overlap = (t["margin"] - crops.MARGIN_MIN) / (crops.MARGIN_MAX - crops.MARGIN_MIN)
     value = loss(t["embedding"], batches.Rows(t["label"], overlap, t["is_anchor"]))
     return value.item(), torch.autograd.grad(value, t["embedding"])[0]
@@ -81,8 +84,9 @@ def test_crops_inside_recorded_geometry(golden):
     durations = {padded: d for d, padded in crops.PADDED_FRAMES.items()}
     for (n_frames, padded), group in table.groupby(["n_frames", "max_len"]):
         n = 20000
-        ours = crops.draw(np.random.default_rng(0), np.full(n, n_frames), np.zeros(n, bool),
-                          durations[padded])
+        ours = crops.draw(
+            np.random.default_rng(0), np.full(n, n_frames), np.zeros(n, bool), durations[padded]
+        )
         mid, most = crops.centre(n_frames, padded)
         overlap = np.rint(ours.share * most).astype(int)
         possible = set(zip(ours.start.tolist(), ours.length.tolist(), overlap.tolist()))
@@ -107,16 +111,19 @@ class Recorded:
         self.db = databases.Database.of(songs["dummy"] + songs["db"], len(songs["dummy"]))
         self.queries, self.rates = songs["query"], answers["hit_rates_percent"]
         self.encoder = runs.load_published(golden / "published_style.pth")
-        self.starts = {int(duration): {int(length): at for length, at in of_length.items()}
-                       for duration, of_length in answers["test_ids"].items()}
+        self.starts = {
+            int(duration): {int(length): at for length, at in of_length.items()}
+            for duration, of_length in answers["test_ids"].items()
+        }
 
     def scored(self, duration, protocol="published"):
         """Trials with their hits, of both stages."""
         segments = search.Segments.of(self.db.sequences, crops.segment_frames(duration))
         vectors = evaluate.segment_vectors(self.encoder, segments, self.db.sequences)
         asked = trials.at(self.db, self.queries, self.starts[duration])
-        return evaluate.amg(asked, self.queries, self.encoder, vectors, segments, self.db,
-                            protocol=protocol)
+        return evaluate.amg(
+            asked, self.queries, self.encoder, vectors, segments, self.db, protocol=protocol
+        )
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +136,15 @@ def test_the_published_protocol_gives_the_published_hit_rates(recorded, name):
     """`retrieval_edge`: songs that repeat themselves, and votes that go below segment 0."""
     seen = 0
     for duration in recorded[name].starts:
-        for scored, stage, tolerance in zip(recorded[name].scored(duration), ("single", "two"),
-                                            ("segment", "exact")):
+        for scored, stage, tolerance in zip(
+            recorded[name].scored(duration), ("single", "two"), ("segment", "exact")
+        ):
             theirs = recorded[name].rates[f"{duration}/{stage}_stage"]
             rank = scored[f"{tolerance}_rank"].groupby(scored.query_frames)
-            for ours, key in ((rank.apply(lambda r: 100 * (r == 1).mean()), "top1"),
-                              (rank.apply(lambda r: 100 * (r > 0).mean()), "top10")):
+            for ours, key in (
+                (rank.apply(lambda r: 100 * (r == 1).mean()), "top1"),
+                (rank.apply(lambda r: 100 * (r > 0).mean()), "top10"),
+            ):
                 assert ours.index.tolist() == sorted(theirs["query_frames"])
                 assert ours[theirs["query_frames"]].tolist() == pytest.approx(theirs[key], abs=1e-9)
             seen += 1
@@ -146,8 +156,8 @@ def test_the_published_start_positions_are_those_of_their_file(golden, recorded)
 
 
 def test_the_contiguous_protocol_repairs_the_border_defect(recorded):
-    """Queries as long as a segment or longer, same data, encoder and starts: matches that run over a
-    segment's end are found, which the published protocol scores against a stranger."""
+    """Queries as long as a segment or longer, same data, encoder and starts: matches that run over
+    a segment's end are found, which the published protocol scores against a stranger."""
     rates = {}
     for protocol in evaluate.PROTOCOLS:
         two = recorded["retrieval"].scored(15, protocol)[1]

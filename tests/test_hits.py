@@ -3,23 +3,27 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from conftest import unit_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from amg.fingerprint import nafp
 from amg.retrieval import databases, evaluate, hits, search
 from amg.sound.audio import SAME, likeness
-from conftest import unit_rows
 
 
 def random_case(seed):
-    """A database of five songs of two recordings and one of three, trials, answers of both kinds."""
+    """A database of five songs of two recordings and one of three, trials, answers of both
+    kinds."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(5, 40, 5)
     base = databases.Database.of([unit_rows(rng, n, 128) for n in lengths])
     database = databases.Database(**vars(base) | {"recordings": list("aabbc")})
     segments = search.Segments.of(database.sequences, 9)
     song = rng.integers(0, 5, 60)
-    asked = pd.DataFrame({"song": song, "start": rng.integers(0, lengths[song] - 2), "query_frames": 3})
+    asked = pd.DataFrame(
+        {"song": song, "start": rng.integers(0, lengths[song] - 2), "query_frames": 3}
+    )
     begin = database.sequences.bounds[song] + asked.start.to_numpy()
     answers = np.clip(begin[:, None] + rng.integers(-3, 4, (60, 10)), -1, lengths.sum() - 1)
     answers[rng.random((60, 10)) < 0.2] = -1
@@ -34,7 +38,9 @@ def test_tolerances_against_loops(seed):
     sequences = database.sequences
     exact, near = (hits.within(answers, begin, frames, sequences) for frames in (0.5, 1))
     held = hits.segment(chosen, begin, segments)
-    song = hits.same_recording(hits.song_of(answers, sequences), begin, sequences, database.recordings)
+    song = hits.same_recording(
+        hits.song_of(answers, sequences), begin, sequences, database.recordings
+    )
     rank = hits.rank(near)
     for i, truth in enumerate(begin):
         of_truth = sequences.song_of(truth)
@@ -42,11 +48,17 @@ def test_tolerances_against_loops(seed):
             same = answer >= 0 and sequences.song_of(answer) == of_truth
             assert exact[i, j] == (same and answer == truth)
             assert near[i, j] == (same and abs(answer - truth) <= 1)
-            assert song[i, j] == (answer >= 0 and database.recordings[sequences.song_of(answer)]
-                                  == database.recordings[of_truth])
+            assert song[i, j] == (
+                answer >= 0
+                and database.recordings[sequences.song_of(answer)] == database.recordings[of_truth]
+            )
             chose, right = chosen[i, j], False
             for candidate in (chose, chose - 1):  # the one in which the query begins, or the next
-                if chose >= 0 and candidate >= 0 and segments.song[candidate] == segments.song[chose]:
+                if (
+                    chose >= 0
+                    and candidate >= 0
+                    and segments.song[candidate] == segments.song[chose]
+                ):
                     right |= segments.start[candidate] <= truth < segments.start[candidate] + 9
             assert held[i, j] == right
         assert rank[i] == next((j + 1 for j in range(10) if near[i, j]), 0)
@@ -62,12 +74,18 @@ def test_wider_tolerances_hold_narrower_ones(seed):
 
     found = evaluate.score(asked, answers, database, alike)
     of_segments = evaluate.score_segments(asked, chosen, segments, database, alike)
-    for scored, order in ((found, ("exact", "near", "song")), (found, ("exact", "same_audio")),
-                          (of_segments, ("segment", "song")), (of_segments, ("segment", "same_audio"))):
+    for scored, order in (
+        (found, ("exact", "near", "song")),
+        (found, ("exact", "same_audio")),
+        (of_segments, ("segment", "song")),
+        (of_segments, ("segment", "same_audio")),
+    ):
         for narrow, wide in zip(order, order[1:]):
             for n in (1, 10):
-                def hit(name):
+
+                def hit(name, scored=scored, n=n):
                     return scored[f"{name}_rank"].between(1, n)
+
                 assert (hit(narrow) <= hit(wide)).all(), (narrow, wide)
 
 
@@ -93,8 +111,13 @@ def test_no_credit_to_a_neighbour_song():
     begin = np.array([18, 18, 23, 23 + 19, 9])
     assert not hits.within(np.array([[17]]), begin[:1], 1, database.sequences).any()
     right = hits.segment(np.tile(np.arange(4), (5, 1)), begin, segments)
-    assert right.astype(int).tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0],
-                                          [0, 1, 0, 0]]
+    assert right.astype(int).tolist() == [
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+        [0, 0, 1, 1],
+        [0, 0, 0, 0],
+        [0, 1, 0, 0],
+    ]
 
 
 def test_between_two_frames_the_nearer_one_is_exact():
@@ -109,8 +132,9 @@ def test_between_two_frames_the_nearer_one_is_exact():
 
 @pytest.fixture(scope="module")
 def repeating():
-    """Four songs of real fingerprints; song 1 plays the end of song 0 a quarter of a second late, with
-    half its level; in song 2, seven seconds come again; song 3 is like none. (Database, samples.)"""
+    """Four songs of real fingerprints; song 1 plays the end of song 0 a quarter of a second late,
+    with half its level; in song 2, seven seconds come again; song 3 is like none. (Database,
+    samples.)"""
     rng = np.random.default_rng(0)
     sounds = [_melody(rng, 20) for _ in range(4)]
     sounds[1][8000 * 2 + 2000 : 8000 * 9 + 2000] = 0.5 * sounds[0][8000 * 12 : 8000 * 19]
@@ -152,7 +176,9 @@ def test_the_same_sound_elsewhere_against_a_loop(repeating):
         first = max(place - 1, low)
         heard = hear(first, min(place + 1 + length, high) - first)
         shifts = range(0, len(heard) - len(sound) + 1, 400)  # where songs were joined is among them
-        expected.append(max(correlation(sound, heard[at : at + len(sound)]) for at in shifts) >= SAME)
+        expected.append(
+            max(correlation(sound, heard[at : at + len(sound)]) for at in shifts) >= SAME
+        )
     alike = hits.Alike(sequences, hear)
     found = alike(np.full(len(places), begin), places, np.full(len(places), length))
     assert found.tolist() == expected

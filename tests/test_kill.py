@@ -22,8 +22,9 @@ def test_killed_at_ten_random_moments(tmp_path, request):
     command = [sys.executable, "-m", "amg", "reproduce", "--profile", "smoke"]
     killed = 0
     while killed < KILLS:
-        process = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+        process = psutil.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             process.wait(timeout=moments.uniform(4, 14))
             break  # finished before the next kill
@@ -42,10 +43,13 @@ def test_killed_at_ten_random_moments(tmp_path, request):
         whole, mended = (root / link.relative_to(smoke) for root in (smoke, tmp_path))
         assert mended.resolve().name == whole.resolve().name, (seed, link)
         if link.name == "nafp-lite":  # its record states how long the steps took
-            assert _tensors(mended / "final.safetensors") == _tensors(whole / "final.safetensors"), seed
+            assert _tensors(mended / "final.safetensors") == _tensors(
+                whole / "final.safetensors"
+            ), seed
         else:
             assert files.sha256(mended / "best.safetensors") == files.sha256(
-                whole / "best.safetensors"), (seed, link)
+                whole / "best.safetensors"
+            ), (seed, link)
     ours, theirs = (compare.read(root / "reports/smoke") for root in (tmp_path, smoke))
     for name in {*ours, *theirs}:
         verdict = compare.compare(ours.get(name), theirs.get(name))

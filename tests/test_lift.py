@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import unit_rows, write_training_set
 
 from amg import files
 from amg.check import InputError
@@ -11,7 +12,6 @@ from amg.embedding import encoders, lifts, runs, validation
 from amg.embedding.encoders import lift
 from amg.fingerprint import features
 from amg.retrieval import databases, evaluate, search
-from conftest import unit_rows, write_training_set
 
 
 def naive_bits(frames, directions, usual):
@@ -79,7 +79,8 @@ def test_what_needs_no_training_is_fitted_to_the_distractors():
 
 
 def test_lifts_that_were_tried():
-    """The first of them is the lift; values are unit vectors, and products have the square's kernel."""
+    """The first of them is the lift; values are unit vectors, and products have the square's
+    kernel."""
     rng = np.random.default_rng(1)
     clips, others = [unit_rows(rng, n, 128) for n in (3, 9)], unit_rows(rng, 400, 128)
     (_, kind, first), *_ = lifts.candidates()
@@ -111,11 +112,13 @@ def test_candidates_are_compared_on_held_out_songs(home, monkeypatch):
     monkeypatch.setattr(lifts, "candidates", lambda: few)
     found = lifts.compare(data, 4, 5)
     held_out = np.arange(5, 9)
-    for name, of in found.groupby("function"):
+    for _, of in found.groupby("function"):
         assert sorted(set(of.song)) == held_out.tolist() and len(of) == 4 * 2
     mean = validation.ranks(encoders.Mean(), data, held_out, 5)
     assert np.array_equal(found[found.function == lifts.MEAN]["rank"], mean["rank"])
-    usual = few[1][2].energies(torch.from_numpy(np.concatenate([data.clip(s, 0) for s in range(5)])))
+    usual = few[1][2].energies(
+        torch.from_numpy(np.concatenate([data.clip(s, 0) for s in range(5)]))
+    )
     torch.testing.assert_close(few[1][2].usual, usual.mean(0))
 
 
@@ -131,11 +134,18 @@ def test_refusals():
 
 
 def test_the_lifts_card_tells_what_its_table_says():
-    rows = [(lifts.KEPT, "bits", 4096, 70.0), (lifts.KEPT, "bits", 512, 50.0),
-            (lifts.KEPT, "values", 512, 60.0), ("square", "bits", 4096, 69.0), (lifts.MEAN, "values", 128, 55.0)]
+    rows = [
+        (lifts.KEPT, "bits", 4096, 70.0),
+        (lifts.KEPT, "bits", 512, 50.0),
+        (lifts.KEPT, "values", 512, 60.0),
+        ("square", "bits", 4096, 69.0),
+        (lifts.MEAN, "values", 128, 55.0),
+    ]
     chosen = pd.DataFrame(rows, columns=["function", "kind", "dimensions", "top1"])
     card = lifts.card(chosen.assign(duration_max=10, n_queries=700), "mine")
     assert card["validation_top1"] == {"512 bits": 50.0, "4096 bits": 70.0}
-    assert card["of_mean_pooling"] == 55.0 and card["queries"] == 700 and card["chosen_on"] == "mine"
+    assert (
+        card["of_mean_pooling"] == 55.0 and card["queries"] == 700 and card["chosen_on"] == "mine"
+    )
     shipped = files.read_json(runs.shipped("lift").with_suffix(".json"))
     assert shipped.keys() == card.keys() and shipped["function"] == card["function"]

@@ -5,7 +5,8 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from amg import files, machine, made, paths
 from amg.check import InputError
@@ -40,7 +41,9 @@ def test_a_broken_json_counts_as_absent_and_is_said(tmp_path, capsys, text):
     assert "a.json is empty or damaged; it counts as absent." in capsys.readouterr().out
 
 
-@given(st.dictionaries(st.text(max_size=3), st.one_of(st.integers(), st.text(max_size=3)), max_size=4))
+@given(
+    st.dictionaries(st.text(max_size=3), st.one_of(st.integers(), st.text(max_size=3)), max_size=4)
+)
 @settings(max_examples=30)
 def test_equal_recipes_have_equal_digests(parameters):
     backwards = dict(reversed(parameters.items()))

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import unit_rows
 
 from amg import checkpoint, files, made
-from amg.sound import audio, degrade, pools
+from amg.check import InputError
 from amg.fingerprint import nafp, nafp_train, pairs
 from amg.retrieval import search
-from amg.check import InputError
-from conftest import unit_rows
+from amg.sound import audio, degrade, pools
 
 
 def test_full_network_has_the_published_size_and_runs():
@@ -38,7 +38,9 @@ def test_a_shorter_hop_interleaves_later_starts():
     dense = next(nafp.extract_all(encoder, [[samples]], hop=1000))
     assert len(dense) == 4 * 8 + 1
     for k in range(4):
-        np.testing.assert_allclose(dense[k::4], nafp.extract(encoder, samples[1000 * k :]), atol=1e-4)
+        np.testing.assert_allclose(
+            dense[k::4], nafp.extract(encoder, samples[1000 * k :]), atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("seconds", [(1, 1.4, 3), (40, 2), (0.6, 5), (35.5,)])
@@ -105,7 +107,9 @@ def test_missing_or_foreign_weights_are_refused(tmp_path):
         nafp.load(tmp_path / "text.safetensors")
 
 
-@pytest.mark.parametrize("record", [{}, {"size": "huge"}, {"size": ["lite"]}, {"config": {"layers": 2}}])
+@pytest.mark.parametrize(
+    "record", [{}, {"size": "huge"}, {"size": ["lite"]}, {"config": {"layers": 2}}]
+)
 def test_checkpoints_of_other_things_are_no_weights(tmp_path, record):
     checkpoint.save(tmp_path / "w.safetensors", {"model.w": torch.zeros(3)}, record)
     with pytest.raises(InputError, match="not a NAFP checkpoint"):
@@ -129,7 +133,9 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     other = nafp.NAFP(nafp.Config(128, (8,) * 7 + (128,), nafp.LITE.time_strides)).state_dict()
-    checkpoint.save(tmp_path / "w.safetensors", checkpoint.prefixed("model", other), {"size": "lite"})
+    checkpoint.save(
+        tmp_path / "w.safetensors", checkpoint.prefixed("model", other), {"size": "lite"}
+    )
     with pytest.raises(InputError, match="not a NAFP checkpoint of this version"):
         nafp.load(tmp_path / "w.safetensors")
 
@@ -195,8 +201,9 @@ def test_quiet_places_are_left_out(noise):
     assert (anchors.abs().amax(dim=1) > 0).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("wrong", [{"size": "huge"}, {"steps": 0}, {"seed": -1},
-                                   {"peak_lr": "fast"}, {"per_visit": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"size": "huge"}, {"steps": 0}, {"seed": -1}, {"peak_lr": "fast"}, {"per_visit": 1.5}]
+)
 def test_a_wrong_configuration_is_refused(wrong):
     with pytest.raises(InputError, match=f"{next(iter(wrong))} is"):
         nafp_train.Config(**wrong)
@@ -217,15 +224,27 @@ def noise():
     rng = np.random.default_rng(0)
     clips = [(rng.standard_normal(24000) * 3000).astype(np.int16) for _ in range(4)]
     ones = np.ones((1, 1), np.float32)
-    return clips, pools.Pool(rng.standard_normal((2, 24000)).astype(np.float32),
-                             np.array(["coloured", "coloured"]), ones, ones, ones, np.array(["a"]))
+    return clips, pools.Pool(
+        rng.standard_normal((2, 24000)).astype(np.float32),
+        np.array(["coloured", "coloured"]),
+        ones,
+        ones,
+        ones,
+        np.array(["a"]),
+    )
 
 
 def fit(noise, config, validate=lambda _: {}, name="mine", every=2):
     """A training on four clips, validated by whatever is given."""
     clips, pool = noise
-    return nafp_train.fit(config, {"train": clips, "valid": clips[:1]}, {"train": pool, "valid": pool},
-                          name, validate, every)
+    return nafp_train.fit(
+        config,
+        {"train": clips, "valid": clips[:1]},
+        {"train": pool, "valid": pool},
+        name,
+        validate,
+        every,
+    )
 
 
 class Stop(Exception):
@@ -291,8 +310,11 @@ def test_another_training_goes_elsewhere_and_the_first_is_found_again(noise, hom
     assert first.record["computed"] == {"device": "cpu", "precision": nafp_train.precision("cpu")}
     assert set(first.record["inputs"]) == {"train", "valid"}
     kept = {path: path.read_bytes() for path in first.folder.iterdir()}
-    others = [fit((noise[0][:2], noise[1]), config), fit(noise, replace(config, seed=1)),
-              fit(noise, config, every=1)]
+    others = [
+        fit((noise[0][:2], noise[1]), config),
+        fit(noise, replace(config, seed=1)),
+        fit(noise, config, every=1),
+    ]
     assert len({run.folder for run in [first, *others]}) == 4
     assert (home / "data/models/mine").resolve() == others[-1].folder
     again = fit(noise, config, lambda _: pytest.fail("it was trained again"))
@@ -305,8 +327,9 @@ def test_another_training_goes_elsewhere_and_the_first_is_found_again(noise, hom
 def test_training_and_extraction_on_a_gpu(noise, home):
     clips, pool = noise
     music, pool_of = {"train": clips, "valid": clips[:1]}, {"train": pool, "valid": pool}
-    run = nafp_train.fit(nafp_train.Config(steps=4, pairs=4), music, pool_of, "mine", lambda _: {}, 2,
-                         "cuda")
+    run = nafp_train.fit(
+        nafp_train.Config(steps=4, pairs=4), music, pool_of, "mine", lambda _: {}, 2, "cuda"
+    )
     assert [row["step"] for row in run.history] == [2, 4]
     assert run.record["computed"] == {"device": "cuda", "precision": "bfloat16"}
     sound = clips[0].astype(np.float32) / 32768
@@ -319,23 +342,34 @@ def tune(rng, seconds=30):
     t = np.arange(4000) / 8000
     sound = []
     for _ in range(2 * seconds):
-        notes = 110 * 2 ** (rng.choice([0, 2, 4, 5, 7, 9, 11, 12, 14, 16], 3) / 12) * 2 ** rng.integers(0, 3)
-        partials = [np.sin(2 * np.pi * k * note * t + rng.uniform(0, 6)) / k
-                    for note in notes for k in range(1, 6) if k * note < 4000]
+        notes = (
+            110
+            * 2 ** (rng.choice([0, 2, 4, 5, 7, 9, 11, 12, 14, 16], 3) / 12)
+            * 2 ** rng.integers(0, 3)
+        )
+        partials = [
+            np.sin(2 * np.pi * k * note * t + rng.uniform(0, 6)) / k
+            for note in notes
+            for k in range(1, 6)
+            if k * note < 4000
+        ]
         beat = rng.standard_normal(4000) * np.exp(-t * rng.uniform(20, 80))
         sound.append(sum(partials) * np.exp(-t * rng.uniform(1, 6)) + rng.uniform(0, 2) * beat)
     return (0.05 * np.concatenate(sound)).astype(np.float32)
 
 
 def top1(encoder, clean, heard, n_frames=5):
-    """Exact Top-1 in % of every third excerpt of 3 s of the degraded tunes, among the clean ones."""
+    """Exact Top-1 in % of every third excerpt of 3 s of the degraded tunes, among the clean
+    ones."""
     stored = search.Sequences.of([nafp.extract(encoder, clip) for clip in clean])
     asked = [nafp.extract(encoder, clip) for clip in heard]
     starts = np.arange(0, len(asked[0]) - n_frames + 1, 3)
     queries = np.stack([rows[s : s + n_frames] for rows in asked for s in starts])
     truth = (stored.bounds[:-1, None] + starts).ravel()
     neighbours = search.flat_index(stored.frames).search(queries.reshape(-1, 128), 20)[1]
-    found = search.sequence_search(queries, neighbours.reshape(len(queries), n_frames, 20), stored)[0]
+    found = search.sequence_search(queries, neighbours.reshape(len(queries), n_frames, 20), stored)[
+        0
+    ]
     return 100 * np.mean(found[:, 0] == truth)
 
 
@@ -346,8 +380,14 @@ def test_the_shipped_weights_recognise_degraded_sound():
     taps[:, 0] = 3.0  # direct sound, and an echo of 0.2 s
     ones = np.ones((1, 1), np.float32)
     noises = np.stack([pools.coloured_noise(rng) for _ in range(4)])
-    pool = pools.Pool(noises, np.array(["coloured"] * 4), taps.astype(np.float32),
-                      np.stack([pools.microphone_response(rng) for _ in range(4)]), ones, np.array(["a"]))
+    pool = pools.Pool(
+        noises,
+        np.array(["coloured"] * 4),
+        taps.astype(np.float32),
+        np.stack([pools.microphone_response(rng) for _ in range(4)]),
+        ones,
+        np.array(["a"]),
+    )
     clean = [tune(rng) for _ in range(12)]
     heard = [degrade.degrade(clip, [1, i], pool) for i, clip in enumerate(clean)]
     assert top1(nafp.load(), clean, heard) > 80
@@ -357,7 +397,9 @@ def test_the_shipped_weights_recognise_degraded_sound():
 
 def test_the_precision_of_training_computes_what_float32_does():
     encoder = nafp.NAFP()
-    spectrograms = torch.rand(16, 1, nafp.LITE.n_mels, 32, generator=torch.Generator().manual_seed(0))
+    spectrograms = torch.rand(
+        16, 1, nafp.LITE.n_mels, 32, generator=torch.Generator().manual_seed(0)
+    )
     half = nafp_train.precision("cpu") == "bfloat16"
     with torch.inference_mode():
         exact = encoder.encode(spectrograms)

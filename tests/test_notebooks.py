@@ -12,15 +12,15 @@ import pandas as pd
 import papermill
 import pytest
 import soundfile
+from conftest import CHECKOUT
 from papermill.exceptions import PapermillExecutionError
 
 import amg
-from amg.sound import sheet_music
-from amg.fingerprint import features
-from amg.retrieval import cost, databases, rates
-from amg.report import pages, pipeline, steps
 from amg.check import InputError
-from conftest import CHECKOUT
+from amg.fingerprint import features
+from amg.report import pages, pipeline, steps
+from amg.retrieval import cost, databases, rates
+from amg.sound import sheet_music
 
 NOTEBOOKS = [CHECKOUT / "notebooks" / f"{name}.ipynb" for name in steps.NOTEBOOKS]
 SMALL = {"train_set": "smoke", "layers": 1, "epochs": 1, "n_valid": 2}
@@ -38,14 +38,25 @@ def test_the_smoke_report_is_whole(smoke):
     assert set(ours.tolerance) == {"exact", "near", "segment", "same_audio", "song"}
     theirs = retrieval[retrieval.protocol == "published"]
     assert set(theirs.tolerance) == {"segment", "exact", "song"}
-    assert retrieval.finished.all() and retrieval.run[retrieval.encoder == "mt"].str.startswith("mt-amg").all()
+    assert (
+        retrieval.finished.all()
+        and retrieval.run[retrieval.encoder == "mt"].str.startswith("mt-amg").all()
+    )
     ablations = pd.read_csv(report / "tables" / "ablations.csv")
     one = ablations[(ablations.encoder == "mean") | (ablations.encoder + ablations.loss == "mtamg")]
     same = one.merge(retrieval, on=list(ablations.columns))
     assert len(same) == len(one) > 0  # one model has one figure
     assert set(zip(ablations.encoder, ablations.loss)) == {
-        ("mt", "amg"), ("mt", "arcface"), ("mt", "infonce"), ("mt", "triplet"), ("mt", "none"),
-        ("mlstm", "amg"), ("mcnn", "amg"), ("lift", "none"), ("mean", "none")}
+        ("mt", "amg"),
+        ("mt", "arcface"),
+        ("mt", "infonce"),
+        ("mt", "triplet"),
+        ("mt", "none"),
+        ("mlstm", "amg"),
+        ("mcnn", "amg"),
+        ("lift", "none"),
+        ("mean", "none"),
+    }
     assert list(pd.read_csv(report / "tables" / "cost.csv").columns) == cost.COLUMNS
     html = (report / "index.html").read_text()
     links = re.findall(r'(?:href|src)="([^"#:]+)"', html)
@@ -105,7 +116,8 @@ def test_a_changed_parameter_runs_its_step_again(smoke, change):
 
 
 def test_another_training_under_the_same_name_runs_the_step_again(smoke, tmp_path, monkeypatch):
-    """By hand, with other parameters: its link points elsewhere, and the step finds its own run again."""
+    """By hand, with other parameters: its link points elsewhere, and the step finds its own run
+    again."""
     monkeypatch.setenv("AMG_HOME", str(smoke))
     link = smoke / "data/models/smoke/mt-amg-5s"
     before = link.resolve()
@@ -122,47 +134,90 @@ def test_new_weights_run_the_data_preparation_again(smoke, monkeypatch):
     assert step_of("01_data_prep").finished() is None
 
 
-@pytest.mark.parametrize("where, name", [(CHECKOUT, "notebooks/03_train.ipynb"),
-                                         (CHECKOUT / "notebooks", "03_train.ipynb")])
+@pytest.mark.parametrize(
+    "where, name",
+    [(CHECKOUT, "notebooks/03_train.ipynb"), (CHECKOUT / "notebooks", "03_train.ipynb")],
+)
 def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
     parameters = [word for key, value in SMALL.items() for word in ("-p", key, str(value))]
-    subprocess.run([sys.executable, "-m", "papermill", name, str(tmp_path / "out.ipynb"),
-                    "-p", "duration_max", "30", *parameters], cwd=where, check=True,
-                   capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "papermill",
+            name,
+            str(tmp_path / "out.ipynb"),
+            "-p",
+            "duration_max",
+            "30",
+            *parameters,
+        ],
+        cwd=where,
+        check=True,
+        capture_output=True,
+    )
     text = (tmp_path / "out.ipynb").read_text()
     assert "mt-amg-30s-" in text and "image/png" in text
 
 
-@pytest.mark.parametrize("notebook, parameters, message", [
-    ("03_train", {"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
-    ("03_train", {"encoder": "foo"}, "encoder is 'foo', but must be one of: mcnn, mean, lift, lift1024, mlstm, mt"),
-    ("03_train", {"device": "tpu"}, "device is 'tpu', but must be one of: auto, cpu, cuda"),
-    ("03_train", {"train_set": "none"}, "run notebook 01_data_prep first"),
-    ("01_data_prep", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: sheet_music"),
-    ("01_data_prep", {"n_test": 0}, "n_test is 0"),
-    ("02_split", {"durations": 5}, "durations is 5, but must be a list"),
-    ("02_split", {"database": "database/none"}, "run notebook 01_data_prep first"),
-    ("02_split", {"query_frames": [0]}, "an item of query_frames is 0"),
-    ("04_evaluate", {"unfinished": "yes"}, "unfinished is 'yes', but must be one of: False, True"),
-    ("04_evaluate", {"database": "database/none"}, "run notebook 01_data_prep first"),
-    ("04_evaluate", {"protocols": ["mine"]}, "protocols is 'mine', but must be one of: contiguous"),
-    ("05_ablations", {"duration_max": 3}, "duration_max is 3"),
-    ("05_ablations", {}, "run notebook 01_data_prep first"),
-    ("01_data_prep", {"fingerprinter": "none.safetensors"}, "none.safetensors is missing"),
-    ("01_data_prep", {"corpus": "folder", "folder": "none"}, "directory with audio files"),
-    ("06_robustness", {"database": "database/none"}, "run notebook 01_data_prep first"),
-    ("06_robustness", {"ship": True}, "ship is True, but must be one of: False; the model card"),
-    ("06_robustness", {"fingerprinter": "none"}, "none is missing"),
-    ("06_robustness", {"query_frames": []}, "query_frames is [], but must be a list"),
-    ("07_unknown_songs", {"database": "database/none"}, "run notebook 01_data_prep first"),
-    ("07_unknown_songs", {"shortlist": 5}, "shortlist is 5, but must be a whole number of at least 10"),
-    ("08_scale", {"n_queries": 0}, "n_queries is 0"),
-    ("08_scale", {"encoders": []}, "encoders is [], but must be a list"),
-    ("08_scale", {}, "run notebook 01_data_prep first"),
-    ("09_more_songs", {"train_set": "none"}, "run notebook 01_data_prep first"),
-    ("09_more_songs", {"report": ""}, "report is ''"),
-    ("00_fingerprinter", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: sheet_music"),
-    ("00_fingerprinter", {"size": "huge"}, "size is 'huge', but must be one of: full, lite")])
+@pytest.mark.parametrize(
+    "notebook, parameters, message",
+    [
+        ("03_train", {"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
+        (
+            "03_train",
+            {"encoder": "foo"},
+            "encoder is 'foo', but must be one of: mcnn, mean, lift, lift1024, mlstm, mt",
+        ),
+        ("03_train", {"device": "tpu"}, "device is 'tpu', but must be one of: auto, cpu, cuda"),
+        ("03_train", {"train_set": "none"}, "run notebook 01_data_prep first"),
+        ("01_data_prep", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: sheet_music"),
+        ("01_data_prep", {"n_test": 0}, "n_test is 0"),
+        ("02_split", {"durations": 5}, "durations is 5, but must be a list"),
+        ("02_split", {"database": "database/none"}, "run notebook 01_data_prep first"),
+        ("02_split", {"query_frames": [0]}, "an item of query_frames is 0"),
+        (
+            "04_evaluate",
+            {"unfinished": "yes"},
+            "unfinished is 'yes', but must be one of: False, True",
+        ),
+        ("04_evaluate", {"database": "database/none"}, "run notebook 01_data_prep first"),
+        (
+            "04_evaluate",
+            {"protocols": ["mine"]},
+            "protocols is 'mine', but must be one of: contiguous",
+        ),
+        ("05_ablations", {"duration_max": 3}, "duration_max is 3"),
+        ("05_ablations", {}, "run notebook 01_data_prep first"),
+        ("01_data_prep", {"fingerprinter": "none.safetensors"}, "none.safetensors is missing"),
+        ("01_data_prep", {"corpus": "folder", "folder": "none"}, "directory with audio files"),
+        ("06_robustness", {"database": "database/none"}, "run notebook 01_data_prep first"),
+        (
+            "06_robustness",
+            {"ship": True},
+            "ship is True, but must be one of: False; the model card",
+        ),
+        ("06_robustness", {"fingerprinter": "none"}, "none is missing"),
+        ("06_robustness", {"query_frames": []}, "query_frames is [], but must be a list"),
+        ("07_unknown_songs", {"database": "database/none"}, "run notebook 01_data_prep first"),
+        (
+            "07_unknown_songs",
+            {"shortlist": 5},
+            "shortlist is 5, but must be a whole number of at least 10",
+        ),
+        ("08_scale", {"n_queries": 0}, "n_queries is 0"),
+        ("08_scale", {"encoders": []}, "encoders is [], but must be a list"),
+        ("08_scale", {}, "run notebook 01_data_prep first"),
+        ("09_more_songs", {"train_set": "none"}, "run notebook 01_data_prep first"),
+        ("09_more_songs", {"report": ""}, "report is ''"),
+        (
+            "00_fingerprinter",
+            {"corpus": "vinyl"},
+            "corpus is 'vinyl', but must be one of: sheet_music",
+        ),
+        ("00_fingerprinter", {"size": "huge"}, "size is 'huge', but must be one of: full, lite"),
+    ],
+)
 def test_bad_parameters_end_in_the_set_up_cell(home, notebook, parameters, message):
     """Without a kernel, which takes seconds to start; the next test has one."""
     cells = nbformat.read(CHECKOUT / "notebooks" / f"{notebook}.ipynb", 4).cells
@@ -184,20 +239,39 @@ def test_a_bad_parameter_ends_in_one_sentence(home, tmp_path):
 
 
 def execute(notebook, tmp_path, **parameters):
-    return papermill.execute_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"),
-                                      str(tmp_path / "out.ipynb"), parameters, progress_bar=False)
+    return papermill.execute_notebook(
+        str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"),
+        str(tmp_path / "out.ipynb"),
+        parameters,
+        progress_bar=False,
+    )
 
 
 def test_a_published_checkpoint_is_evaluated_by_both_protocols(home, tmp_path, golden):
-    """Published data, checkpoint and start positions, as they are unpacked, through notebooks 02, 04."""
+    """Published data, checkpoint and start positions, as they are unpacked, through notebooks 02,
+    04."""
     data = np.load(golden / "retrieval.npz", allow_pickle=False)
-    for folder, name in ((databases.DUMMY, "dummy"), (databases.TEST, "db"), (databases.QUERY, "query")):
+    for folder, name in (
+        (databases.DUMMY, "dummy"),
+        (databases.TEST, "db"),
+        (databases.QUERY, "query"),
+    ):
         for i, song in enumerate(data[name]):
             features.save(home / "database" / folder / f"{i}.npy", song.astype(np.float32))
-    execute("02_split", tmp_path, database="database", durations=[15], query_frames=[29], n_starts=2)
-    execute("04_evaluate", tmp_path, database="database", durations=[15], cost_frames=29,
-            protocols=["contiguous", "published"], report="published",
-            checkpoint=str(golden / "published_style.pth"), test_ids=str(golden / "test_ids.pkl"))
+    execute(
+        "02_split", tmp_path, database="database", durations=[15], query_frames=[29], n_starts=2
+    )
+    execute(
+        "04_evaluate",
+        tmp_path,
+        database="database",
+        durations=[15],
+        cost_frames=29,
+        protocols=["contiguous", "published"],
+        report="published",
+        checkpoint=str(golden / "published_style.pth"),
+        test_ids=str(golden / "test_ids.pkl"),
+    )
     table = pd.read_csv(home / "reports/published/tables/retrieval.csv")
     table = table.query("protocol == 'published' and encoder == 'mt' and tolerance != 'song'")
     theirs = json.loads((golden / "retrieval.json").read_text())["hit_rates_percent"]
@@ -211,16 +285,31 @@ def test_the_base_system_alone_is_evaluated(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("AMG_HOME", str(smoke))
     execute("04_evaluate", tmp_path, database="database/smoke", durations=[], report="base")
     retrieval = pd.read_csv(smoke / "reports/base/tables/retrieval.csv")
-    assert set(retrieval.method) == {"nafp", "nafp ivf-pq"} and set(retrieval.query_s) == {1.0, 3.0, 10.0}
-    assert list(pd.read_csv(smoke / "reports/base/tables/cost.csv").method) == ["nafp", "nafp ivf-pq"]
+    assert set(retrieval.method) == {"nafp", "nafp ivf-pq"} and set(retrieval.query_s) == {
+        1.0,
+        3.0,
+        10.0,
+    }
+    assert list(pd.read_csv(smoke / "reports/base/tables/cost.csv").method) == [
+        "nafp",
+        "nafp ivf-pq",
+    ]
     assert pd.read_csv(smoke / "reports/base/tables/differences.csv").empty
 
 
-def test_robustness_refuses_parameters_other_than_those_of_the_queries(smoke, tmp_path, monkeypatch):
+def test_robustness_refuses_parameters_other_than_those_of_the_queries(
+    smoke, tmp_path, monkeypatch
+):
     monkeypatch.setenv("AMG_HOME", str(smoke))
     with pytest.raises(PapermillExecutionError, match="was made with other parameters than these"):
-        execute("06_robustness", tmp_path, database="database/smoke", report="smoke", n_rooms=2,
-                query_frames=[1])
+        execute(
+            "06_robustness",
+            tmp_path,
+            database="database/smoke",
+            report="smoke",
+            n_rooms=2,
+            query_frames=[1],
+        )
 
 
 def test_a_folder_of_music_becomes_a_database(home, tmp_path):
@@ -229,13 +318,27 @@ def test_a_folder_of_music_becomes_a_database(home, tmp_path):
     (tmp_path / "music").mkdir()
     names = iter(f"{n}.wav" for n in range(1000))
     for role, count in (("test", 3), ("dummy", 4)):  # one more than needed
-        for name in [next(n for n in names if sheet_music.role_by_hash(n) == role) for _ in range(count)]:
+        for name in [
+            next(n for n in names if sheet_music.role_by_hash(n) == role) for _ in range(count)
+        ]:
             notes = np.repeat(rng.uniform(300, 3000, 80), 4000) / 8000
-            soundfile.write(tmp_path / "music" / name, 0.3 * np.sin(2 * np.pi * np.cumsum(notes)), 8000)
+            soundfile.write(
+                tmp_path / "music" / name, 0.3 * np.sin(2 * np.pi * np.cumsum(notes)), 8000
+            )
     broken = next(name for name in names if sheet_music.role_by_hash(name) == "dummy")
     (tmp_path / "music" / broken).write_text("no sound")
-    execute("01_data_prep", tmp_path, corpus="folder", folder=str(tmp_path / "music"), n_train=0,
-            n_test=2, n_dummy=3, n_rooms=2, database="database/mine", report="mine")
+    execute(
+        "01_data_prep",
+        tmp_path,
+        corpus="folder",
+        folder=str(tmp_path / "music"),
+        n_train=0,
+        n_test=2,
+        n_dummy=3,
+        n_rooms=2,
+        database="database/mine",
+        report="mine",
+    )
     clips = pd.read_csv(home / "reports/mine/tables/clips.csv")
     assert clips.refused.notna().sum() == 1 and list(clips.role.value_counts()) == [4, 2]
     assert len(list((home / "database/mine/query").glob("*.npy"))) == 2
@@ -243,7 +346,9 @@ def test_a_folder_of_music_becomes_a_database(home, tmp_path):
 
 def test_extract_command(home, tmp_path):
     (tmp_path / "in").mkdir()
-    soundfile.write(tmp_path / "in/a.wav", 0.1 * np.random.default_rng(0).standard_normal(24000), 8000)
+    soundfile.write(
+        tmp_path / "in/a.wav", 0.1 * np.random.default_rng(0).standard_normal(24000), 8000
+    )
     (tmp_path / "in/b.mp3").write_text("no sound")
     command = [sys.executable, "-m", "amg", "extract", str(tmp_path / "in"), str(tmp_path / "out")]
     done = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True)
@@ -251,7 +356,8 @@ def test_extract_command(home, tmp_path):
     assert np.load(tmp_path / "out/a.wav.npy").shape == (5, 128)
     done = subprocess.run([*command, "--workers", "0"], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == (
-        "amg: workers is 0, but must be a whole number of at least 1.\n")
+        "amg: workers is 0, but must be a whole number of at least 1.\n"
+    )
 
 
 def test_reports_hold_no_recordings(smoke):
@@ -270,8 +376,11 @@ def test_the_failing_cell_is_named(home):
 
 
 def test_command_line_refuses_in_one_sentence(home):
-    done = subprocess.run([sys.executable, "-m", "amg", "reproduce", "--profile", "huge"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "amg", "reproduce", "--profile", "huge"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("amg: profile is 'huge', but must be one of: demo")
     assert "Traceback" not in done.stderr
@@ -280,9 +389,21 @@ def test_command_line_refuses_in_one_sentence(home):
 def test_one_notebook_is_run_in_a_folder_of_its_own(smoke):
     """What its cells say comes out, what is wrong in one sentence."""
     command = [sys.executable, "-m", "amg", "run", "02_split"]
-    given = ["-p", "database", "database/smoke", "-p", "query_frames", "[1, 5, 19]", "-p", "n_starts", "2"]
-    right, wrong = (subprocess.run([*command, *options], capture_output=True, text=True, cwd=CHECKOUT)
-                    for options in (given, ["-p", "n_starts", "0"]))
+    given = [
+        "-p",
+        "database",
+        "database/smoke",
+        "-p",
+        "query_frames",
+        "[1, 5, 19]",
+        "-p",
+        "n_starts",
+        "2",
+    ]
+    right, wrong = (
+        subprocess.run([*command, *options], capture_output=True, text=True, cwd=CHECKOUT)
+        for options in (given, ["-p", "n_starts", "0"])
+    )
     folders = sorted((smoke / "reports/local").glob("*-02_split"))
     assert right.returncode == 0 and "Executing" not in right.stdout
     assert "segments" in right.stdout and folders[0].name in right.stdout
@@ -292,10 +413,14 @@ def test_one_notebook_is_run_in_a_folder_of_its_own(smoke):
 
 
 def test_help_tells_the_types_of_parameters():
-    done = subprocess.run([sys.executable, "-m", "papermill", "--help-notebook", str(NOTEBOOKS[3])],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", "--help-notebook", str(NOTEBOOKS[3])],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "duration_max: int (default 10)" in done.stdout
-    assert "lr: float" in done.stdout and "device: str (default \"auto\")" in done.stdout
+    assert "lr: float" in done.stdout and 'device: str (default "auto")' in done.stdout
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -338,19 +463,23 @@ def test_documents_name_files_that_exist():
     for document in documents:
         text = document.read_text()
         links = {document.parent / name for name in re.findall(r"\]\(([^)#:]+)\)", text)}
-        named = {CHECKOUT / name for name in
-                 re.findall(r"`((?:amg|notebooks)/[\w/]+\.\w+)`", text)}
+        named = {CHECKOUT / name for name in re.findall(r"`((?:amg|notebooks)/[\w/]+\.\w+)`", text)}
         assert not {str(path) for path in links | named if not path.exists()}, document
 
 
 def test_rooms_import_downwards_only():
     """The reading order of the package's docstring is its import order; no file is too long."""
     listing = re.findall(r"^    (\S+) +((?:\w+, )*\w+)$", amg.__doc__, re.MULTILINE)
-    order = [name if room == "(shared)" else f"{room}.{name}"
-             for room, names in listing for name in names.split(", ")]
+    order = [
+        name if room == "(shared)" else f"{room}.{name}"
+        for room, names in listing
+        for name in names.split(", ")
+    ]
     package = CHECKOUT / "amg"
-    files = {".".join(path.relative_to(package).with_suffix("").parts): path
-             for path in package.rglob("[!_]*.py")}
+    files = {
+        ".".join(path.relative_to(package).with_suffix("").parts): path
+        for path in package.rglob("[!_]*.py")
+    }
     assert sorted(order) == sorted(files)
     for name, path in files.items():
         text = path.read_text()
@@ -359,8 +488,12 @@ def test_rooms_import_downwards_only():
             module = getattr(node, "module", None) or ""
             if isinstance(node, ast.ImportFrom) and module.split(".")[0] == "amg":
                 room = module.partition(".")[2]
-                used = [room] if room in files else [
-                    ".".join(filter(None, (room, alias.name))) for alias in node.names]
+                used = (
+                    [room]
+                    if room in files
+                    else [".".join(filter(None, (room, alias.name))) for alias in node.names]
+                )
                 assert all(order.index(u) < order.index(name) for u in used if u in order), name
     assert [name for name, path in files.items() if "matplotlib" in path.read_text()] == [
-        "report.figures"]
+        "report.figures"
+    ]

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from conftest import unit_rows, write_training_set
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,7 +16,6 @@ from amg.embedding.encoders.transformer import Transformer
 from amg.fingerprint import features
 from amg.report import charts, tables
 from amg.retrieval import databases, evaluate, rates, search, trials
-from conftest import unit_rows, write_training_set
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def own():
 
 def define(bias=True):
     """What the cell would hold."""
+
     @encoders.register("toy")
     class Toy(nn.Module):
         limits = {"slope": (0, 1)}
@@ -49,10 +50,15 @@ def define(bias=True):
 
         def __init__(self, centres, sharpness=5.0):
             super().__init__()
-            self.centres, self.log = nn.Parameter(centres), nn.Parameter(torch.tensor(sharpness).log())
+            self.centres, self.log = (
+                nn.Parameter(centres),
+                nn.Parameter(torch.tensor(sharpness).log()),
+            )
 
         def forward(self, vectors, rows):
-            return F.cross_entropy(self.log.exp() * vectors @ F.normalize(self.centres).T, rows.song)
+            return F.cross_entropy(
+                self.log.exp() * vectors @ F.normalize(self.centres).T, rows.song
+            )
 
 
 @pytest.fixture
@@ -61,8 +67,17 @@ def data(home):
 
 
 def settings(**changes):
-    return runs.Config(**{"encoder": "toy", "loss": "nearest", "epochs": 3, "batch_size": 12, "n_valid": 3,
-                          "settings": {"width": 24, "sharpness": 8.0}, **changes})
+    return runs.Config(
+        **{
+            "encoder": "toy",
+            "loss": "nearest",
+            "epochs": 3,
+            "batch_size": 12,
+            "n_valid": 3,
+            "settings": {"width": 24, "sharpness": 8.0},
+            **changes,
+        }
+    )
 
 
 def train(config, data, train_set):
@@ -98,15 +113,21 @@ def test_it_trains_and_resumes_like_the_kits_own(own, data, monkeypatch):
     found = runs.find("whole", "toy", "nearest", 10)
     assert found.finished and found.config == config and found.name == whole.folder.name
     clips = [np.array(data.clip(song, 0)[:7]) for song in range(3)]
-    assert np.array_equal(encoders.embed(found.encoder, clips), encoders.embed(whole.encoder, clips))
+    assert np.array_equal(
+        encoders.embed(found.encoder, clips), encoders.embed(whole.encoder, clips)
+    )
 
 
-@pytest.mark.parametrize("encoder, loss", [("toy", "amg"), ("toy", "triplet"), ("mt", "nearest"),
-                                           ("mlstm", "nearest")])
+@pytest.mark.parametrize(
+    "encoder, loss", [("toy", "amg"), ("toy", "triplet"), ("mt", "nearest"), ("mlstm", "nearest")]
+)
 def test_it_goes_with_the_kits_own(own, data, encoder, loss):
     define()
-    _, history = train(settings(encoder=encoder, loss=loss, epochs=1,
-                                settings={"layers": 1, "width": 16}), data, "t")
+    _, history = train(
+        settings(encoder=encoder, loss=loss, epochs=1, settings={"layers": 1, "width": 16}),
+        data,
+        "t",
+    )
     assert np.isfinite(history[0]["loss"])
 
 
@@ -120,14 +141,18 @@ def test_it_is_evaluated_and_named_in_tables_and_figures(own, data):
     segments = search.Segments.of(database.sequences, 19)
     asked = trials.recorded(trials.draw([59] * 12, (5, 19), 2, 0, [19]), database)
     vectors = evaluate.segment_vectors(run.encoder, segments, database.sequences)
-    scored = [stage.assign(**evaluate.labels("toy", "nearest", 10, run)) for stage in
-              evaluate.amg(asked, queries, run.encoder, vectors, segments, database)]
+    scored = [
+        stage.assign(**evaluate.labels("toy", "nearest", 10, run))
+        for stage in evaluate.amg(asked, queries, run.encoder, vectors, segments, database)
+    ]
     table = rates.table(scored)
     assert (table.run == run.name).all() and set(table.encoder) == {"toy"}
     assert tables.ablation_label(table.iloc[0]) == "toy, nearest loss"
     assert tables.curve_label(table.iloc[0]) == "toy, nearest loss, 10 s, single-stage"
     assert "toy, nearest loss, two-stage" in tables.ablations(table).index.get_level_values(0)
-    drawn = [line.get_label() for axis in charts.recall_vs_duration(table).axes for line in axis.lines]
+    drawn = [
+        line.get_label() for axis in charts.recall_vs_duration(table).axes for line in axis.lines
+    ]
     assert set(drawn) == {"toy, nearest loss"}
 
 
@@ -156,7 +181,9 @@ def test_a_subclass_of_the_transformer_computes_its_own_way(own):
     clips = [unit_rows(np.random.default_rng(0), n, 128) for n in (4, 9)]
     plain, backwards = Transformer(1).eval(), Backwards(1).eval()
     backwards.load_state_dict(plain.state_dict())
-    np.testing.assert_allclose(encoders.embed(backwards, clips), -encoders.embed(plain, clips), atol=1e-5)
+    np.testing.assert_allclose(
+        encoders.embed(backwards, clips), -encoders.embed(plain, clips), atol=1e-5
+    )
 
 
 def test_a_default_may_lie_below_what_others_may_be(own):
@@ -166,15 +193,22 @@ def test_a_default_may_lie_below_what_others_may_be(own):
             super().__init__()
 
     config = settings(encoder="odd", loss="amg", settings={})
-    assert config.settings["depth"] == 0 and runs.Config(**asdict(config)) == config  # as `find` does
+    assert (
+        config.settings["depth"] == 0 and runs.Config(**asdict(config)) == config
+    )  # as `find` does
 
 
 def test_mistakes_end_in_one_sentence(own, data):
-    with pytest.raises(InputError, match="encoder is 'toy', but must be one of: .* once it is registered"):
+    with pytest.raises(
+        InputError, match="encoder is 'toy', but must be one of: .* once it is registered"
+    ):
         settings()
     define()
-    for changes, message in (({"slope": 2.0}, "slope is 2.0, but must be a number from 0 to 1"),
-                             ({"width": 0}, "width is 0"), ({"wide": 3}, "a setting is 'wide'")):
+    for changes, message in (
+        ({"slope": 2.0}, "slope is 2.0, but must be a number from 0 to 1"),
+        ({"width": 0}, "width is 0"),
+        ({"wide": 3}, "a setting is 'wide'"),
+    ):
         with pytest.raises(InputError, match=message):
             settings(settings=changes)
 
@@ -185,7 +219,9 @@ def test_mistakes_end_in_one_sentence(own, data):
         def __init__(self, tables):
             super().__init__()
 
-    with pytest.raises(InputError, match="batches of aimless is 'everything', but must be one of: classes"):
+    with pytest.raises(
+        InputError, match="batches of aimless is 'everything', but must be one of: classes"
+    ):
         settings(loss="aimless", settings={})
     Aimless.batches = "classes"
     with pytest.raises(InputError, match="the loss aimless cannot be built with .*tables"):

@@ -1,24 +1,32 @@
-"""Packed sequences: attention and dropout against loops, finite differences and chance; encoders against
-the padded modules that they stand for."""
+"""Packed sequences: attention and dropout against loops, finite differences and chance; encoders
+against the padded modules that they stand for."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from conftest import unit_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from amg.embedding import encoders, packed
 from amg.embedding.encoders.mean import Mean
 from amg.embedding.encoders.transformer import Transformer
-from conftest import unit_rows
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no CUDA device here"))]
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+    ),
+]
 
 RUNS, HEADS, WIDTH = [(6, 3), (4, 4), (10, 5), (1, 1)], 2, 8
 
 
 def table():
-    return torch.randn(21, 3 * WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return torch.randn(
+        21, 3 * WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def loop(qkv, runs, masks):
@@ -27,8 +35,10 @@ def loop(qkv, runs, masks):
     for total, n in runs:
         for _ in range(total // n):
             for head in range(HEADS):
-                q, k, v = (part[:, head * 4 : (head + 1) * 4] for part in
-                           qkv[first : first + n].chunk(3, dim=1))
+                q, k, v = (
+                    part[:, head * 4 : (head + 1) * 4]
+                    for part in qkv[first : first + n].chunk(3, dim=1)
+                )
                 weights = torch.softmax(q @ k.T / np.sqrt(4), dim=1) * masks.pop(0)
                 seen[first : first + n, head * 4 : (head + 1) * 4] = weights @ v
             first += n
@@ -71,7 +81,8 @@ def test_dropout_is_fair():
     assert dropped.mean().item() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / x.numel()))
     for axis in (0, 1):  # neither rows, columns nor neighbours know of each other
         assert dropped.mean(axis).std().item() == pytest.approx(
-            np.sqrt(0.09 / x.shape[axis]), rel=0.15)
+            np.sqrt(0.09 / x.shape[axis]), rel=0.15
+        )
     neighbours = np.corrcoef(dropped[:, :-1].flatten(), dropped[:, 1:].flatten())[0, 1]
     assert abs(neighbours) < 4 / np.sqrt(x.numel())
     y.sum().backward()
@@ -85,7 +96,11 @@ def test_dropout_is_fair():
 @settings(max_examples=25, deadline=None)
 def test_the_packed_encoder_equals_the_padded_one(encoder, device, lengths, seed):
     """Vectors, and gradients of weights and input, for lengths in any order."""
-    rng, length, encoder = np.random.default_rng(seed), np.array(lengths), encoder.train().to(device)
+    rng, length, encoder = (
+        np.random.default_rng(seed),
+        np.array(lengths),
+        encoder.train().to(device),
+    )
     frames = torch.tensor(unit_rows(rng, length.sum(), 128), device=device, requires_grad=True)
     weight = torch.tensor(unit_rows(rng, len(length), 128), device=device)
     found = []
@@ -93,13 +108,17 @@ def test_the_packed_encoder_equals_the_padded_one(encoder, device, lengths, seed
         gradients = torch.autograd.grad((vectors * weight).sum(), [frames, *encoder.parameters()])
         found.append([vectors, *gradients])
     for ours, plain in zip(*found, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5 * max(1, float(plain.detach().abs().max())))
+        torch.testing.assert_close(
+            ours, plain, rtol=1e-4, atol=1e-5 * max(1, float(plain.detach().abs().max()))
+        )
 
 
 def test_the_packed_encoder_drops_out_in_training_alone():
     encoder, frames = Transformer(layers=2, dropout=0.3), torch.randn(12, 128)
     length = np.array([5, 4, 3])
     encoder.eval()
-    torch.testing.assert_close(encoder.packed(frames, length), encoder(*encoders.pad(frames, length)))
+    torch.testing.assert_close(
+        encoder.packed(frames, length), encoder(*encoders.pad(frames, length))
+    )
     encoder.train()
     assert not torch.equal(encoder.packed(frames, length), encoder.packed(frames, length))

@@ -10,13 +10,34 @@ from amg.retrieval import rates
 
 
 def scored(rank, recording, query_frames=19, **labels):
-    return pd.DataFrame({"recording": recording, "query_frames": query_frames, "exact_rank": rank,
-                         "near_rank": 1, "song": 0, "start": 0, "answers": "", **labels})
+    return pd.DataFrame(
+        {
+            "recording": recording,
+            "query_frames": query_frames,
+            "exact_rank": rank,
+            "near_rank": 1,
+            "song": 0,
+            "start": 0,
+            "answers": "",
+            **labels,
+        }
+    )
 
 
 def test_rates_count_and_name_everything():
-    table = rates.table([scored([1, 3, 0, 0], list("aabb"), method="nafp", stage="sequence",
-                                protocol="contiguous", run="", finished=True)])
+    table = rates.table(
+        [
+            scored(
+                [1, 3, 0, 0],
+                list("aabb"),
+                method="nafp",
+                stage="sequence",
+                protocol="contiguous",
+                run="",
+                finished=True,
+            )
+        ]
+    )
     assert list(table.columns) == rates.COLUMNS and list(table.tolerance) == ["exact", "near"]
     exact, near = table.iloc[0], table.iloc[1]
     assert (exact.method, exact.top1, exact.top10, exact.n_queries) == ("nafp", 25, 50, 4)
@@ -25,9 +46,12 @@ def test_rates_count_and_name_everything():
 
 
 def test_a_rate_of_100_percent_is_not_certain():
-    """100 of 100 trials of as many recordings: Wilson's interval; of ten recordings: a wider one."""
+    """100 of 100 trials of as many recordings: Wilson's interval; of ten recordings: a wider
+    one."""
     assert rates.interval(np.ones(100), np.arange(100)) == pytest.approx((96.30, 100), abs=0.01)
-    assert rates.interval(np.ones(100), np.arange(100) % 10) == pytest.approx((72.25, 100), abs=0.01)
+    assert rates.interval(np.ones(100), np.arange(100) % 10) == pytest.approx(
+        (72.25, 100), abs=0.01
+    )
     assert rates.interval(np.zeros(100), np.arange(100)) == pytest.approx((0, 3.70), abs=0.01)
 
 
@@ -44,10 +68,18 @@ def test_bootstrap_agrees_with_scipy():
     rng = np.random.default_rng(0)
     count = rng.integers(1, 9, 80)
     total = rng.binomial(count, rng.beta(2, 1, 80)).astype(float)
-    theirs = scipy.stats.bootstrap((total, count), lambda t, c, axis=-1: t.sum(axis) / c.sum(axis),
-                                   paired=True, vectorized=True, method="percentile", rng=rng,
-                                   n_resamples=9999).confidence_interval
-    assert rates.bootstrap(total, count) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=0.6)
+    theirs = scipy.stats.bootstrap(
+        (total, count),
+        lambda t, c, axis=-1: t.sum(axis) / c.sum(axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        rng=rng,
+        n_resamples=9999,
+    ).confidence_interval
+    assert rates.bootstrap(total, count) == pytest.approx(
+        (100 * theirs.low, 100 * theirs.high), abs=0.6
+    )
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.9, 0.97, 0.99])
@@ -63,7 +95,9 @@ def test_intervals_cover_the_rate_of_clustered_trials(rate, n_recordings):
         held += low <= 100 * rate <= high
         width.append(high - low)
     assert held >= 180
-    alone = scipy.stats.binomtest(round(rate * n_recordings), n_recordings).proportion_ci(method="wilson")
+    alone = scipy.stats.binomtest(round(rate * n_recordings), n_recordings).proportion_ci(
+        method="wilson"
+    )
     assert np.mean(width) < 110 * (alone.high - alone.low)
 
 
@@ -86,7 +120,9 @@ def test_a_paired_difference_covers_the_true_one():
     rng = np.random.default_rng(1)
     recording, held = np.repeat(np.arange(80), 6), 0
     for _ in range(200):
-        own = rng.beta(2, 1, 80)[recording]  # both find it more often in some recordings than in others
+        own = rng.beta(2, 1, 80)[
+            recording
+        ]  # both find it more often in some recordings than in others
         one, two = rng.random(480) < own, rng.random(480) < 0.8 * own
         found = rates.paired_difference(one, two, recording)
         held += found.low <= 100 * 0.2 * 2 / 3 <= found.high
@@ -97,11 +133,14 @@ def test_comparisons_pair_every_method_with_the_others():
     rng = np.random.default_rng(0)
     recording = np.repeat(np.arange(12), 4)
     length = np.tile([5, 5, 19, 19], 12)
-    methods = {name: scored(rng.integers(0, 3, 48), recording, length, duration_max=10, stage="two")
-               for name in "abc"}
+    methods = {
+        name: scored(rng.integers(0, 3, 48), recording, length, duration_max=10, stage="two")
+        for name in "abc"
+    }
     table = rates.comparisons([(methods, {name: methods[name] for name in "bc"}, "exact")])
     assert list(zip(table.method, table.against)) == [
-        pair for pair in [("a", "b"), ("a", "c"), ("b", "c"), ("c", "b")] for _ in range(2)]
+        pair for pair in [("a", "b"), ("a", "c"), ("b", "c"), ("c", "b")] for _ in range(2)
+    ]
     row = table.iloc[1]
     ours, theirs = (methods[name][length == 19].exact_rank == 1 for name in "ab")
     assert row.query_s == 10 and row.stage == "two" and row.n_recordings == 12

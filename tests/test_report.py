@@ -9,29 +9,69 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import CHECKOUT
 
 from amg import files, machine, made
 from amg.check import InputError
-from amg.report import charts, compare, figures, pages, pipeline, scale_charts, sentences, steps, tables
-from conftest import CHECKOUT
+from amg.report import (
+    charts,
+    compare,
+    figures,
+    pages,
+    pipeline,
+    scale_charts,
+    sentences,
+    steps,
+    tables,
+)
 
-RATES = pd.DataFrame([
-    {"method": method, "encoder": encoder, "loss": loss, "duration_max": duration, "stage": stage,
-     "protocol": "contiguous", "tolerance": tolerance, "query_frames": 2 * query_s - 1,
-     "query_s": float(query_s), "n_queries": 600, "top1": 40.0 + query_s, "top10": 60.0 + query_s,
-     "top1_low": 36.0 + query_s, "top1_high": 44.0 + query_s, "run": "", "finished": True}
-    for method, encoder, loss, duration, stage, tolerances in (
-        ("nafp", None, None, None, "sequence", ("exact", "near", "same_audio", "song")),
-        ("amg", "mt", "amg", 10, "single", ("same_audio", "segment", "song")),
-        ("amg", "mt", "amg", 10, "two", ("exact", "near", "same_audio", "song")),
-        ("amg", "toy", "hinge", 30, "two", ("exact", "near", "same_audio", "song")),
-        ("amg", "mean", "none", 10, "two", ("exact", "near", "same_audio", "song")))
-    for tolerance in tolerances for query_s in (2, 10)])
-COST = pd.DataFrame({
-    "method": ["nafp sequence", "amg two-stage"], "duration_max": [None, 10.0], "n_vectors": [20000, 1000],
-    "index_bytes": [10_000_000, 500_000], "refine_bytes": [0, 10_000_000],
-    "embed_ms": [0.0, 1.0], "embed_ms_q1": [0.0, 0.9], "embed_ms_q3": [0.0, 1.1],
-    "search_ms": [4.0, 1.0], "search_ms_q1": [3.0, 0.9], "search_ms_q3": [5.0, 1.1], "top1": [90.0, None]})
+RATES = pd.DataFrame(
+    [
+        {
+            "method": method,
+            "encoder": encoder,
+            "loss": loss,
+            "duration_max": duration,
+            "stage": stage,
+            "protocol": "contiguous",
+            "tolerance": tolerance,
+            "query_frames": 2 * query_s - 1,
+            "query_s": float(query_s),
+            "n_queries": 600,
+            "top1": 40.0 + query_s,
+            "top10": 60.0 + query_s,
+            "top1_low": 36.0 + query_s,
+            "top1_high": 44.0 + query_s,
+            "run": "",
+            "finished": True,
+        }
+        for method, encoder, loss, duration, stage, tolerances in (
+            ("nafp", None, None, None, "sequence", ("exact", "near", "same_audio", "song")),
+            ("amg", "mt", "amg", 10, "single", ("same_audio", "segment", "song")),
+            ("amg", "mt", "amg", 10, "two", ("exact", "near", "same_audio", "song")),
+            ("amg", "toy", "hinge", 30, "two", ("exact", "near", "same_audio", "song")),
+            ("amg", "mean", "none", 10, "two", ("exact", "near", "same_audio", "song")),
+        )
+        for tolerance in tolerances
+        for query_s in (2, 10)
+    ]
+)
+COST = pd.DataFrame(
+    {
+        "method": ["nafp sequence", "amg two-stage"],
+        "duration_max": [None, 10.0],
+        "n_vectors": [20000, 1000],
+        "index_bytes": [10_000_000, 500_000],
+        "refine_bytes": [0, 10_000_000],
+        "embed_ms": [0.0, 1.0],
+        "embed_ms_q1": [0.0, 0.9],
+        "embed_ms_q3": [0.0, 1.1],
+        "search_ms": [4.0, 1.0],
+        "search_ms_q1": [3.0, 0.9],
+        "search_ms_q3": [5.0, 1.1],
+        "top1": [90.0, None],
+    }
+)
 
 
 def changed(column, value, rows=slice(None)):
@@ -40,22 +80,31 @@ def changed(column, value, rows=slice(None)):
     return table
 
 
-@pytest.mark.parametrize("ours, verdict", [
-    (RATES, "identical"),
-    (changed("run", "another"), "identical"),
-    (changed("top1", 41.9, slice(0, 1)), "within the intervals"),
-    (changed(["top1", "top1_low", "top1_high"], [51, 47.0, 55], slice(0, 1)),
-     "differs (top1 differs in 1 of 38 rows, most in row 1: 51.0, reference 42.0)"),
-    (changed("top10", 68.9, slice(0, 1)), "within the intervals"),  # a tenth of the largest, 70
-    (changed("top10", 69.1, slice(0, 1)), "differs (top10 differs in 1 of 38 rows"),
-    (changed("n_queries", 599, slice(0, 2)), "differs (n_queries differs in 2 of 38 rows"),
-    (changed("finished", False, slice(3, 4)), "differs (finished differs in 1 of 38 rows, most in row 4"),
-    (changed("top10", float("nan"), slice(0, 1)), "differs (top10 differs in 1"),
-    (changed("loss", "other", slice(0, 1)), "differs (loss differs in 1"),
-    (RATES.iloc[3:], "differs (35 rows, reference 38)"),
-    (RATES.assign(more=1), "differs (columns of one alone: more)"),
-    (RATES.drop(columns="method"), "differs (columns of one alone: method)"),
-    (None, "differs (only the reference has it)")])
+@pytest.mark.parametrize(
+    "ours, verdict",
+    [
+        (RATES, "identical"),
+        (changed("run", "another"), "identical"),
+        (changed("top1", 41.9, slice(0, 1)), "within the intervals"),
+        (
+            changed(["top1", "top1_low", "top1_high"], [51, 47.0, 55], slice(0, 1)),
+            "differs (top1 differs in 1 of 38 rows, most in row 1: 51.0, reference 42.0)",
+        ),
+        (changed("top10", 68.9, slice(0, 1)), "within the intervals"),  # a tenth of the largest, 70
+        (changed("top10", 69.1, slice(0, 1)), "differs (top10 differs in 1 of 38 rows"),
+        (changed("n_queries", 599, slice(0, 2)), "differs (n_queries differs in 2 of 38 rows"),
+        (
+            changed("finished", False, slice(3, 4)),
+            "differs (finished differs in 1 of 38 rows, most in row 4",
+        ),
+        (changed("top10", float("nan"), slice(0, 1)), "differs (top10 differs in 1"),
+        (changed("loss", "other", slice(0, 1)), "differs (loss differs in 1"),
+        (RATES.iloc[3:], "differs (35 rows, reference 38)"),
+        (RATES.assign(more=1), "differs (columns of one alone: more)"),
+        (RATES.drop(columns="method"), "differs (columns of one alone: method)"),
+        (None, "differs (only the reference has it)"),
+    ],
+)
 def test_comparison(ours, verdict):
     assert compare.compare(ours, RATES).startswith(verdict)
     if ours is None:
@@ -72,8 +121,16 @@ def test_times_are_not_compared_but_lengths_are():
 
 
 def test_differences_are_compared_by_their_intervals():
-    table = pd.DataFrame({"method": ["amg"], "against": ["nafp"], "difference": [-2.0], "low": [-4.0],
-                          "high": [0.0], "n_recordings": [90]})
+    table = pd.DataFrame(
+        {
+            "method": ["amg"],
+            "against": ["nafp"],
+            "difference": [-2.0],
+            "low": [-4.0],
+            "high": [0.0],
+            "n_recordings": [90],
+        }
+    )
     near, far = (table.assign(difference=d, low=d - 2, high=d + 2) for d in (1.5, 3.0))
     assert compare.compare(near, table) == "within the intervals"
     assert compare.compare(far, table).startswith("differs (difference differs in 1")
@@ -89,13 +146,25 @@ def references(home, monkeypatch):
 
 def report(home, table=RATES, commit="abc1234"):
     """A report of the profile smoke with two tables and a state, as the pipeline leaves it."""
-    written = [str(tables.write(one, "smoke", name).relative_to(home))
-               for name, one in (("retrieval", table), ("cost", COST))]
-    step = {"label": "04_evaluate", "parameters": {"seed": 0}, "wall_s": 60, "peak_memory_mb": 100,
-            "changed": {"seed": 0}}
+    written = [
+        str(tables.write(one, "smoke", name).relative_to(home))
+        for name, one in (("retrieval", table), ("cost", COST))
+    ]
+    step = {
+        "label": "04_evaluate",
+        "parameters": {"seed": 0},
+        "wall_s": 60,
+        "peak_memory_mb": 100,
+        "changed": {"seed": 0},
+    }
     base = home / "reports/smoke"
-    manifest = {"profile": "smoke", "command": "make reproduce PROFILE=smoke", **machine.describe(),
-                "commit": commit, "steps": [step]}
+    manifest = {
+        "profile": "smoke",
+        "command": "make reproduce PROFILE=smoke",
+        **machine.describe(),
+        "commit": commit,
+        "steps": [step],
+    }
     files.write_json(base / "state/04_evaluate.json", {"outputs": dict.fromkeys(written, "")})
     (base / "notebooks").mkdir(exist_ok=True)
     (base / "notebooks/04_evaluate.html").write_text("page")
@@ -135,13 +204,24 @@ def test_results_of_a_report_that_is_not_there(home, references):
 
 def test_labels_of_any_method():
     labels = {tables.curve_label(row) for _, row in RATES.iterrows()}
-    assert labels == {"NAFP, every frame indexed", "AMG, 10 s, single-stage", "AMG, 10 s, two-stage",
-                      "toy, hinge loss, 30 s, two-stage", "mean pooling, no training, 10 s, two-stage"}
+    assert labels == {
+        "NAFP, every frame indexed",
+        "AMG, 10 s, single-stage",
+        "AMG, 10 s, two-stage",
+        "toy, hinge loss, 30 s, two-stage",
+        "mean pooling, no training, 10 s, two-stage",
+    }
     row = RATES.iloc[-9].copy()
     row["finished"] = False
-    assert "training not finished" in tables.curve_label(row) and "not finished" in tables.ablation_label(row)
-    assert tables.hits(RATES.assign(finished=False)).index.get_level_values(0).str.contains(
-        "not finished").any()
+    assert "training not finished" in tables.curve_label(
+        row
+    ) and "not finished" in tables.ablation_label(row)
+    assert (
+        tables.hits(RATES.assign(finished=False))
+        .index.get_level_values(0)
+        .str.contains("not finished")
+        .any()
+    )
 
 
 def lines(figure):
@@ -152,20 +232,30 @@ def test_recall_has_a_panel_per_duration_and_kind_of_hit_and_a_colour_per_method
     figures.begin()
     figure = charts.recall_vs_duration(RATES)
     assert [axis.get_title("left") for axis in figure.axes] == [
-        f"{duration} s, {kind}" for kind in ("two-stage, exact", "single-stage, segment",
-                                             "single-stage, song") for duration in (10, 30)]
+        f"{duration} s, {kind}"
+        for kind in ("two-stage, exact", "single-stage, segment", "single-stage, song")
+        for duration in (10, 30)
+    ]
     colours = {line.get_label(): line.get_color() for line in lines(figure)}
-    assert list(colours) == ["NAFP, every frame indexed", "AMG", "mean pooling, no training",
-                             "toy, hinge loss"]
+    assert list(colours) == [
+        "NAFP, every frame indexed",
+        "AMG",
+        "mean pooling, no training",
+        "toy, hinge loss",
+    ]
     assert len(set(colours.values())) == 4
     exact, cost = figure.axes[0], charts.cost_bars(COST)
     assert len(exact.lines) == 3 and exact.lines[1].get_ydata().tolist() == [42, 50]
     assert colours["AMG"] == figures.METHODS[tables.METHOD] and len(cost.axes) == 2
 
 
-@pytest.mark.parametrize("rows, titles", [
-    (RATES.duration_max.isna(), ["exact", "song"]),
-    (RATES.duration_max == 30, ["30 s, two-stage, exact"])])
+@pytest.mark.parametrize(
+    "rows, titles",
+    [
+        (RATES.duration_max.isna(), ["exact", "song"]),
+        (RATES.duration_max == 30, ["30 s, two-stage, exact"]),
+    ],
+)
 def test_recall_of_the_base_system_or_one_duration_is_a_row_of_panels(rows, titles):
     figure = charts.recall_vs_duration(RATES[rows])
     assert [axis.get_title("left") for axis in figure.axes] == titles
@@ -173,11 +263,17 @@ def test_recall_of_the_base_system_or_one_duration_is_a_row_of_panels(rows, titl
 
 
 def test_lifts_are_drawn_by_kernel_and_by_directions():
-    rows = [("square", "bits", 4096, 60), ("p itself", "bits", 4096, 40), ("square", "bits", 512, 45),
-            ("square", "values", 512, 50), ("the kernel itself", "values", 128**2, 65),
-            ("mean pooling", "values", 128, 41)]
+    rows = [
+        ("square", "bits", 4096, 60),
+        ("p itself", "bits", 4096, 40),
+        ("square", "bits", 512, 45),
+        ("square", "values", 512, 50),
+        ("the kernel itself", "values", 128**2, 65),
+        ("mean pooling", "values", 128, 41),
+    ]
     table = pd.DataFrame(rows, columns=["function", "kind", "dimensions", "top1"]).assign(
-        top1_low=30, top1_high=70, duration_max=10)
+        top1_low=30, top1_high=70, duration_max=10
+    )
     curves = {"square": np.array([1, 0.2]), "p itself": np.array([1, 0.5])}
     left, middle, right = charts.lifts(np.array([0, 60]), curves, table).axes
     assert [line.get_ydata().tolist() for line in left.lines] == [[1, 0.2], [1, 0.5]]
@@ -188,51 +284,76 @@ def test_lifts_are_drawn_by_kernel_and_by_directions():
 
 def test_shortlists_are_drawn_by_query_length():
     table = COST.iloc[[0, 1, 1]].assign(
-        encoder=["nafp", "lift", "lift"], shortlist=[np.nan, 1, 10], query_frames=19,
-        top1=[95, 60, 90], top1_low=[90, 55, 85], top1_high=[99, 65, 94])
+        encoder=["nafp", "lift", "lift"],
+        shortlist=[np.nan, 1, 10],
+        query_frames=19,
+        top1=[95, 60, 90],
+        top1_low=[90, 55, 85],
+        top1_high=[99, 65, 94],
+    )
     figure = charts.shortlists(table)
-    axis, = figure.axes
+    (axis,) = figure.axes
     assert [text.get_text() for text in axis.texts] == ["1", "10"]
     assert [text.get_text() for text in figure.legends[0].texts] == [
-        "NAFP, every frame indexed", "one-bit lift"]
+        "NAFP, every frame indexed",
+        "one-bit lift",
+    ]
     assert axis.get_title("left").startswith("queries of 10 s")
 
 
 def test_the_verdict_follows_from_the_intervals():
     """Two-stage AMG 1 point below the base system, well below mean pooling; the lift above both."""
-    rows = [("Transformer, AMG loss", "NAFP, every frame indexed", "two", -1.0, -1.5, -0.5),
-            ("Transformer, AMG loss", "mean pooling, no training", "single", -9.0, -12.0, -6.0),
-            ("one-bit lift, no training", "Transformer, AMG loss", "single", 30.0, 25.0, 35.0),
-            ("one-bit lift, no training", "mean pooling, no training", "single", 1.0, -1.0, 3.0),
-            ("one-bit lift, no training", "NAFP, every frame indexed", "two", -2.0, -3.0, -1.0)]
-    differences = pd.DataFrame(rows, columns=["method", "against", "stage", "difference", "low", "high"])
+    rows = [
+        ("Transformer, AMG loss", "NAFP, every frame indexed", "two", -1.0, -1.5, -0.5),
+        ("Transformer, AMG loss", "mean pooling, no training", "single", -9.0, -12.0, -6.0),
+        ("one-bit lift, no training", "Transformer, AMG loss", "single", 30.0, 25.0, 35.0),
+        ("one-bit lift, no training", "mean pooling, no training", "single", 1.0, -1.0, 3.0),
+        ("one-bit lift, no training", "NAFP, every frame indexed", "two", -2.0, -3.0, -1.0),
+    ]
+    differences = pd.DataFrame(
+        rows, columns=["method", "against", "stage", "difference", "low", "high"]
+    )
     differences = differences.assign(duration_max=10, query_s=10.0, query_frames=19)
-    cost = pd.concat([COST.assign(method=["nafp", "amg two-stage"]),
-                      COST.iloc[:1].assign(method="nafp ivf-pq", search_ms=40.0)])
+    cost = pd.concat(
+        [
+            COST.assign(method=["nafp", "amg two-stage"]),
+            COST.iloc[:1].assign(method="nafp ivf-pq", search_ms=40.0),
+        ]
+    )
     accuracy, storage, time, training, lift = sentences.verdict(
-        {"differences": differences, "cost": cost})
+        {"differences": differences, "cost": cost}
+    )
     assert "accurate as fingerprints*: supported." in accuracy and "-1.0 [-1.5, -0.5]" in accuracy
     assert "storage*: supported for the index (5.0 %" in storage and "too (105 %)" in storage
     assert "time*: supported against the base system as its authors run it (5 %" in time
     assert "not supported against an exhaustive one (50 %)" in time
     assert "vector*: not supported. " in training
-    assert "better*: supported against the trained" in lift and "not settled here against mean" in lift
+    assert (
+        "better*: supported against the trained" in lift and "not settled here against mean" in lift
+    )
     worse = differences.assign(difference=-9.0, low=-12.0, high=-6.0)
     assert "not supported" in sentences.verdict({"differences": worse, "cost": cost})[0]
     assert sentences.verdict({"differences": differences.iloc[1:], "cost": cost}) == []
 
 
 def test_cosine_against_overlap_shows_medians_of_tenths():
-    found = pd.DataFrame({"overlap": [0.05, 0.06, 0.07, 1.0], "cosine": [0.1, 0.3, 0.4, 0.9],
-                          "others": 0.0})
-    axis, = figures.cosine_against_overlap({"after training": found, "mean pooling": found}).axes
+    found = pd.DataFrame(
+        {"overlap": [0.05, 0.06, 0.07, 1.0], "cosine": [0.1, 0.3, 0.4, 0.9], "others": 0.0}
+    )
+    (axis,) = figures.cosine_against_overlap({"after training": found, "mean pooling": found}).axes
     assert [line.get_ydata().tolist() for line in axis.lines[::2]] == [[0.3, 0.9]] * 2
     assert axis.lines[0].get_xdata().tolist() == pytest.approx([0.05, 0.95])
 
 
 def test_headline_states_what_was_left_out_and_the_whole_cost():
-    clips = pd.DataFrame({"role": ["test", "dummy", "test"], "recording": "x", "seconds": 30.0,
-                          "refused": ["", "", "same sound as x (train)"]})
+    clips = pd.DataFrame(
+        {
+            "role": ["test", "dummy", "test"],
+            "recording": "x",
+            "seconds": 30.0,
+            "refused": ["", "", "same sound as x (train)"],
+        }
+    )
     said = " ".join(sentences.headline({"retrieval": RATES, "cost": COST, "clips": clips}))
     assert "1 clip left out for sharing sound" in said
     # (1 + 1) of 4 ms; (0.5 + 10) of 10 MB
@@ -241,41 +362,74 @@ def test_headline_states_what_was_left_out_and_the_whole_cost():
 
 
 def test_conditions_are_shown_in_their_order_at_three_tolerances():
-    rates = pd.DataFrame([{"group": group, "condition": condition, "tolerance": tolerance,
-                           "query_s": query_s, "top1": top1 + query_s}
-                          for group, condition in (("SNR", "5 dB"), ("clean", "as recorded"))
-                          for tolerance, top1 in (("exact", 1.0), ("near", 2.0), ("song", 3.0))
-                          for query_s in (2.0, 10.0)])
+    rates = pd.DataFrame(
+        [
+            {
+                "group": group,
+                "condition": condition,
+                "tolerance": tolerance,
+                "query_s": query_s,
+                "top1": top1 + query_s,
+            }
+            for group, condition in (("SNR", "5 dB"), ("clean", "as recorded"))
+            for tolerance, top1 in (("exact", 1.0), ("near", 2.0), ("song", 3.0))
+            for query_s in (2.0, 10.0)
+        ]
+    )
     table = tables.robustness(rates)
     assert table.index.tolist() == [("SNR", "5 dB"), ("clean", "as recorded")]
     assert table["2 s"].tolist() == ["3.0 / 4.0 / 5.0"] * 2 and list(table) == ["2 s", "10 s"]
 
 
 def test_differences_say_where_none_is_shown():
-    table = pd.DataFrame({"method": "AMG", "against": "mean pooling", "duration_max": [5.0, 10.0],
-                          "stage": "single", "tolerance": "segment", "query_s": 10.0,
-                          "difference": [1.0, 4.0], "low": [-2.0, 1.0], "high": [4.0, 7.0]})
+    table = pd.DataFrame(
+        {
+            "method": "AMG",
+            "against": "mean pooling",
+            "duration_max": [5.0, 10.0],
+            "stage": "single",
+            "tolerance": "segment",
+            "query_s": 10.0,
+            "difference": [1.0, 4.0],
+            "low": [-2.0, 1.0],
+            "high": [4.0, 7.0],
+        }
+    )
     assert sentences.differences(table) == [
-        "AMG minus mean pooling, single-stage, segment Top-1 at 10 s, points: 5 s +1.0 [-2.0, +4.0] "
-        "(no difference shown), 10 s +4.0 [+1.0, +7.0]."]
-    assert sentences.compared_at({"differences": table}, "differences")[0].startswith("AMG minus mean")
+        "AMG minus mean pooling, single-stage, segment Top-1 at 10 s, points: 5 s +1.0 [-2.0, "
+        "+4.0] "
+        "(no difference shown), 10 s +4.0 [+1.0, +7.0]."
+    ]
+    assert sentences.compared_at({"differences": table}, "differences")[0].startswith(
+        "AMG minus mean"
+    )
     assert sentences.compared_at({}, "differences") == []
 
 
-@pytest.mark.parametrize("text, message", [
-    ("", "profile mine is None, but must hold a section for each notebook"),
-    ("- 02_split", "profile mine is ['02_split'], but must hold a section"),
-    ("02_split: [1]", "section 02_split of profile mine is [1], but must hold parameters"),
-    ("02_split: {a: b: c}", "profile mine is not valid YAML"),
-    ("09_dance: {}", "a section of profile mine is '09_dance', but must be one of"),
-    ("3: {}", "a section of profile mine is 3, but must be one of"),
-    ("02_split: {speed: 3}", "02_split has no parameter 'speed'"),
-    ("02_split: {durations: 5}", "durations of 02_split is 5 in the profile, but must be of the type list"),
-    ("03_train: {lr: 1e-3}", "write 1.0e-3 for 1e-3"),
-    ("03_train: {epochs: true}", "epochs of 03_train is True in the profile"),
-    ("03_train: {for_each: {duration_max: [5], seed: [1, 2]}}", "must hold one parameter"),
-    ("03_train: {for_each: [5, 10]}", "for_each in section 03_train of profile mine is [5, 10]"),
-    ("03_train: {for_each: {duration_max: 5}}", "is 5, but must be a list")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "profile mine is None, but must hold a section for each notebook"),
+        ("- 02_split", "profile mine is ['02_split'], but must hold a section"),
+        ("02_split: [1]", "section 02_split of profile mine is [1], but must hold parameters"),
+        ("02_split: {a: b: c}", "profile mine is not valid YAML"),
+        ("09_dance: {}", "a section of profile mine is '09_dance', but must be one of"),
+        ("3: {}", "a section of profile mine is 3, but must be one of"),
+        ("02_split: {speed: 3}", "02_split has no parameter 'speed'"),
+        (
+            "02_split: {durations: 5}",
+            "durations of 02_split is 5 in the profile, but must be of the type list",
+        ),
+        ("03_train: {lr: 1e-3}", "write 1.0e-3 for 1e-3"),
+        ("03_train: {epochs: true}", "epochs of 03_train is True in the profile"),
+        ("03_train: {for_each: {duration_max: [5], seed: [1, 2]}}", "must hold one parameter"),
+        (
+            "03_train: {for_each: [5, 10]}",
+            "for_each in section 03_train of profile mine is [5, 10]",
+        ),
+        ("03_train: {for_each: {duration_max: 5}}", "is 5, but must be a list"),
+    ],
+)
 def test_a_profile_is_refused_in_one_sentence(home, text, message):
     with pytest.raises(InputError) as error:
         pipeline.parse_profile("mine", text)
@@ -290,14 +444,27 @@ def test_all_profiles_are_sound(home):
 def notebook(tmp_path, *cells):
     """A notebook file of code cells, the first one its parameters."""
     path = tmp_path / "02_split.ipynb"
-    path.write_text(json.dumps({"cells": [
-        {"cell_type": "code", "source": cell, "metadata": {"tags": ["parameters"]} if i == 0 else {}}
-        for i, cell in enumerate(cells)]}))
+    path.write_text(
+        json.dumps(
+            {
+                "cells": [
+                    {
+                        "cell_type": "code",
+                        "source": cell,
+                        "metadata": {"tags": ["parameters"]} if i == 0 else {},
+                    }
+                    for i, cell in enumerate(cells)
+                ]
+            }
+        )
+    )
     return path
 
 
 def test_a_notebook_s_digest_is_blind_to_comments_alone(tmp_path):
-    digest, defaults = steps.read_notebook(notebook(tmp_path, "a: int = 1  # one\nb = [1,\n 2]", "x = 1"))
+    digest, defaults = steps.read_notebook(
+        notebook(tmp_path, "a: int = 1  # one\nb = [1,\n 2]", "x = 1")
+    )
     assert defaults == {"a": 1, "b": [1, 2]}
     same = steps.read_notebook(notebook(tmp_path, "a: int = 1\nb = [1, 2]", "x  =  1  # more\n\n"))
     other = steps.read_notebook(notebook(tmp_path, "a: int = 1\nb = [1, 2]", "x = 2"))
@@ -312,8 +479,9 @@ TABLE = "reports/mine/tables/table.csv"
 @pytest.fixture
 def step(home, monkeypatch):
     """A step that is done: it reads a made database and writes a made folder and a table."""
-    monkeypatch.setitem(steps.FILES, "02_split", (lambda p: ["database/mine", "music"],
-                                                  lambda p: ["segments"]))
+    monkeypatch.setitem(
+        steps.FILES, "02_split", (lambda p: ["database/mine", "music"], lambda p: ["segments"])
+    )
     make(home / "database/mine", {"n": 1})
     (home / "music/a").mkdir(parents=True)
     (home / "music/a/1.wav").write_text("sound")
@@ -351,7 +519,8 @@ def test_a_step_is_done_until_something_changes(step, home):
         "music was added": lambda: (home / "music/a/2.wav").write_text("more"),
         "music was moved": lambda: (home / "music/a/2.wav").rename(home / "music/2.wav"),
         "its page is gone": lambda: step.executed.unlink(),
-        "its state is broken": lambda: step.state.write_text("{")}
+        "its state is broken": lambda: step.state.write_text("{"),
+    }
     for what, change in changes.items():
         change()
         assert step.finished() is None, what
@@ -407,26 +576,37 @@ def test_git_ignores_a_user_s_reports_and_keeps_the_reference_runs():
 
 
 def test_a_learning_curve_says_where_it_overtakes():
-    rows = [("mt", 100, 0, 40.0, -30.0), ("mt", 1000, 0, 60.0, 1.0), ("mt", 1000, 1, 70.0, -1.0),
-            ("mt", 3000, 0, 80.0, 5.0), ("mean", 0, 0, 62.0, 0.0)]
+    rows = [
+        ("mt", 100, 0, 40.0, -30.0),
+        ("mt", 1000, 0, 60.0, 1.0),
+        ("mt", 1000, 1, 70.0, -1.0),
+        ("mt", 3000, 0, 80.0, 5.0),
+        ("mean", 0, 0, 62.0, 0.0),
+    ]
     curve = pd.DataFrame(rows, columns=["encoder", "n_songs", "seed", "top1", "minus_low_mean"])
     curve = curve.assign(query_s=5.0, top1_low=curve.top1 - 2, top1_high=curve.top1 + 2)
-    said, = sentences.growth(curve)
+    (said,) = sentences.growth(curve)
     assert "40.0 % from 100 songs, 65.0 % (60.0 to 70.0) from 1,000 songs" in said
     assert "mean pooling 62.0 % [60.0, 64.0]. By the paired" in said
     assert said.endswith("training is above mean pooling at 3,000 songs.")
-    said, = sentences.growth(curve[curve.n_songs < 3000])
+    (said,) = sentences.growth(curve[curve.n_songs < 3000])
     assert said.split(". ")[-1].startswith("No number of songs up to 1,000 is above")
-    axis, = scale_charts.learning_curve(curve).axes
+    (axis,) = scale_charts.learning_curve(curve).axes
     assert axis.lines[1].get_ydata().tolist() == [40.0, 65.0, 80.0]
 
 
 def test_a_page_repeats_only_parameters_that_differ(home):
-    notebook = nbformat.v4.new_notebook(cells=[
-        nbformat.v4.new_code_cell("seed: int = 0  # of all\nsizes: list = [1, 2]",
-                                  metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell("# Parameters\nseed = 0\nsizes = [3]\nreport = 'smoke'",
-                                  metadata={"tags": ["injected-parameters"]})])
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                "seed: int = 0  # of all\nsizes: list = [1, 2]", metadata={"tags": ["parameters"]}
+            ),
+            nbformat.v4.new_code_cell(
+                "# Parameters\nseed = 0\nsizes = [3]\nreport = 'smoke'",
+                metadata={"tags": ["injected-parameters"]},
+            ),
+        ]
+    )
     executed = home / "reports/smoke/executed/02_split.ipynb"
     executed.parent.mkdir(parents=True)
     nbformat.write(notebook, executed)

@@ -1,4 +1,5 @@
-"""Growing databases: modelled distractors, indexes against loops, and what is kept of a measurement."""
+"""Growing databases: modelled distractors, indexes against loops, and what is kept of a
+measurement."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +8,8 @@ import pytest
 from amg.check import InputError
 from amg.embedding import encoders
 from amg.report import scale_charts, sentences, tables
-from amg.retrieval import databases, hits, modelled, scale, search, trials as trials_
-from conftest import unit_rows
+from amg.retrieval import databases, hits, modelled, scale, search
+from amg.retrieval import trials as trials_
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,17 @@ def test_a_mirrored_song_moves_as_the_song_does(task):
     found = mirror(song, modelled.signs(3, 0))
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(mirror(song, np.ones(128, np.float32)), song, atol=1e-5)
-    about, mirrored = song - mirror.mean, found * np.linalg.norm(
-        ((song - mirror.mean) @ mirror.axes * modelled.signs(3, 0)) @ mirror.axes.T + mirror.mean,
-        axis=1, keepdims=True) - mirror.mean
+    about, mirrored = (
+        song - mirror.mean,
+        found
+        * np.linalg.norm(
+            ((song - mirror.mean) @ mirror.axes * modelled.signs(3, 0)) @ mirror.axes.T
+            + mirror.mean,
+            axis=1,
+            keepdims=True,
+        )
+        - mirror.mean,
+    )
     np.testing.assert_allclose(mirrored @ mirrored.T, about @ about.T, atol=1e-4)
     assert np.abs((found * song).sum(1)).mean() < 0.5
 
@@ -45,7 +54,10 @@ def test_mirrored_frames_vary_as_frames_do(task):
 
 def test_signs_follow_from_the_seed():
     assert np.array_equal(modelled.signs(1, 2, 3), modelled.signs(1, 2, 3))
-    assert len({tuple(modelled.signs(*of)) for of in ((1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4))}) == 4
+    assert (
+        len({tuple(modelled.signs(*of)) for of in ((1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4))})
+        == 4
+    )
     assert set(modelled.signs(0, 0)) == {-1, 1}
 
 
@@ -59,7 +71,8 @@ def test_a_grown_database_is_the_same_with_more_distractors(task):
     assert len(large.names) == len(large.recordings) == n_more + 26
     mirror = modelled.Mirror(database.distractors)
     np.testing.assert_array_equal(
-        large.sequences.songs()[21], mirror(database.sequences.songs()[1], modelled.signs(1, 1, 1)))
+        large.sequences.songs()[21], mirror(database.sequences.songs()[1], modelled.signs(1, 1, 1))
+    )
     assert modelled.grown(database, 10).names == database.names
 
 
@@ -88,8 +101,18 @@ def test_every_index_finds_what_an_exhaustive_loop_finds(task, encoder, tmp_path
     if hasattr(encoder, "fit"):
         encoder.fit(database.distractors)
     vectors = scale.vectors_of(encoder, database, segments, 600)
-    rows = pd.DataFrame(scale.measure(tmp_path, encoder, 600, trials, queries, database, segments,
-                                      {"encoder": "x", "duration_max": 5}))
+    rows = pd.DataFrame(
+        scale.measure(
+            tmp_path,
+            encoder,
+            600,
+            trials,
+            queries,
+            database,
+            segments,
+            {"encoder": "x", "duration_max": 5},
+        )
+    )
     unit, right = encoders.floats(vectors), []
     begin = trials_.first_rows(trials, database.sequences, 20)
     for trial, at in zip(trials.itertuples(), begin):
@@ -115,7 +138,7 @@ def test_real_and_modelled_distractors_are_compared(task):
     found = scale.confusable(encoders.Mean(), trials, queries, database, segments)
     assert found.distractors.tolist() == ["real", "modelled"] and set(found.n_distractors) == {80}
     easier = found.assign(encoder="mean", wrong_score_50=[0.5, 0.4], top1=[60.0, 70.0])
-    said, = sentences.confusable(easier)
+    (said,) = sentences.confusable(easier)
     assert "Top-1 is 70.0 %, among as many real ones 60.0 %" in said and "upper bounds" in said
     assert "upper bounds" not in sentences.confusable(easier.assign(wrong_score_50=[0.4, 0.5]))[0]
     for row in found.itertuples():
@@ -140,32 +163,77 @@ def test_an_index_learns_from_distractors_alone(task, monkeypatch):
     vectors = scale.vectors_of(encoders.Mean(), database, segments, 300)
     seen, build = [], scale.build
     monkeypatch.setattr(scale, "build", lambda *of: seen.append(of[2]) or build(*of))
-    scale._measure(encoders.Mean(), vectors, "IVF-PQ, 16 bytes", scale.excerpts(trials, queries),
-                   trials, database, segments)
+    scale._measure(
+        encoders.Mean(),
+        vectors,
+        "IVF-PQ, 16 bytes",
+        scale.excerpts(trials, queries),
+        trials,
+        database,
+        segments,
+    )
     assert np.array_equal(seen[0], vectors[24:])  # the first 24 are test songs'
 
 
 def test_a_query_longer_than_a_segment_is_refused(task, tmp_path):
     database, queries, trials, segments = task
-    with pytest.raises(InputError, match="query_frames is 10, but must be a whole number from 3 to 9"):
-        scale.measure(tmp_path, encoders.Mean(), 200, trials.assign(query_frames=10), queries, database,
-                      segments, {"encoder": "mean", "duration_max": 5})
+    with pytest.raises(
+        InputError, match="query_frames is 10, but must be a whole number from 3 to 9"
+    ):
+        scale.measure(
+            tmp_path,
+            encoders.Mean(),
+            200,
+            trials.assign(query_frames=10),
+            queries,
+            database,
+            segments,
+            {"encoder": "mean", "duration_max": 5},
+        )
 
 
 def test_hours_of_music_on_a_laptop():
-    table = pd.DataFrame({"n_vectors": [10, 100, 100], "bytes_per_vector": [512.0, 512.0, 128.0],
-                          "duration_max": 10, "encoder": "lift", "index": "flat", "embed_ms": 1.0,
-                          "search_ms": 2.0, "top1": 50.0, "query_s": 5.0, "search_ms_q1": 1.0,
-                          "search_ms_q3": 3.0, "top10": 60.0, "listed": 70.0, "build_s": 1.0,
-                          "batched_ms": 0.5, "forecast": [40.0, 30.0, np.nan]})
-    whole = pd.DataFrame({"method": ["nafp", "nafp ivf-pq", "lift two-stage"], "embed_ms": [0, 0, 1.0],
-                          "search_ms": [30.0, 15.0, 2.0], "n_frames": 1000, "top1": [90.0, 89.0, 88.0],
-                          "top1_low": 80.0, "index_bytes": [512000, 64000, 13000],
-                          "refine_bytes": [0, 512000, 512000], "top1_high": 95.0})
+    table = pd.DataFrame(
+        {
+            "n_vectors": [10, 100, 100],
+            "bytes_per_vector": [512.0, 512.0, 128.0],
+            "duration_max": 10,
+            "encoder": "lift",
+            "index": "flat",
+            "embed_ms": 1.0,
+            "search_ms": 2.0,
+            "top1": 50.0,
+            "query_s": 5.0,
+            "search_ms_q1": 1.0,
+            "search_ms_q3": 3.0,
+            "top10": 60.0,
+            "listed": 70.0,
+            "build_s": 1.0,
+            "batched_ms": 0.5,
+            "forecast": [40.0, 30.0, np.nan],
+        }
+    )
+    whole = pd.DataFrame(
+        {
+            "method": ["nafp", "nafp ivf-pq", "lift two-stage"],
+            "embed_ms": [0, 0, 1.0],
+            "search_ms": [30.0, 15.0, 2.0],
+            "n_frames": 1000,
+            "top1": [90.0, 89.0, 88.0],
+            "top1_low": 80.0,
+            "index_bytes": [512000, 64000, 13000],
+            "refine_bytes": [0, 512000, 512000],
+            "top1_high": 95.0,
+        }
+    )
     found = scale.laptop(table, whole)
     assert found.hours.tolist() == pytest.approx(
-        [12e9 / 512 * 9.5 / 3600, 12e9 / 128 * 9.5 / 3600,  # 19 frames of 0.5 s a vector
-         *(12e9 / n * 0.5 / 3600 for n in (512, 576, 525))])
+        [
+            12e9 / 512 * 9.5 / 3600,
+            12e9 / 128 * 9.5 / 3600,  # 19 frames of 0.5 s a vector
+            *(12e9 / n * 0.5 / 3600 for n in (512, 576, 525)),
+        ]
+    )
     said = sentences.scale(table, found, whole, 12e9)
     assert "12 GB" in said[1] and "61,849 hours" in said[1]
     assert "its time is 1/10.0 and 1/5.0 of theirs" in said[-1]

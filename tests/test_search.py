@@ -1,12 +1,13 @@
 """Searches against exhaustive loops, and their invariants."""
 
+import naive
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
-
-import naive
-from amg.retrieval import published, search
 from conftest import unit_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amg.retrieval import published, search
 
 
 @pytest.fixture
@@ -49,9 +50,11 @@ def test_sequence_search_is_exhaustive_over_its_candidates(songs):
     query = noisy(np.random.default_rng(1), songs[1][5:12], 0.1)
     everything = np.tile(np.arange(83), (1, len(query), 1))
     starts, scores = search.sequence_search(query[None], everything, sequences)
-    whole = {start: naive.diagonal(query, sequences.frames, start)
-             for low, high in zip(sequences.bounds, sequences.bounds[1:])
-             for start in range(low, high - len(query) + 1)}
+    whole = {
+        start: naive.diagonal(query, sequences.frames, start)
+        for low, high in zip(sequences.bounds, sequences.bounds[1:])
+        for start in range(low, high - len(query) + 1)
+    }
     assert starts[0].tolist() == naive.ranked(whole) and starts[0, 0] == 25
     np.testing.assert_allclose(scores[0], sorted(whole.values())[:-11:-1], rtol=1e-4)
 
@@ -119,7 +122,10 @@ def test_two_stage_finds_a_start_over_a_border(songs):
     query = noisy(np.random.default_rng(2), songs[1][7:15], 0.1)  # over the border at 10
     segment = int(np.searchsorted(segments.start, 27, side="right")) - 1
     for candidate in (segment, segment + 1):
-        assert search.two_stage(query[None], np.array([[candidate]]), segments, sequences)[0][0, 0] == 27
+        assert (
+            search.two_stage(query[None], np.array([[candidate]]), segments, sequences)[0][0, 0]
+            == 27
+        )
 
 
 def test_segments_drop_tails(songs):
@@ -139,7 +145,8 @@ def test_pieces_of_a_query(n_frames, segment):
 
 
 def test_ties_go_to_the_lower_position():
-    ids, scores = search.best(np.array([1, 1, 1, 0]), np.array([5, 2, 9, 4]),
-                              np.array([1.0, 1.0, 2.0, 3.0]), 3)
+    ids, scores = search.best(
+        np.array([1, 1, 1, 0]), np.array([5, 2, 9, 4]), np.array([1.0, 1.0, 2.0, 3.0]), 3
+    )
     assert ids[:, :3].tolist() == [[4, -1, -1], [9, 2, 5], [-1, -1, -1]]
     assert scores[1, :3].tolist() == [2, 1, 1]

@@ -107,5 +107,5 @@ def test_build_refuses_more_than_there_are(home, monkeypatch):
         with pytest.raises(InputError, match="only 0 usable pieces"):
             sheet_music.build("test", 2, seed=0, workers=1)
         monkeypatch.setattr(sheet_music, "render", lambda *_: pytest.fail("tried again"))
-    note, = home.rglob("*.json")
+    (note,) = home.rglob("*.json")
     assert files.read_json(note)["refused"].startswith("is not readable")

@@ -1,12 +1,14 @@
-"""What a larger database would do: scores against loops, the forecast against songs that are drawn."""
+"""What a larger database would do: scores against loops, the forecast against songs that are
+drawn."""
 
 import numpy as np
 import pytest
+from conftest import unit_rows
 
 from amg.embedding import encoders
 from amg.report import sentences
-from amg.retrieval import databases, search, tail, trials as trials_
-from conftest import unit_rows
+from amg.retrieval import databases, search, tail
+from amg.retrieval import trials as trials_
 
 
 def test_scores_are_those_of_loops():
@@ -19,13 +21,16 @@ def test_scores_are_those_of_loops():
     found = tail.scores(encoder, asked, queries, database, segments)
     assert found.wrong.shape == (4, 3) and found.others.shape == (4, 2)
     for i, trial in enumerate(asked.itertuples()):
-        query, = encoders.embed(encoder, [queries[trial.song][trial.start : trial.start + 5]])
-        right, others = -np.inf, {song: -np.inf for song in range(5)}
+        (query,) = encoders.embed(encoder, [queries[trial.song][trial.start : trial.start + 5]])
+        right, others = -np.inf, dict.fromkeys(range(5), -np.inf)
         for start, song in zip(segments.start, segments.song):
-            vector, = encoders.embed(encoder, [database.sequences.frames[start : start + 9]])
+            (vector,) = encoders.embed(encoder, [database.sequences.frames[start : start + 9]])
             u, inside = -np.log(1 - query @ vector), start - database.sequences.bounds[song]
-            if song == 3 + trial.song and -9 < trial.start - inside < 9 and inside // 9 in (
-                    trial.start // 9, trial.start // 9 + 1):
+            if (
+                song == 3 + trial.song
+                and -9 < trial.start - inside < 9
+                and inside // 9 in (trial.start // 9, trial.start // 9 + 1)
+            ):
                 right = max(right, u)
             else:
                 others[song] = max(others[song], u)
@@ -37,7 +42,9 @@ def drawn(n_songs, n_queries=4000, seed=0):
     """Scores whose u is exponential, as the tail is taken to be."""
     rng = np.random.default_rng(seed)
     right = rng.normal(6, 2, n_queries)
-    return tail.Scores(right, np.full((n_queries, 1), -np.inf), rng.exponential(1, (n_queries, n_songs)))
+    return tail.Scores(
+        right, np.full((n_queries, 1), -np.inf), rng.exponential(1, (n_queries, n_songs))
+    )
 
 
 def test_the_tail_tells_how_many_songs_lie_above():
@@ -57,11 +64,14 @@ def test_a_part_of_the_songs_foretells_all():
     assert (table.forecast - table.top1).between(-1, 6).all()
     assert (table.top1_there - table.top1 > 2 * (table.forecast - table.top1)).all()
     assert (table.top1_there.diff().dropna() > 0).all()
-    assert tail.expected_top1(found, 1) > tail.expected_top1(found, 4) > tail.expected_top1(found, 16)
+    assert (
+        tail.expected_top1(found, 1) > tail.expected_top1(found, 4) > tail.expected_top1(found, 16)
+    )
     assert len(tail.check(drawn(20))) == 1  # parts with no tail to speak of are left out
-    said, = sentences.forecast(table.assign(encoder="lift"))
+    (said,) = sentences.forecast(table.assign(encoder="lift"))
     assert said.startswith("one-bit lift: 1/2 foretells ") and said.endswith(
-        f"which are {table.top1.iloc[0]:.1f} %.")
+        f"which are {table.top1.iloc[0]:.1f} %."
+    )
 
 
 def test_songs_above_the_right_one_are_counted():

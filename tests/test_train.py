@@ -4,11 +4,12 @@ import multiprocessing
 import shutil
 import time
 
+import naive
 import numpy as np
 import pytest
 import torch
+from conftest import unit_rows, write_training_set
 
-import naive
 from amg import checkpoint, files, made
 from amg.check import InputError
 from amg.embedding import batches, crops, encoders, growth, losses, runs, training, validation
@@ -18,7 +19,6 @@ from amg.embedding.encoders.transformer import Transformer
 from amg.embedding.losses import arcface
 from amg.embedding.losses.triplet import Triplet
 from amg.fingerprint import features, nafp
-from conftest import unit_rows, write_training_set
 
 ENCODERS, LOSSES = ("mt", "mlstm", "mcnn"), ("amg", "arcface", "infonce", "triplet")
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -31,8 +31,10 @@ def data(home):
 
 
 def config(settings=(), **changes):
-    return runs.Config(**{"duration_max": 10, "epochs": 4, "batch_size": 8, "n_valid": 2, **changes},
-                       settings={"layers": 1, **dict(settings)})
+    return runs.Config(
+        **{"duration_max": 10, "epochs": 4, "batch_size": 8, "n_valid": 2, **changes},
+        settings={"layers": 1, **dict(settings)},
+    )
 
 
 def train(settings, data, train_set="t"):
@@ -42,8 +44,9 @@ def train(settings, data, train_set="t"):
 
 def batch_of(data, settings, size=24):
     """The first batch of an epoch of all songs."""
-    return batches.epoch(np.random.default_rng(3), data.length, size, settings.batches,
-                         settings.duration_max)[0]
+    return batches.epoch(
+        np.random.default_rng(3), data.length, size, settings.batches, settings.duration_max
+    )[0]
 
 
 def update(data, settings, monkeypatch, micro_frames, device="cpu"):
@@ -56,24 +59,34 @@ def update(data, settings, monkeypatch, micro_frames, device="cpu"):
 
 def assert_alike(ours, theirs, tolerance=1e-4):
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance / 4 * float(b.detach().abs().max()))
+        torch.testing.assert_close(
+            a, b, rtol=tolerance, atol=tolerance / 4 * float(b.detach().abs().max())
+        )
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("block", [1, 40, 10**6])
-def test_blocks_of_classes_give_the_loss_and_gradients_of_the_whole_table(block, device, monkeypatch):
+def test_blocks_of_classes_give_the_loss_and_gradients_of_the_whole_table(
+    block, device, monkeypatch
+):
     monkeypatch.setattr(arcface, "BLOCK", block)
     rng = np.random.default_rng(0)
-    x, centres = (torch.tensor(rng.standard_normal((n, 16)), device=device, requires_grad=True)
-                  for n in (8, 23))
-    label, margin, weight = (torch.tensor(column, device=device) for column in (
-        rng.integers(0, 23, 8), rng.uniform(0.2, 0.4, 8), rng.random(8)))  # a gradient each
+    x, centres = (
+        torch.tensor(rng.standard_normal((n, 16)), device=device, requires_grad=True)
+        for n in (8, 23)
+    )
+    label, margin, weight = (
+        torch.tensor(column, device=device)
+        for column in (rng.integers(0, 23, 8), rng.uniform(0.2, 0.4, 8), rng.random(8))
+    )  # a gradient each
     ours = arcface.arcface(x, centres, label, margin)
     expected = torch.nn.functional.cross_entropy(
-        naive.margin_logits(x, centres, label, margin), label, reduction="none")
+        naive.margin_logits(x, centres, label, margin), label, reduction="none"
+    )
     torch.testing.assert_close(ours, expected)
-    torch.testing.assert_close(*(torch.autograd.grad(weight @ loss, (x, centres))
-                                 for loss in (ours, expected)))
+    torch.testing.assert_close(
+        *(torch.autograd.grad(weight @ loss, (x, centres)) for loss in (ours, expected))
+    )
 
 
 @cuda
@@ -115,12 +128,21 @@ def test_the_update_is_that_of_the_padded_batch(data, monkeypatch):
     ours, gradients = update(data, settings, monkeypatch, 100)
     run, batch = training.Run(settings, data, "t"), batch_of(data, settings)
     crop = batch.crop
-    padded, mask = naive.pad([data.clip(s, c)[start : start + length] for s, c, start, length in zip(
-        batch.song, batch.clip, crop.start, crop.length)], 24)
+    padded, mask = naive.pad(
+        [
+            data.clip(s, c)[start : start + length]
+            for s, c, start, length in zip(batch.song, batch.clip, crop.start, crop.length)
+        ],
+        24,
+    )
     margin = torch.from_numpy(0.2 * crop.share + 0.2).float()
-    expected = naive.published_loss(run.encoder(padded, mask), run.loss.centres,
-                                    torch.from_numpy(batch.song), margin,
-                                    torch.from_numpy(batch.clip == 0))
+    expected = naive.published_loss(
+        run.encoder(padded, mask),
+        run.loss.centres,
+        torch.from_numpy(batch.song),
+        margin,
+        torch.from_numpy(batch.clip == 0),
+    )
     expected.backward()
     assert ours == pytest.approx(expected.item(), rel=1e-5)
     assert_alike(gradients, [p.grad for p in (*run.encoder.parameters(), *run.loss.parameters())])
@@ -157,13 +179,22 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("encoder, loss, stop_at", [
-    *((*kind, stop_at) for kind in (("mt", "amg"), ("mlstm", "arcface"), ("mt", "triplet"))
-      for stop_at in (1, 3, 4)),  # 3 batches an epoch: 3 stops between two of them
-    ("mcnn", "infonce", 3)])  # the slow one: within an epoch alone
+@pytest.mark.parametrize(
+    "encoder, loss, stop_at",
+    [
+        *(
+            (*kind, stop_at)
+            for kind in (("mt", "amg"), ("mlstm", "arcface"), ("mt", "triplet"))
+            for stop_at in (1, 3, 4)
+        ),  # 3 batches an epoch: 3 stops between two of them
+        ("mcnn", "infonce", 3),
+    ],
+)  # the slow one: within an epoch alone
 def test_resuming_ends_with_the_same_weights(data, monkeypatch, encoder, loss, stop_at):
     """Interrupted at a step, in the middle of an epoch or after one, and started again."""
-    settings = config({"layers": 2}, encoder=encoder, loss=loss, epochs=2 if encoder == "mcnn" else 3)
+    settings = config(
+        {"layers": 2}, encoder=encoder, loss=loss, epochs=2 if encoder == "mcnn" else 3
+    )
     whole, history = train(settings, data, "whole")
     monkeypatch.setattr(training, "SAVE_S", 0.0)  # a checkpoint after every step
     update = training.Run._update
@@ -206,7 +237,9 @@ def test_an_unfinished_run_can_be_asked_for(data, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_sentence(data, monkeypatch):
-    monkeypatch.setattr(arcface.ArcFace, "forward", lambda loss, vectors, rows: vectors.sum() * np.nan)
+    monkeypatch.setattr(
+        arcface.ArcFace, "forward", lambda loss, vectors, rows: vectors.sum() * np.nan
+    )
     with pytest.raises(InputError, match="no longer finite; train with a lower lr"):
         train(config(loss="arcface"), data)
 
@@ -267,6 +300,7 @@ def test_changed_data_start_a_new_run(data, home):
 
 def _train_slowly(home, started):
     import os
+
     os.environ["AMG_HOME"] = str(home)
     training.Run._save = lambda run, **_: (started.set(), time.sleep(60))
     train(config(), features.pack(home / "data/train/t"))
@@ -279,7 +313,9 @@ def test_a_second_process_in_one_run_is_told(data, home):
     process.start()
     try:
         assert started.wait(60)
-        with pytest.raises(InputError, match="another process is working on data/models/t/mt-amg-10s"):
+        with pytest.raises(
+            InputError, match="another process is working on data/models/t/mt-amg-10s"
+        ):
             train(config(), data)
     finally:
         process.kill()
@@ -296,9 +332,15 @@ def test_best_is_the_first_of_the_best_epochs(data):
 def test_short_versions_and_lone_originals_can_be_held_out(home):
     rng = np.random.default_rng(0)
     for song in range(1, 6):
-        features.save(features.song_file(home / "data/train/short", song, 0), unit_rows(rng, 59, 128))
-        features.save(features.song_file(home / "data/train/short", song, 1), unit_rows(rng, 7, 128))
-        features.save(features.song_file(home / "data/train/lone", song, 0), unit_rows(rng, 59, 128))
+        features.save(
+            features.song_file(home / "data/train/short", song, 0), unit_rows(rng, 59, 128)
+        )
+        features.save(
+            features.song_file(home / "data/train/short", song, 1), unit_rows(rng, 7, 128)
+        )
+        features.save(
+            features.song_file(home / "data/train/lone", song, 0), unit_rows(rng, 59, 128)
+        )
     _, history = train(config(epochs=1), features.pack(home / "data/train/short"), "short")
     assert 0 <= history[0]["top1"] <= 100
     lone = features.pack(home / "data/train/lone")
@@ -311,7 +353,9 @@ def test_short_versions_and_lone_originals_can_be_held_out(home):
 
 def test_held_out_songs_are_those_that_the_training_set_names(data, home):
     files.write_json(made.record_of(home / "data/train/t"), {"parameters": {"n_valid": 3}})
-    with pytest.raises(InputError, match="n_valid is 2, but the last 3 songs of t .*; set n_valid to 3"):
+    with pytest.raises(
+        InputError, match="n_valid is 2, but the last 3 songs of t .*; set n_valid to 3"
+    ):
         training.Run(config(), data, "t")
     assert training.Run(config(n_valid=3), data, "t").held_out.tolist() == [5, 6, 7]
     with pytest.raises(InputError, match="only 8 songs"):
@@ -328,12 +372,16 @@ def test_cosines_by_overlap_are_those_of_the_crops(data):
     assert found.others.abs().max() < 0.7 and (found.cosine > found.others).all()
     again = validation.overlaps(encoders.Mean(), data, np.array([5, 7]), 10)
     assert found.equals(again)
-    assert not found.equals(validation.overlaps(encoders.Mean(), data, np.array([5, 7]), 10, seed=1))
+    assert not found.equals(
+        validation.overlaps(encoders.Mean(), data, np.array([5, 7]), 10, seed=1)
+    )
 
 
 def test_ranks_count_the_originals_that_score_as_high(data):
     found = validation.ranks(encoders.Mean(), data, np.arange(8), 10)
-    assert len(found) == 16 and (found["rank"] == 0).mean() > 0.8  # a mean of half the centre's rows
+    assert (
+        len(found) == 16 and (found["rank"] == 0).mean() > 0.8
+    )  # a mean of half the centre's rows
     rng = np.random.default_rng([0, validation.RANKS])
     for row in found.itertuples():
         start = 17 + rng.integers(24 - 9 + 1)
@@ -364,15 +412,25 @@ def test_embedding_ignores_padding_and_company():
         np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
-    ({"encoder": "foo"}, "encoder is 'foo', but must be one of: mcnn, mean, lift, lift1024, mlstm, mt"),
-    ({"loss": "l2"}, "one of: arcface, amg, infonce, triplet, pam, tam"),
-    ({"loss": "infonce", "batch_size": 2}, "batch_size is 2"),
-    ({"loss": "infonce", "settings": {"temperature": 0}}, "temperature is 0"),
-    ({"settings": {"scales": 0}}, "a setting is 'scales', but must be one of: bits, dropout, "),
-    ({"settings": {"dropout": 1.0}}, "dropout is 1.0"), ({"settings": {"layers": 0}}, "layers is 0"),
-    ({"epochs": 0}, "epochs is 0"), ({"lr": "fast"}, "lr is 'fast'"), ({"seed": -1}, "seed is -1")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
+        (
+            {"encoder": "foo"},
+            "encoder is 'foo', but must be one of: mcnn, mean, lift, lift1024, mlstm, mt",
+        ),
+        ({"loss": "l2"}, "one of: arcface, amg, infonce, triplet, pam, tam"),
+        ({"loss": "infonce", "batch_size": 2}, "batch_size is 2"),
+        ({"loss": "infonce", "settings": {"temperature": 0}}, "temperature is 0"),
+        ({"settings": {"scales": 0}}, "a setting is 'scales', but must be one of: bits, dropout, "),
+        ({"settings": {"dropout": 1.0}}, "dropout is 1.0"),
+        ({"settings": {"layers": 0}}, "layers is 0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"lr": "fast"}, "lr is 'fast'"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
 def test_bad_configurations_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         config(**changes)
@@ -380,7 +438,9 @@ def test_bad_configurations_are_refused(changes, message):
 
 def test_equal_configurations_are_written_alike():
     assert config(loss="pam") == config(loss="tam") == config(loss="amg")
-    assert config({"scale": 32, "temperature": 0.3}) == config() and config(lr=1, loss="amg").lr == 1.0
+    assert (
+        config({"scale": 32, "temperature": 0.3}) == config() and config(lr=1, loss="amg").lr == 1.0
+    )
     assert runs.Config().differs == "" and runs.Config(settings={"layers": 2}).differs == "layers2"
 
 
@@ -394,12 +454,22 @@ def test_missing_runs_name_the_notebook(home):
         runs.find("t")
 
 
-@pytest.mark.parametrize("spoil, message", [
-    (lambda t, r: ({}, {}), "no such checkpoint of this kit"),
-    (lambda t, r: (t, {**r, "config": {"layers": 2}}), "holds another run than mt-amg-10s"),
-    (lambda t, r: (t, {**r, "config": {**r["config"], "duration_max": 5}}), "holds another run than mt-amg-10s"),
-    (lambda t, r: ({n: w * np.nan for n, w in t.items()}, r), "holds infinite weights or NaN"),
-    (lambda t, r: (t, {**r, "config": {**r["config"], "settings": {"layers": 2}}}), "do not fit")])
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda t, r: ({}, {}), "no such checkpoint of this kit"),
+        (lambda t, r: (t, {**r, "config": {"layers": 2}}), "holds another run than mt-amg-10s"),
+        (
+            lambda t, r: (t, {**r, "config": {**r["config"], "duration_max": 5}}),
+            "holds another run than mt-amg-10s",
+        ),
+        (lambda t, r: ({n: w * np.nan for n, w in t.items()}, r), "holds infinite weights or NaN"),
+        (
+            lambda t, r: (t, {**r, "config": {**r["config"], "settings": {"layers": 2}}}),
+            "do not fit",
+        ),
+    ],
+)
 def test_other_files_than_its_checkpoint_are_refused(data, home, spoil, message):
     """In a folder that came from elsewhere: it has no record."""
     run, _ = train(config(epochs=1), data)
@@ -435,17 +505,24 @@ def test_a_learning_curve_holds_out_the_same_songs_and_updates_as_often(data):
 
 def test_shipped_weights_are_the_runs_and_keep_to_their_card(data, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "shipped", lambda name: tmp_path / f"{name}.safetensors")
-    with pytest.raises(InputError, match="mt-amg-10s.safetensors is missing; run notebook 03_train"):
+    with pytest.raises(
+        InputError, match="mt-amg-10s.safetensors is missing; run notebook 03_train"
+    ):
         runs.find(runs.SHIPPED)
     train(config(epochs=1), data)
     ours = runs.find("t")
     file = runs.ship(ours, data, {"songs": 6})
     theirs = runs.find(runs.SHIPPED)
     assert (theirs.config, theirs.history, theirs.fingerprinter) == (
-        ours.config, ours.history, ours.fingerprinter)
+        ours.config,
+        ours.history,
+        ours.fingerprinter,
+    )
     assert theirs.finished and theirs.name == "shipped mt-amg-10s"
     clips = [data.clip(song, 0) for song in range(4)]
-    cosine = (encoders.embed(ours.encoder, clips) * encoders.embed(theirs.encoder, clips)).sum(axis=1)
+    cosine = (encoders.embed(ours.encoder, clips) * encoders.embed(theirs.encoder, clips)).sum(
+        axis=1
+    )
     assert cosine == pytest.approx(np.ones(4), abs=1e-4)
     files.write_json(file.with_suffix(".json"), {"sha256": "another's"})
     with pytest.raises(InputError, match="does not have the SHA-256"):
@@ -456,8 +533,10 @@ def test_published_checkpoints_of_several_gpus_are_read(golden, tmp_path):
     stored = torch.load(golden / "published_style.pth", weights_only=True)
     spread = {"model": {f"module.{name}": weight for name, weight in stored["model"].items()}}
     torch.save(spread, tmp_path / "spread.pth")
-    one, other = (runs.load_published(path) for path in
-                  (golden / "published_style.pth", tmp_path / "spread.pth"))
+    one, other = (
+        runs.load_published(path)
+        for path in (golden / "published_style.pth", tmp_path / "spread.pth")
+    )
     assert_alike(one.parameters(), other.parameters())
     torch.save({"model": {n: w * np.nan for n, w in stored["model"].items()}}, tmp_path / "nan.pth")
     with pytest.raises(InputError, match="not finite"):
@@ -466,17 +545,28 @@ def test_published_checkpoints_of_several_gpus_are_read(golden, tmp_path):
 
 def test_variants_have_settings_of_their_own():
     plain = config()
-    found = runs.variants(plain, {"arcface": {}, "infonce": {"temperature": 0.2}},
-                          {"mlstm": {"layers": 8}, "mcnn": {"epochs": 1}})
-    assert [v.name for v in found] == ["mt-arcface-10s", "mt-infonce-10s", "mlstm-amg-10s", "mcnn-amg-10s"]
+    found = runs.variants(
+        plain,
+        {"arcface": {}, "infonce": {"temperature": 0.2}},
+        {"mlstm": {"layers": 8}, "mcnn": {"epochs": 1}},
+    )
+    assert [v.name for v in found] == [
+        "mt-arcface-10s",
+        "mt-infonce-10s",
+        "mlstm-amg-10s",
+        "mcnn-amg-10s",
+    ]
     assert [v.settings.get("layers") for v in found] == [1, 1, 8, None]
     assert found[1].settings["temperature"] == 0.2 and found[3].epochs == 1
     for losses_, encoders_, message in (
-            ({}, ["mcnn"], "must be names with settings"), ({"arcface": 3}, {}, "must be names with"),
-            ({}, {"mt": {}}, "one of: mcnn, mean, lift, lift1024, mlstm"), ({"amg": {}}, {}, "one of: arcface, infonce"),
-            ({}, {"mcnn": {"loss": "amg"}}, "a setting of mcnn is 'loss'"),
-            ({}, {"mcnn": {"layers": 2}}, "a setting of mcnn is 'layers'"),
-            ({}, {"mcnn": {"batch_size": 0}}, "batch_size is 0")):
+        ({}, ["mcnn"], "must be names with settings"),
+        ({"arcface": 3}, {}, "must be names with"),
+        ({}, {"mt": {}}, "one of: mcnn, mean, lift, lift1024, mlstm"),
+        ({"amg": {}}, {}, "one of: arcface, infonce"),
+        ({}, {"mcnn": {"loss": "amg"}}, "a setting of mcnn is 'loss'"),
+        ({}, {"mcnn": {"layers": 2}}, "a setting of mcnn is 'layers'"),
+        ({}, {"mcnn": {"batch_size": 0}}, "batch_size is 0"),
+    ):
         with pytest.raises(InputError, match=message):
             runs.variants(plain, losses_, encoders_)
 
@@ -493,18 +583,25 @@ def test_losses_against_naive_loops():
             if c == label[i]:
                 sine = np.sqrt(1 - cosine**2 + 1e-5)
                 inside = cosine > np.cos(np.pi - margin[i])
-                cosine = (cosine * np.cos(margin[i]) - sine * np.sin(margin[i]) if inside
-                          else cosine - margin[i] * np.sin(np.pi - margin[i]))
+                cosine = (
+                    cosine * np.cos(margin[i]) - sine * np.sin(margin[i])
+                    if inside
+                    else cosine - margin[i] * np.sin(np.pi - margin[i])
+                )
             logits.append(32 * cosine)
         total += np.log(np.exp(logits).sum()) - logits[label[i]]
     pull = np.mean([1 - x[i] @ centres[label[i]] for i in (0, 3)])
     vectors, first, song, overlap = (torch.from_numpy(a) for a in (x, centres, label, overlap))
-    for name, originals, expected in (("arcface", [0, 3], total / 6), ("amg", [], total / 6),
-                                      ("amg", [0, 3], total / 6 + 10 * pull)):
+    for name, originals, expected in (
+        ("arcface", [0, 3], total / 6),
+        ("amg", [], total / 6),
+        ("amg", [0, 3], total / 6 + 10 * pull),
+    ):
         loss = losses.registry.build(name, {}, centres=first.clone)
         is_original = torch.isin(torch.arange(6), torch.tensor(originals))
         assert loss(vectors, batches.Rows(song, overlap, is_original)).item() == pytest.approx(
-            expected, rel=1e-6)
+            expected, rel=1e-6
+        )
 
 
 def test_an_encoder_without_training_is_not_trained(home):
@@ -517,9 +614,14 @@ def test_the_kits_own_encoders_are_of_its_fingerprinter_and_have_cards():
     weights = [runs.shipped(f"mt-amg-{duration}s") for duration in crops.DURATIONS]
     assert sum(file.stat().st_size for file in weights) <= 12_000_000
     for duration, file in zip(crops.DURATIONS, weights):
-        found, card = runs.find(runs.SHIPPED, duration_max=duration), files.read_json(file.with_suffix(".json"))
+        found, card = (
+            runs.find(runs.SHIPPED, duration_max=duration),
+            files.read_json(file.with_suffix(".json")),
+        )
         assert found.config.duration_max == card["duration_max"] == duration
         assert found.fingerprinter == card["fingerprinter"] == files.sha256(nafp.shipped())[:16]
-        assert card["songs"] > 500 and card["music_hours"] and card["best_epoch"] == len(found.history)
+        assert (
+            card["songs"] > 500 and card["music_hours"] and card["best_epoch"] == len(found.history)
+        )
         assert card["validation_top1"] == pytest.approx(found.history[-1]["top1"], abs=0.06)
         assert {"of_mean_pooling", "training_minutes", "made_with", "seed"} <= set(card)

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from conftest import unit_rows
 
 from amg.check import InputError
 from amg.embedding import encoders
 from amg.fingerprint.features import TrainingSet
 from amg.report import charts, figures, sentences, tables
-from amg.retrieval import databases, evaluate, search, trials as trials_, unknown
-from conftest import unit_rows
+from amg.retrieval import databases, evaluate, search, unknown
+from amg.retrieval import trials as trials_
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +64,12 @@ def test_every_trial_is_asked_with_and_without_its_song(task, of):
         own = fold[trial.song[0]]
         for side, column in ((own, "known"), (1 - own, "unknown")):
             kept = [*range(20), *(20 + np.flatnonzero(fold == side))]
-            part = databases.Database(search.Sequences.of([songs[n] for n in kept]),
-                                      [str(n) for n in kept], 20,
-                                      [database.recordings[n] for n in kept])
+            part = databases.Database(
+                search.Sequences.of([songs[n] for n in kept]),
+                [str(n) for n in kept],
+                20,
+                [database.recordings[n] for n in kept],
+            )
             assert (trial.recording[0] in part.recordings) == (column == "known")
             for table, (places, scores) in zip(found, method.search(part, trial, queries)):
                 assert table[column][row] == pytest.approx(scores[0, 0], abs=1e-5)
@@ -76,7 +80,8 @@ def test_every_trial_is_asked_with_and_without_its_song(task, of):
             middle, spread = scores[0, :10].mean(), scores[0, :10].std() + 1e-3
             for column in ("known", "unknown"):
                 assert table[f"{column}_normalised"][row] == pytest.approx(
-                    (table[column][row] - middle) / spread, abs=1e-2)
+                    (table[column][row] - middle) / spread, abs=1e-2
+                )
 
 
 def test_a_cohort_must_be_long_enough_to_be_searched(task):
@@ -86,17 +91,28 @@ def test_a_cohort_must_be_long_enough_to_be_searched(task):
         unknown.ask(unknown.base_method(), database, trials, queries, short)
 
 
-@pytest.mark.parametrize("model", [encoders.Mean(), encoders.untrained("lift", np.eye(
-    128, dtype=np.float32))], ids=["floats", "bits"])
+@pytest.mark.parametrize(
+    "model",
+    [encoders.Mean(), encoders.untrained("lift", np.eye(128, dtype=np.float32))],
+    ids=["floats", "bits"],
+)
 def test_no_song_is_embedded_twice(task, model, monkeypatch):
     """Vectors are those of embedding every database anew; what is embedded are the new songs."""
     database, _, _, background = task
     segments_of, embedded, known = search.Segments.of, [], {}
     plain = evaluate.segment_vectors
-    monkeypatch.setattr(evaluate, "segment_vectors", lambda model, segments, sequences: (
-        embedded.append(len(segments.start)), plain(model, segments, sequences))[1])
-    halves = [unknown.part(database, (np.arange(32) < 20) | (np.arange(32) % 2 == side))
-              for side in (0, 1)]
+    monkeypatch.setattr(
+        evaluate,
+        "segment_vectors",
+        lambda model, segments, sequences: (
+            embedded.append(len(segments.start)),
+            plain(model, segments, sequences),
+        )[1],
+    )
+    halves = [
+        unknown.part(database, (np.arange(32) < 20) | (np.arange(32) % 2 == side))
+        for side in (0, 1)
+    ]
     for stored in (*halves, background, database, halves[0]):
         segments = segments_of(stored.sequences, 9)
         found = evaluate.new_vectors(model, segments, stored.sequences, known)
@@ -108,7 +124,7 @@ def test_no_song_is_embedded_twice(task, model, monkeypatch):
 
 def test_known_songs_are_told_from_unknown_ones(task):
     database, queries, trials, background = task
-    base, = unknown.ask(unknown.base_method(), database, trials, queries, background)
+    (base,) = unknown.ask(unknown.base_method(), database, trials, queries, background)
     assert base.right.mean() > 0.95 and base.known.min() > base.unknown.max()
     found, roc = unknown.summary([base], [base])
     assert found.recall_at_1.min() > 95 and (found.false_accepts == 0).all()
@@ -129,9 +145,15 @@ def test_a_curve_is_that_of_counting():
         recall, far = naive_rates(known, right, other, row.threshold)
         assert (row.recall, row.false_accepts) == pytest.approx((recall, far))
     assert set(points.threshold) == {*known, *other}
-    assert unknown.recall_at(points, 0.2) == pytest.approx(max(
-        recall for recall, far in (naive_rates(known, right, other, level)
-                                   for level in points.threshold) if far <= 0.2))
+    assert unknown.recall_at(points, 0.2) == pytest.approx(
+        max(
+            recall
+            for recall, far in (
+                naive_rates(known, right, other, level) for level in points.threshold
+            )
+            if far <= 0.2
+        )
+    )
 
 
 @pytest.mark.parametrize("n", [100, 300, 1300])
@@ -166,9 +188,15 @@ def test_separated_scores_and_equal_ones():
 def test_rates_at_the_threshold_of_the_validation(task):
     trials = task[2]
     rng = np.random.default_rng(4)
-    table = trials.assign(method="amg", encoder="mean", stage="two", duration_max=5,
-                          known=rng.random(len(trials)), unknown=rng.random(len(trials)),
-                          right=rng.random(len(trials)) < 0.8)
+    table = trials.assign(
+        method="amg",
+        encoder="mean",
+        stage="two",
+        duration_max=5,
+        known=rng.random(len(trials)),
+        unknown=rng.random(len(trials)),
+        right=rng.random(len(trials)) < 0.8,
+    )
     table = table.assign(known_normalised=table.known, unknown_normalised=table.unknown)
     valid = table.assign(unknown=0.4)
     found, _ = unknown.summary([table], [valid])
@@ -196,9 +224,16 @@ def test_a_thinned_curve_keeps_its_corners():
 
 
 def test_far_is_empty_where_a_recall_is_not_reached(task):
-    table = task[2].assign(method="nafp", encoder="nafp", stage="sequence", known=0.5, unknown=0.4,
-                           right=np.arange(len(task[2])) % 2 == 0, known_normalised=0.5,
-                           unknown_normalised=0.4)
+    table = task[2].assign(
+        method="nafp",
+        encoder="nafp",
+        stage="sequence",
+        known=0.5,
+        unknown=0.4,
+        right=np.arange(len(task[2])) % 2 == 0,
+        known_normalised=0.5,
+        unknown_normalised=0.4,
+    )
     found, _ = unknown.summary([table], [table])
     assert found.far_at_90.isna().all() and found.far_at_95.isna().all()
     assert (found.recall_at_1 == found.recall).all()
@@ -223,8 +258,11 @@ def test_validation_songs_stand_where_the_test_songs_stood(task):
     assert drawn.recording.tolist() == ["t2"] * 4 + ["t3"] * 3
     assert (drawn.start + drawn.query_frames <= 18).all()
     assert len(unknown.cohort(data, 4).names) == 4
-    for n_valid, n_versions, said in ((1, 2, "n_valid is 1"), (7, 2, "n_valid is 7"),
-                                      (4, 3, "n_versions is 3")):
+    for n_valid, n_versions, said in (
+        (1, 2, "n_valid is 1"),
+        (7, 2, "n_valid is 7"),
+        (4, 3, "n_versions is 3"),
+    ):
         with pytest.raises(InputError, match=said):
             unknown.validation(data, recordings, n_valid, n_versions, database)
     with pytest.raises(InputError, match="the training set's table is 7, but must be .* 8 to 8"):
@@ -234,19 +272,25 @@ def test_validation_songs_stand_where_the_test_songs_stood(task):
 def test_tables_and_sentences_say_it(task):
     database, queries, trials, background = task
     labels = {"method": "amg", "encoder": "mean", "duration_max": 5}
-    asked = [table for method in (unknown.base_method(),
-                                  unknown.amg_method(encoders.Mean(), labels, 10))
-             for table in unknown.ask(method, database, trials, queries, background)]
+    asked = [
+        table
+        for method in (unknown.base_method(), unknown.amg_method(encoders.Mean(), labels, 10))
+        for table in unknown.ask(method, database, trials, queries, background)
+    ]
     found, roc = unknown.summary(asked, asked)
     shown = tables.unknown(found)
     assert shown.index.get_level_values("method").unique().tolist() == [
-        "NAFP, every frame indexed", "mean pooling, single-stage", "mean pooling, two-stage"]
+        "NAFP, every frame indexed",
+        "mean pooling, single-stage",
+        "mean pooling, two-stage",
+    ]
     said = sentences.unknown(found)
     assert len(said) == 6 and all("false accepts" in one and "6 recordings" in one for one in said)
     figures.begin()
     figure = charts.roc(roc)
     assert [axis.get_title("left") for axis in figure.axes] == [
-        f"{stage}-stage, {length}" for stage in ("two", "single") for length in ("3 s", "5 s")]
+        f"{stage}-stage, {length}" for stage in ("two", "single") for length in ("3 s", "5 s")
+    ]
 
 
 def test_stages_keep_the_scores_of_their_answers(task):

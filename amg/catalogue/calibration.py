@@ -1,10 +1,10 @@
 """How good a score has to be: fitted to music that a catalogue does not hold.
 
-`python -m amg calibrate` writes what ships with the kit in `amg/weights/`: the lift's usual energies,
-the background, and the two numbers of `chance.law` for each method and length of window. The first and
-the last come from the training songs of a profile, the songs that notebooks hold out for validation check
-them; of the database's distractors every other one is background, and the rest the catalogue. Test songs
-are not heard.
+`python -m amg calibrate` writes what ships with the kit in `amg/weights/`: the lift's usual
+energies, the background, and the two numbers of `chance.law` for each method and length of window.
+The first and the last come from the training songs of a profile, the songs that notebooks hold out
+for validation check them; of the database's distractors every other one is background, and the rest
+the catalogue. Test songs are not heard.
 """
 
 import numpy as np
@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 
 from amg import check, checkpoint, files, progress
-from amg.catalogue import chance, models as models_, windows
+from amg.catalogue import chance, windows
+from amg.catalogue import models as models_
 from amg.catalogue.memory import Catalogue
 from amg.embedding import crops
 
@@ -50,19 +51,36 @@ def calibrate(data, database, n_valid, seed=0) -> pd.DataFrame:
             ordinary = chance.ordinary(asked, chance.background())
             u = chance.scale(_best(asked, whole, method), ordinary)
             middle, rate = fit(u[song < first_held], whole.n_frames)
-            row = {"method": method, "frames": length, "middle": middle, "rate": rate,
-                   "n_fitted": int((song < first_held).sum()), "n_held": int((song >= first_held).sum())}
+            row = {
+                "method": method,
+                "frames": length,
+                "middle": middle,
+                "rate": rate,
+                "n_fitted": int((song < first_held).sum()),
+                "n_held": int((song >= first_held).sum()),
+            }
             held = song >= first_held
             in_small = chance.scale(_best(asked[held], small, method), ordinary[held])
-            for name, found, of in (("false_accepts", u[held], whole), ("in_small", in_small, small)):
+            for name, found, of in (
+                ("false_accepts", u[held], whole),
+                ("in_small", in_small, small),
+            ):
                 expected = chance.law(found, of.n_frames, middle, rate)
                 row[name] = round(100 * float(np.mean(expected <= chance.ALLOWED)), 2)
             rows.append(row)
     table = pd.DataFrame(rows)
-    files.write_json(models_.CALIBRATION, {
-        "fingerprinter": models.fingerprinter.digest, "catalogue_frames": whole.n_frames,
-        "smallest_frames": small.n_frames, **{method: of.drop(columns="method").to_dict("list")
-                               for method, of in table.groupby("method")}})
+    files.write_json(
+        models_.CALIBRATION,
+        {
+            "fingerprinter": models.fingerprinter.digest,
+            "catalogue_frames": whole.n_frames,
+            "smallest_frames": small.n_frames,
+            **{
+                method: of.drop(columns="method").to_dict("list")
+                for method, of in table.groupby("method")
+            },
+        },
+    )
     return table
 
 

@@ -1,10 +1,10 @@
 """How good a hit has to be: how many as good ones chance gives.
 
-Some sounds, a held chord or a plain beat, are like much music, others like little. So a score counts
-by how far it lies above what the same window finds in other music, a background of a few hundred songs
-that comes with the kit: with u = logit(score) - logit(ordinary), music that is not in a catalogue of n
-frames finds there n * exp(-rate * (u - middle)) hits as good as u. The two numbers are fitted, by method
-and length of window, to songs that are not there; see `calibration`.
+Some sounds, a held chord or a plain beat, are like much music, others like little. So a score
+counts by how far it lies above what the same window finds in other music, a background of a few
+hundred songs that comes with the kit: with u = logit(score) - logit(ordinary), music that is not in
+a catalogue of n frames finds there n * exp(-rate * (u - middle)) hits as good as u. The two numbers
+are fitted, by method and length of window, to songs that are not there; see `calibration`.
 """
 
 from functools import cache
@@ -29,8 +29,8 @@ def background() -> np.ndarray:
 
 
 def ordinary(windows, songs) -> np.ndarray:
-    """The mean best score in the songs that are most alike: float32 (W,), of windows float32 (W, L, 128)
-    in songs (S, T, 128), L at most T."""
+    """The mean best score in the songs that are most alike: float32 (W,), of windows float32 (W, L,
+    128) in songs (S, T, 128), L at most T."""
     n_songs, n_frames, dim = songs.shape
     length, found = windows.shape[1], np.empty(len(windows), np.float32)
     n_starts = n_frames - length + 1
@@ -44,14 +44,16 @@ def ordinary(windows, songs) -> np.ndarray:
 
 
 def expected(score, ordinary, length, n_frames, method) -> np.ndarray:
-    """How many hits of a window of `length` frames are as good as `score`, float (n,), by chance, where
-    `ordinary` is ordinary, float (n,).
+    """How many hits of a window of `length` frames are as good as `score`, float (n,), by chance,
+    where `ordinary` is ordinary, float (n,).
 
     A catalogue that is smaller than the smallest one that was checked counts as that.
     """
     known = files.read_json(CALIBRATION)
     fitted = known[method if method in FITTED else FITTED[0]]
-    middle, rate = (np.interp(length, fitted["frames"], fitted[name]) for name in ("middle", "rate"))
+    middle, rate = (
+        np.interp(length, fitted["frames"], fitted[name]) for name in ("middle", "rate")
+    )
     return law(scale(score, ordinary), max(n_frames, known["smallest_frames"]), middle, rate)
 
 

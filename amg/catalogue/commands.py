@@ -9,8 +9,8 @@ from pathlib import Path
 
 from amg import check, paths
 from amg.catalogue import calibration, indexing, models
-from amg.catalogue.memory import Catalogue
 from amg.catalogue.identify import identify as identify_
+from amg.catalogue.memory import Catalogue
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.retrieval import databases
@@ -32,8 +32,11 @@ def identify(arguments) -> None:
     n_answers = 0
     for sound in _sounds(arguments.sounds):
         try:
-            answer = _standard_input(catalogue, arguments.method) if sound == "-" else identify_(
-                sound, catalogue, arguments.method)
+            answer = (
+                _standard_input(catalogue, arguments.method)
+                if sound == "-"
+                else identify_(sound, catalogue, arguments.method)
+            )
         except InputError as error:
             print(f"amg: {error}", file=sys.stderr)
             continue
@@ -65,7 +68,8 @@ def _sounds(asked):
 
 
 def _standard_input(catalogue, method):
-    """The answer for a file that comes without a name: one that libsndfile reads, or else ffmpeg."""
+    """The answer for a file that comes without a name: one that libsndfile reads, or else
+    ffmpeg."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "standard input.wav"
         with file.open("wb") as copy:
@@ -73,5 +77,6 @@ def _standard_input(catalogue, method):
         try:
             return identify_(file, catalogue, method, name="standard input")
         except InputError:
-            return identify_(file.rename(file.with_suffix(".mp4")), catalogue, method,
-                             name="standard input")
+            return identify_(
+                file.rename(file.with_suffix(".mp4")), catalogue, method, name="standard input"
+            )

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from amg import check
-from amg.catalogue import models as models_, windows
+from amg.catalogue import models as models_
+from amg.catalogue import windows
 from amg.catalogue.identify import Answer, identify
 from amg.catalogue.memory import Catalogue
 from amg.catalogue.store import Place
 from amg.check import InputError
 from amg.retrieval import search
-from amg.sound import audio, degrade
+from amg.sound import degrade
 from amg.sound.audio import SAMPLE_RATE
 
 
@@ -32,15 +33,18 @@ class Explored:
 
 
 class Explorer:
-    """The songs of a database as a catalogue, and a pool of noises and rooms to ask for them through.
+    """The songs of a database as a catalogue, and a pool of noises and rooms to ask for them
+    through.
 
     database: a `databases.Database` whose clips are known; pool: a `pools.Pool`.
     """
 
     def __init__(self, database, pool):
         if not database.clips:
-            raise InputError("the sound of these songs is not known; give a database that notebook "
-                             "01_data_prep made.")
+            raise InputError(
+                "the sound of these songs is not known; give a database that notebook "
+                "01_data_prep made."
+            )
         self.pool, self.clips = pool, database.clips[database.first_test :]
         places = [Place(clip.piece.encode(), 0, 0, title=clip.piece) for clip in database.clips]
         self.catalogue = Catalogue.of(database.sequences.songs(), models_.load(), places)
@@ -61,20 +65,41 @@ class Explorer:
         check.number("length_s", length_s, 1.5, lasts)
         begin = int(min(check.number("begin_s", begin_s, 0, lasts), lasts - length_s) * SAMPLE_RATE)
         check.number("snr_db", snr_db, -20, 60)
-        for name, value, there in (("noise", noise, self.pool.noises), ("room", room, self.pool.rooms)):
+        for name, value, there in (
+            ("noise", noise, self.pool.noises),
+            ("room", room, self.pool.rooms),
+        ):
             check.integer(name, value, -1, len(there) - 1)
         original = sound[begin : begin + int(length_s * SAMPLE_RATE)]
         setting = degrade.Degradation(
-            None if noise < 0 else noise, 0.0, float(snr_db), None if room < 0 else room, None, None,
-            None, None, None, 0.0)
+            None if noise < 0 else noise,
+            0.0,
+            float(snr_db),
+            None if room < 0 else room,
+            None,
+            None,
+            None,
+            None,
+            None,
+            0.0,
+        )
         query = degrade.apply(original, setting, self.pool)
         extract = self.catalogue.models.fingerprinter.load().extract
         of_original, of_query = extract([[original], [query]])
         window = of_query[None, : self.catalogue.segments.length]
-        place, score = (row[0, 0] for row in windows.find(window[:, None], self.catalogue, "single_stage"))
+        place, score = (
+            row[0, 0] for row in windows.find(window[:, None], self.catalogue, "single_stage")
+        )
         answer = identify((query, SAMPLE_RATE), self.catalogue, name=self.clips[song].piece)
-        return Explored(original, query, of_original, of_query, self._neighbours(place, score),
-                        *self._alignment(window[0], answer), answer)
+        return Explored(
+            original,
+            query,
+            of_original,
+            of_query,
+            self._neighbours(place, score),
+            *self._alignment(window[0], answer),
+            answer,
+        )
 
     def _neighbours(self, place, score):
         songs = self.catalogue.sequences.song_of(place)
@@ -89,6 +114,7 @@ class Explorer:
             return np.zeros(0), np.zeros(0)
         low, high = self.catalogue.sequences.bounds[titles.index(answer.candidates[0].title) :][:2]
         start = np.arange(low, high - len(window) + 1)
-        score = search.diagonal_scores(window[None], self.catalogue.sequences.frames,
-                                       np.zeros(len(start), int), start)
+        score = search.diagonal_scores(
+            window[None], self.catalogue.sequences.frames, np.zeros(len(start), int), start
+        )
         return (start - low) * windows.HOP_S, score

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from amg import check
-from amg.catalogue import chance as chance_, windows
-from amg.catalogue.memory import Catalogue
+from amg.catalogue import chance as chance_
+from amg.catalogue import windows
 from amg.catalogue.indexing import CATALOGUE, listen, shown
+from amg.catalogue.memory import Catalogue
 from amg.check import InputError
 from amg.sound import audio
 
@@ -40,8 +41,8 @@ class Match:
 
 @dataclass(frozen=True)
 class Answer:
-    """What `identify` found: the matches, in the order of the query's time, none if the music is not
-    here; and the best candidates, one per recording, whether they count or not."""
+    """What `identify` found: the matches, in the order of the query's time, none if the music is
+    not here; and the best candidates, one per recording, whether they count or not."""
 
     query: str
     seconds: float
@@ -55,8 +56,10 @@ class Answer:
     def __str__(self):
         lines = [f"{self.query}:" + " not here" * (not self.matches)]
         for match in self.matches:
-            lines.append(f"  {_clock(match.begin_s)}-{_clock(match.end_s)}  {match.name}, from "
-                         f"{_clock(match.position_s)} on (score {match.score:.2f})")
+            lines.append(
+                f"  {_clock(match.begin_s)}-{_clock(match.end_s)}  {match.name}, from "
+                f"{_clock(match.position_s)} on (score {match.score:.2f})"
+            )
         if not self.matches and self.candidates:
             nearest = self.candidates[0]
             lines[0] += f" (nearest: {nearest.name}, score {nearest.score:.2f})"
@@ -84,8 +87,12 @@ def identify(sound, catalogue=CATALOGUE, method="two_stage", n_candidates=5, nam
     named = {}
     for group in groups:
         named.setdefault(group.path, group)
-    return Answer(name, (len(frames) - 1) / windows.GRIDS * audio.HOP / audio.SAMPLE_RATE + 1,
-                  _matches(groups), [*named.values()][:n_candidates])
+    return Answer(
+        name,
+        (len(frames) - 1) / windows.GRIDS * audio.HOP / audio.SAMPLE_RATE + 1,
+        _matches(groups),
+        [*named.values()][:n_candidates],
+    )
 
 
 def _groups(hits, frames, catalogue):
@@ -99,15 +106,27 @@ def _groups(hits, frames, catalogue):
         place = catalogue.places[hits.song[best]]
         if place is None:  # the file has gone, and the arrays were not written anew since
             continue
-        begin, end, chance = hits.begin_s[rows].min(), hits.end_s[rows].max(), hits.chance[rows].min()
+        begin, end, chance = (
+            hits.begin_s[rows].min(),
+            hits.end_s[rows].max(),
+            hits.chance[rows].min(),
+        )
         of_second = {}  # windows of two grids, or of one place, are no evidence of their own
         for second, of_row in zip(hits.begin_s[rows] // 1, hits.chance[rows]):
             of_second[second] = min(of_second.get(second, 1.0), of_row)
         if chance <= chance_.ALLOWED and end - begin > audio.seconds(catalogue.segments.length):
             begin, end = windows.heard(frames, hits, best, begin, end, catalogue)
-        yield Match(shown(place.path), place.title, place.artist, float(begin), float(end),
-                    max(float(offset[best] + begin), 0.0), float(hits.score[best]), float(chance),
-                    float(-np.log(np.maximum([*of_second.values()], 1e-300)).sum()))
+        yield Match(
+            shown(place.path),
+            place.title,
+            place.artist,
+            float(begin),
+            float(end),
+            max(float(offset[best] + begin), 0.0),
+            float(hits.score[best]),
+            float(chance),
+            float(-np.log(np.maximum([*of_second.values()], 1e-300)).sum()),
+        )
 
 
 def _matches(groups):
@@ -115,8 +134,10 @@ def _matches(groups):
     better one explains, in the order of time."""
     kept = []
     for group in groups:
-        shared = sum(max(0, min(group.end_s, other.end_s) - max(group.begin_s, other.begin_s))
-                     for other in kept)
+        shared = sum(
+            max(0, min(group.end_s, other.end_s) - max(group.begin_s, other.begin_s))
+            for other in kept
+        )
         if group.chance <= chance_.ALLOWED and shared <= (group.end_s - group.begin_s) / 2:
             kept.append(group)
     return sorted(kept, key=lambda match: match.begin_s)
@@ -128,8 +149,10 @@ def _blocks(sound):
         samples = np.asarray(samples, np.float32)
         check.number("the rate", rate, 1000, 1e6)
         if samples.ndim not in (1, 2) or not np.isfinite(samples).all():
-            raise InputError(f"samples have shape {samples.shape}, but must be finite numbers of "
-                             "shape (n,) or (n, channels).")
+            raise InputError(
+                f"samples have shape {samples.shape}, but must be finite numbers of "
+                "shape (n,) or (n, channels)."
+            )
         mono = samples if samples.ndim == 1 else samples.mean(axis=1)
         return audio.resampled([mono], rate)
     return audio.blocks(sound)

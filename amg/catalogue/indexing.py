@@ -12,7 +12,8 @@ import numpy as np
 import tinytag
 
 from amg import check, files, progress
-from amg.catalogue import models as models_, store as store_
+from amg.catalogue import models as models_
+from amg.catalogue import store as store_
 from amg.catalogue.store import Place
 from amg.check import InputError
 from amg.sound import audio, recordings
@@ -36,9 +37,14 @@ class Report:
         return self.heard + self.unchanged + self.moved
 
     def __str__(self):
-        return "\n".join([*self.refused, f"{self.heard} files fingerprinted, {self.unchanged} "
-                          f"unchanged, {self.moved} known by content, {self.removed} removed, "
-                          f"{len(self.refused)} left out"])
+        return "\n".join(
+            [
+                *self.refused,
+                f"{self.heard} files fingerprinted, {self.unchanged} "
+                f"unchanged, {self.moved} known by content, {self.removed} removed, "
+                f"{len(self.refused)} left out",
+            ]
+        )
 
 
 def index(folders, catalogue=CATALOGUE, models=None, workers=2) -> Report:
@@ -68,8 +74,13 @@ def index(folders, catalogue=CATALOGUE, models=None, workers=2) -> Report:
             store.forget(gone)
             store.keep(moved)
         jobs, n_heard = [(copies, models.fingerprinter) for copies in fresh.values()], 0
-        heard = progress.parallel(_hear, jobs, min(workers, len(jobs)), desc="fingerprinting",
-                                  unit="file") if jobs else ()
+        heard = (
+            progress.parallel(
+                _hear, jobs, min(workers, len(jobs)), desc="fingerprinting", unit="file"
+            )
+            if jobs
+            else ()
+        )
         for copies, frames in _usable(heard, refused):
             store.add(copies, frames, models.vectors(frames))
             n_heard += len(copies)
@@ -118,7 +129,8 @@ def _read(place):
 
 
 def _hear(copies, fingerprinter):
-    """(copies, fingerprints float32 (T, 128)) of a file that lies at several places, or a sentence."""
+    """(copies, fingerprints float32 (T, 128)) of a file that lies at several places, or a
+    sentence."""
     path = os.fsdecode(copies[0].path)
     try:
         return copies, listen(path, audio.blocks(path), fingerprinter)
@@ -127,8 +139,8 @@ def _hear(copies, fingerprinter):
 
 
 def listen(name, blocks, fingerprinter, hop=audio.HOP) -> np.ndarray:
-    """Fingerprints float32 (T, 128) of blocks of sound; InputError if it is shorter than a frame, or
-    silent."""
+    """Fingerprints float32 (T, 128) of blocks of sound; InputError if it is shorter than a frame,
+    or silent."""
     n_samples, loud = 0, False
 
     def checked():
@@ -137,11 +149,14 @@ def listen(name, blocks, fingerprinter, hop=audio.HOP) -> np.ndarray:
             n_samples, loud = n_samples + len(block), loud or block.any()
             yield block
         if n_samples < audio.WINDOW:
-            raise InputError(f"{name} holds {n_samples / audio.SAMPLE_RATE:.2f} s of sound, but a "
-                             "fingerprint needs 1 s.")
+            raise InputError(
+                f"{name} holds {n_samples / audio.SAMPLE_RATE:.2f} s of sound, but a "
+                "fingerprint needs 1 s."
+            )
 
     frames = next(fingerprinter.load().extract([checked()], hop))
     if not loud:
-        raise InputError(f"{name} holds nothing but digital silence, or channels that cancel each "
-                         "other.")
+        raise InputError(
+            f"{name} holds nothing but digital silence, or channels that cancel each other."
+        )
     return frames

@@ -7,7 +7,8 @@ import faiss
 import numpy as np
 
 from amg import paths
-from amg.catalogue import models as models_, store as store_
+from amg.catalogue import models as models_
+from amg.catalogue import store as store_
 from amg.catalogue.models import Models
 from amg.check import InputError
 from amg.retrieval import search
@@ -32,8 +33,9 @@ class Catalogue:
         folder = paths.resolve(folder)
         store = store_.Store(folder)
         try:
-            models = models_.load(store.about.get("encoder"), store.about.get("duration_max"),
-                                  fingerprinter)
+            models = models_.load(
+                store.about.get("encoder"), store.about.get("duration_max"), fingerprinter
+            )
             store.compare(models.about)
             frames, vectors = store.arrays()
             places = {place.sha256: place for place in reversed(store.places().values())}
@@ -41,15 +43,22 @@ class Catalogue:
         finally:
             store.tables.close()
         if not len(vectors):
-            raise InputError(f"{paths.relative(folder)} has no music in it; index some first: "
-                             "python -m amg index FOLDER")
+            raise InputError(
+                f"{paths.relative(folder)} has no music in it; index some first: "
+                "python -m amg index FOLDER"
+            )
         bounds = np.cumsum([0, *(n_frames for _, n_frames, *_ in sounds)])
-        return cls(models, search.Sequences(frames, bounds), vectors,
-                   [places.get(sha256) for sha256, *_ in sounds])
+        return cls(
+            models,
+            search.Sequences(frames, bounds),
+            vectors,
+            [places.get(sha256) for sha256, *_ in sounds],
+        )
 
     @classmethod
     def of(cls, songs, models, places=None) -> "Catalogue":
-        """Of fingerprints that are at hand, a list of float32 (T_i, 128), by default without names."""
+        """Of fingerprints that are at hand, a list of float32 (T_i, 128), by default without
+        names."""
         vectors = np.concatenate([models.vectors(song) for song in songs])
         return cls(models, search.Sequences.of(songs), vectors, places or [None] * len(songs))
 
@@ -71,14 +80,18 @@ class Catalogue:
         with self._lock:
             if kind not in self._indexes:
                 self._indexes[kind] = _in_parts(
-                    self.sequences.frames if kind == "frames" else self.vectors)
+                    self.sequences.frames if kind == "frames" else self.vectors
+                )
             return self._indexes[kind]
 
 
 def _in_parts(vectors):
-    """An exhaustive index of a part for each core, so that a single query keeps all of them busy."""
-    parts = [search.flat_index(part) for part in np.array_split(
-        vectors, min(faiss.omp_get_max_threads(), len(vectors)))]
+    """An exhaustive index of a part for each core, so that a single query keeps all of them
+    busy."""
+    parts = [
+        search.flat_index(part)
+        for part in np.array_split(vectors, min(faiss.omp_get_max_threads(), len(vectors)))
+    ]
     shards = faiss.IndexBinaryShards if vectors.dtype == np.uint8 else faiss.IndexShards
     index = shards(parts[0].d, True, True)  # in threads; numbered on from part to part
     for part in parts:

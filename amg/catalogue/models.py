@@ -1,7 +1,7 @@
 """What turns sound into fingerprints and segments into vectors in a catalogue.
 
-Nothing here depends on the music that is indexed: the lift's usual energies, which notebooks fit to a
-database's distractors, come with the kit.
+Nothing here depends on the music that is indexed: the lift's usual energies, which notebooks fit to
+a database's distractors, come with the kit.
 """
 
 from dataclasses import dataclass
@@ -81,9 +81,14 @@ def load(encoder="lift", duration_max=10, fingerprinter="") -> Models:
         usual, _ = checkpoint.load(USUAL)
         runs.load_weights(model, {**model.state_dict(), "usual": usual[encoder]}, USUAL)
     bits = getattr(model, "bits", 0)
-    about = {"encoder": encoder, "duration_max": duration_max, "fingerprinter": source.digest,
-             "weights": files.sha256(weights)[:16] if weights else "",
-             "vector_type": "uint8" if bits else "float32", "vector_values": bits // 8 or DIM}
+    about = {
+        "encoder": encoder,
+        "duration_max": duration_max,
+        "fingerprinter": source.digest,
+        "weights": files.sha256(weights)[:16] if weights else "",
+        "vector_type": "uint8" if bits else "float32",
+        "vector_values": bits // 8 or DIM,
+    }
     return Models(source, model, duration_max, about)
 
 

@@ -29,8 +29,8 @@ FORMAT = 1
 DATABASE = "catalogue.sqlite"
 SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE sounds (number INTEGER PRIMARY KEY, sha256 TEXT UNIQUE NOT NULL, n_frames INTEGER NOT NULL,
-  n_segments INTEGER NOT NULL);
+CREATE TABLE sounds (number INTEGER PRIMARY KEY, sha256 TEXT UNIQUE NOT NULL,
+  n_frames INTEGER NOT NULL, n_segments INTEGER NOT NULL);
 CREATE TABLE places (path BLOB PRIMARY KEY, size INTEGER NOT NULL, time_ns INTEGER NOT NULL,
   sha256 TEXT NOT NULL, title TEXT NOT NULL, artist TEXT NOT NULL);
 """
@@ -63,20 +63,27 @@ class Store:
     def __init__(self, folder, about=None):
         self.folder = Path(folder)
         if about is None and not (self.folder / DATABASE).is_file():
-            raise InputError(f"{paths.relative(self.folder)} holds no catalogue; make one of your "
-                             "music first: python -m amg index FOLDER")
+            raise InputError(
+                f"{paths.relative(self.folder)} holds no catalogue; make one of your "
+                "music first: python -m amg index FOLDER"
+            )
         try:
-            self.tables = sqlite3.connect(self.folder / DATABASE, timeout=60, isolation_level=None,
-                                          check_same_thread=False)
+            self.tables = sqlite3.connect(
+                self.folder / DATABASE, timeout=60, isolation_level=None, check_same_thread=False
+            )
             self.tables.execute("PRAGMA synchronous = FULL")
             known = self.tables.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if not known and about is not None:
                 self._create(about)
-            self.about = {name: json.loads(value)
-                          for name, value in self.tables.execute("SELECT name, value FROM about")}
+            self.about = {
+                name: json.loads(value)
+                for name, value in self.tables.execute("SELECT name, value FROM about")
+            }
         except (sqlite3.Error, ValueError) as error:
-            raise InputError(f"{paths.relative(self.folder / DATABASE)} is no catalogue, or is "
-                             f"damaged ({error}); move it away and index your music again.") from None
+            raise InputError(
+                f"{paths.relative(self.folder / DATABASE)} is no catalogue, or is "
+                f"damaged ({error}); move it away and index your music again."
+            ) from None
         if about is not None:
             self.compare(about)
 
@@ -91,9 +98,11 @@ class Store:
         """InputError unless this catalogue was made as `about` says."""
         for name, value in {"format": FORMAT, **about}.items():
             if self.about.get(name) != value:
-                raise InputError(f"{paths.relative(self.folder)} was made with {name} "
-                                 f"{self.about.get(name)}, not {value}; give the same again, or "
-                                 "another --catalogue.")
+                raise InputError(
+                    f"{paths.relative(self.folder)} was made with {name} "
+                    f"{self.about.get(name)}, not {value}; give the same again, or "
+                    "another --catalogue."
+                )
 
     def _set(self, name, value):
         self.tables.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, json.dumps(value)))
@@ -125,20 +134,26 @@ class Store:
         return {row[0]: Place(*row) for row in rows}
 
     def sounds(self) -> list[tuple]:
-        """(checksum, number of frames, of segments, whether a place holds it), in the arrays' order."""
-        return self.tables.execute("SELECT sha256, n_frames, n_segments, sha256 IN (SELECT sha256 "
-                                   "FROM places) FROM sounds ORDER BY number").fetchall()
+        """(checksum, number of frames, of segments, whether a place holds it), in the arrays'
+        order."""
+        return self.tables.execute(
+            "SELECT sha256, n_frames, n_segments, sha256 IN (SELECT sha256 "
+            "FROM places) FROM sounds ORDER BY number"
+        ).fetchall()
 
     def keep(self, places) -> None:
         """Note where known sounds lie, in place of what is known of these paths."""
-        self.tables.executemany("INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?)",
-                                [astuple(place) for place in places])
+        self.tables.executemany(
+            "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?)",
+            [astuple(place) for place in places],
+        )
 
     def add(self, places, frames, vectors) -> None:
         """Append a sound, which lies at all `places`, to the arrays: fingerprints float32 (T, 128)
         and its segments' vectors."""
         n_frames, n_segments = self.tables.execute(
-            "SELECT coalesce(sum(n_frames), 0), coalesce(sum(n_segments), 0) FROM sounds").fetchone()
+            "SELECT coalesce(sum(n_frames), 0), coalesce(sum(n_segments), 0) FROM sounds"
+        ).fetchone()
         rows = (frames, n_frames), (vectors, n_segments)
         for path, width, (array, n_before) in zip(self.files(), self.row_bytes, rows):
             with path.open("r+b" if path.exists() else "w+b") as file:
@@ -148,8 +163,10 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
         with self.commit():
-            self.tables.execute("INSERT INTO sounds (sha256, n_frames, n_segments) VALUES (?, ?, ?)",
-                                (places[0].sha256, len(frames), len(vectors)))
+            self.tables.execute(
+                "INSERT INTO sounds (sha256, n_frames, n_segments) VALUES (?, ?, ?)",
+                (places[0].sha256, len(frames), len(vectors)),
+            )
             self.keep(places)
 
     def forget(self, paths_) -> None:
@@ -173,7 +190,9 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
         with self.commit():
-            self.tables.execute("DELETE FROM sounds WHERE sha256 NOT IN (SELECT sha256 FROM places)")
+            self.tables.execute(
+                "DELETE FROM sounds WHERE sha256 NOT IN (SELECT sha256 FROM places)"
+            )
             self._set("generation", self.about["generation"] + 1)
         self.about["generation"] += 1
         for path in old:
@@ -188,11 +207,16 @@ class Store:
         for path, n, (kind, values) in zip(self.files(), n_rows.tolist(), kinds):
             try:
                 # copy-on-write: torch takes no arrays that are read-only
-                mapped.append(np.memmap(path, kind, "c", shape=(n, values)) if n
-                              else np.zeros((0, values), kind))
+                mapped.append(
+                    np.memmap(path, kind, "c", shape=(n, values))
+                    if n
+                    else np.zeros((0, values), kind)
+                )
             except (OSError, ValueError) as error:
-                raise InputError(f"{paths.relative(path)} is damaged ({error}); delete "
-                                 f"{paths.relative(self.folder)} and index your music again.") from None
+                raise InputError(
+                    f"{paths.relative(path)} is damaged ({error}); delete "
+                    f"{paths.relative(self.folder)} and index your music again."
+                ) from None
         return tuple(mapped)
 
 
@@ -205,17 +229,22 @@ def writing(folder, about) -> Iterator[Store]:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strange = [path.name for path in sorted(folder.glob("[!.]*"))
-                   if not (folder / DATABASE).exists()]
+        strange = [
+            path.name for path in sorted(folder.glob("[!.]*")) if not (folder / DATABASE).exists()
+        ]
         if strange:
-            raise InputError(f"{paths.relative(folder)} is no catalogue, it has {strange[0]}; give "
-                             "a new folder as --catalogue.")
+            raise InputError(
+                f"{paths.relative(folder)} is no catalogue, it has {strange[0]}; give "
+                "a new folder as --catalogue."
+            )
         lock = filelock.FileLock(folder / ".lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            print(f"another process is indexing into {paths.relative(folder)}; waiting for it.",
-                  flush=True)
+            print(
+                f"another process is indexing into {paths.relative(folder)}; waiting for it.",
+                flush=True,
+            )
             lock.acquire()
         with lock:
             store = Store(folder, about)
@@ -225,5 +254,7 @@ def writing(folder, about) -> Iterator[Store]:
             yield store
             store.tables.close()
     except (OSError, sqlite3.Error) as error:
-        raise InputError(f"{paths.relative(folder)} cannot be written ({error}); make room there, "
-                         "or give another --catalogue.") from None
+        raise InputError(
+            f"{paths.relative(folder)} cannot be written ({error}); make room there, "
+            "or give another --catalogue."
+        ) from None

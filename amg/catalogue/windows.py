@@ -1,8 +1,9 @@
 """A query in windows, and where each is heard.
 
-A query is heard on two grids, the second a quarter of a second later, so that no window lies farther
-than an eighth from a stored frame. Windows are as long as a segment, or as the query if that is
-shorter. The first stage hears a window on both grids at once, the second one on each by itself.
+A query is heard on two grids, the second a quarter of a second later, so that no window lies
+farther than an eighth from a stored frame. Windows are as long as a segment, or as the query if
+that is shorter. The first stage hears a window on both grids at once, the second one on each by
+itself.
 """
 
 from typing import NamedTuple
@@ -61,17 +62,24 @@ def ask(frames, catalogue, method) -> Hits:
     begin = np.array(begin_s)[row] + grid * HOP_S / GRIDS
     ordinary = chance.ordinary(np.concatenate(asked), chance.background()).reshape(-1, grids)
     expected = chance.expected(score, ordinary[row, grid], length, catalogue.n_frames, method)
-    return Hits(begin, begin + audio.seconds(length), song,
-                (found - catalogue.sequences.bounds[song]) * HOP_S, score,
-                place.shape[0] * place.shape[1] * expected)
+    return Hits(
+        begin,
+        begin + audio.seconds(length),
+        song,
+        (found - catalogue.sequences.bounds[song]) * HOP_S,
+        score,
+        place.shape[0] * place.shape[1] * expected,
+    )
 
 
 def find(windows, catalogue, method) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of frames, or -1, and scores, both (W, G, 10), of windows float32 (W, G, L, 128), L a
-    segment at most, on G grids; (W, 1, 10) by the first stage alone."""
+    """Positions of frames, or -1, and scores, both (W, G, 10), of windows float32 (W, G, L, 128), L
+    a segment at most, on G grids; (W, 1, 10) by the first stage alone."""
     if len(windows) > BATCH:
-        parts = [find(windows[low : low + BATCH], catalogue, method)
-                 for low in range(0, len(windows), BATCH)]
+        parts = [
+            find(windows[low : low + BATCH], catalogue, method)
+            for low in range(0, len(windows), BATCH)
+        ]
         return tuple(map(np.concatenate, zip(*parts)))
     n_windows, grids = windows.shape[:2]
     queries = windows.reshape(-1, *windows.shape[2:])
@@ -83,8 +91,9 @@ def find(windows, catalogue, method) -> tuple[np.ndarray, np.ndarray]:
             best = segments[:, : search.N_BEST]
             found = catalogue.segments.first_frames(best), scores[:, : search.N_BEST]
         else:
-            found = search.two_stage(queries, np.repeat(segments, grids, axis=0), catalogue.segments,
-                                     catalogue.sequences)
+            found = search.two_stage(
+                queries, np.repeat(segments, grids, axis=0), catalogue.segments, catalogue.sequences
+            )
     return tuple(of.reshape(n_windows, -1, of.shape[-1]) for of in found)
 
 
@@ -105,8 +114,9 @@ def _sequences(queries, catalogue):
     """What the base system finds."""
     index, flat = catalogue.index("frames"), queries.reshape(-1, queries.shape[-1])
     neighbours = index.search(flat, min(search.FRAME_NEIGHBOURS, index.ntotal))[1]
-    return search.sequence_search(queries, neighbours.reshape(*queries.shape[:2], -1),
-                                  catalogue.sequences)
+    return search.sequence_search(
+        queries, neighbours.reshape(*queries.shape[:2], -1), catalogue.sequences
+    )
 
 
 def heard(frames, hits, best, begin_s, end_s, catalogue) -> tuple[float, float]:
@@ -116,17 +126,22 @@ def heard(frames, hits, best, begin_s, end_s, catalogue) -> tuple[float, float]:
     frames, hits: as `ask` takes and gives them; best: the hit's number.
     """
     low, high = catalogue.sequences.bounds[hits.song[best] :][:2]
-    begin, at, end = (round(time_s / HOP_S * GRIDS) for time_s in
-                      (begin_s, hits.begin_s[best], end_s - audio.seconds(1)))
+    begin, at, end = (
+        round(time_s / HOP_S * GRIDS)
+        for time_s in (begin_s, hits.begin_s[best], end_s - audio.seconds(1))
+    )
     asked = np.arange(at - (at - begin) // GRIDS * GRIDS, min(end + 1, len(frames)), GRIDS)
     song = low + round(hits.position_s[best] / HOP_S) + (asked - at) // GRIDS
     likeness = np.full(len(asked), -1.0)
     for late in (-1, 0, 1):  # the tempo may not be quite the same
         inside = (song + late >= low) & (song + late < high)
         found = catalogue.sequences.frames[song[inside] + late]
-        likeness[inside] = np.maximum(likeness[inside],
-                                      np.einsum("ld,ld->l", frames[asked[inside]], found))
+        likeness[inside] = np.maximum(
+            likeness[inside], np.einsum("ld,ld->l", frames[asked[inside]], found)
+        )
     gain = np.cumsum(np.append(0, likeness - hits.score[best] / 2))
     last = np.argmax(gain - np.minimum.accumulate(gain))
     first = np.argmin(gain[: last + 1])
-    return asked[first] * HOP_S / GRIDS, asked[max(last - 1, first)] * HOP_S / GRIDS + audio.seconds(1)
+    return asked[first] * HOP_S / GRIDS, asked[
+        max(last - 1, first)
+    ] * HOP_S / GRIDS + audio.seconds(1)

@@ -14,9 +14,11 @@ import torch
 from amg.embedding import crops
 
 # kind of batch -> rows that belong together
-PARTS = {"classes": 1,  # a clip
-         "pairs": 2,  # (original, degraded version): the first half of a batch, and the second
-         "triplets": 3}  # (degraded version, its song's original, another's): three thirds
+PARTS = {
+    "classes": 1,  # a clip
+    "pairs": 2,  # (original, degraded version): the first half of a batch, and the second
+    "triplets": 3,
+}  # (degraded version, its song's original, another's): three thirds
 
 
 class Rows(NamedTuple):

@@ -38,10 +38,18 @@ def trainings(data, config, sizes, n_seeds, n_updates) -> list[Training]:
     held_out, found, sizes = np.arange(most, most + n_valid), [], sorted(sizes)
     for n in sizes:
         part = data.part(np.concatenate([np.arange(n), held_out]))
-        per_epoch = len(batches.epoch(np.random.default_rng(0), part.length[:n], config.batch_size,
-                                      config.batches, config.duration_max))
+        per_epoch = len(
+            batches.epoch(
+                np.random.default_rng(0),
+                part.length[:n],
+                config.batch_size,
+                config.batches,
+                config.duration_max,
+            )
+        )
         epochs = max(1, round(n_updates / per_epoch))
         for seed in range(n_seeds if n in sizes[-2:] else 1):
-            found.append(Training(n, replace(config, epochs=epochs, seed=seed), part,
-                                  epochs * per_epoch))
+            found.append(
+                Training(n, replace(config, epochs=epochs, seed=seed), part, epochs * per_epoch)
+            )
     return found

@@ -19,7 +19,8 @@ FUNCTIONS = {  # of p = w.x, which is a standard normal variable over directions
     "4th power": lambda p: p**4,
     "cube less 3 p": lambda p: p**3 - 3 * p,
     "cosine of 2 p": lambda p: torch.cos(2 * p),
-    "p itself": lambda p: p}
+    "p itself": lambda p: p,
+}
 SIZES = (512, 1024, 2048, 4096, 8192, 16384)  # directions
 
 
@@ -51,10 +52,13 @@ class Products(Lifted):
 def candidates() -> list:
     """(name of the function, bits or values, encoder): the lift that is kept comes first."""
     of_kept = FUNCTIONS[KEPT]
-    return [*((name, "bits", Lifted(function)) for name, function in FUNCTIONS.items()),
-            *((KEPT, "bits", Lifted(of_kept, n)) for n in SIZES if n != 4096),
-            *((KEPT, "values", Lifted(of_kept, n, values=True)) for n in SIZES),
-            (EXACT, "values", Products()), (MEAN, "values", encoders.Mean())]
+    return [
+        *((name, "bits", Lifted(function)) for name, function in FUNCTIONS.items()),
+        *((KEPT, "bits", Lifted(of_kept, n)) for n in SIZES if n != 4096),
+        *((KEPT, "values", Lifted(of_kept, n, values=True)) for n in SIZES),
+        (EXACT, "values", Products()),
+        (MEAN, "values", encoders.Mean()),
+    ]
 
 
 def kernels(angle) -> dict:
@@ -77,13 +81,18 @@ def card(chosen, train_set) -> dict:
     """Model card of the lift, which has no weights; chosen: `lifts.csv`, from a training set's
     validation songs."""
     bits = chosen[(chosen.function == KEPT) & (chosen.kind == "bits")].sort_values("dimensions")
-    return {"encoder": "lift", "function": KEPT, "seed": 0,
-            "weights": "none: directions follow from the seed, usual energies from the distractors of "
-                       "whatever database it is used on",
-            "chosen_on": train_set, "duration_max": float(chosen.duration_max.iloc[0]),
-            "queries": int(chosen.n_queries.iloc[0]),
-            "validation_top1": dict(zip([f"{n} bits" for n in bits.dimensions], bits.top1)),
-            "of_mean_pooling": float(chosen.top1[chosen.function == MEAN].iloc[0])}
+    return {
+        "encoder": "lift",
+        "function": KEPT,
+        "seed": 0,
+        "weights": "none: directions follow from the seed, usual energies from the distractors of "
+        "whatever database it is used on",
+        "chosen_on": train_set,
+        "duration_max": float(chosen.duration_max.iloc[0]),
+        "queries": int(chosen.n_queries.iloc[0]),
+        "validation_top1": dict(zip([f"{n} bits" for n in bits.dimensions], bits.top1)),
+        "of_mean_pooling": float(chosen.top1[chosen.function == MEAN].iloc[0]),
+    }
 
 
 def compare(data, n_valid, duration_max, seed=0) -> pd.DataFrame:
@@ -100,6 +109,7 @@ def compare(data, n_valid, duration_max, seed=0) -> pd.DataFrame:
         if hasattr(model, "fit"):
             model.fit(originals)
         ranks = validation.ranks(model, data, held_out, duration_max, seed)
-        found.append(ranks.assign(function=name, kind=kind,
-                                  dimensions=getattr(model, "dimension", 128)))
+        found.append(
+            ranks.assign(function=name, kind=kind, dimensions=getattr(model, "dimension", 128))
+        )
     return pd.concat(found, ignore_index=True)

@@ -56,8 +56,10 @@ def attend(qkv, runs, heads, p) -> torch.Tensor:
     """
     if p and not qkv.is_cuda:  # torch has no fused kernel for it on CPUs
         return DroppedAttention.apply(qkv, runs, heads, p)
-    seen = [F.scaled_dot_product_attention(*q_k_v, dropout_p=p).transpose(1, 2).flatten(0, 1)
-            for q_k_v in by_head(qkv, runs, heads, 3)]  # (frames of the run, heads, D) each
+    seen = [
+        F.scaled_dot_product_attention(*q_k_v, dropout_p=p).transpose(1, 2).flatten(0, 1)
+        for q_k_v in by_head(qkv, runs, heads, 3)
+    ]  # (frames of the run, heads, D) each
     return (seen[0] if len(seen) == 1 else torch.cat(seen)).flatten(1)
 
 
@@ -69,8 +71,11 @@ class DroppedAttention(torch.autograd.Function):
     def forward(ctx, qkv, runs, heads, p):
         out, saved = qkv.new_empty(len(qkv), qkv.shape[1] // 3), []
         sizes = [total * n * heads for total, n in runs]
-        for q_k_v, to, mask in zip(by_head(qkv, runs, heads, 3), by_head(out, runs, heads),
-                                   kept(sum(sizes), p).split(sizes)):
+        for q_k_v, to, mask in zip(
+            by_head(qkv, runs, heads, 3),
+            by_head(out, runs, heads),
+            kept(sum(sizes), p).split(sizes),
+        ):
             q, k, v = q_k_v = q_k_v.flatten(1, 2)  # (B * heads, n, D) each
             weights = _product(q, k.mT, q.shape[-1] ** -0.5).softmax(-1)
             mask = mask.view_as(weights)
@@ -88,21 +93,33 @@ class DroppedAttention(torch.autograd.Function):
         # what the softmax takes off each row, sum_j weights_ij gradient_ij, is gradient_i . out_i
         off = (gradient * out).unflatten(1, (heads, -1)).sum(-1)
         for g, less, to, q_k_v, weights, mask in zip(
-                by_head(gradient, runs, heads), by_head(off, runs, heads),
-                by_head(of_qkv, runs, heads, 3), saved[::3], saved[1::3], saved[2::3]):
+            by_head(gradient, runs, heads),
+            by_head(off, runs, heads),
+            by_head(of_qkv, runs, heads, 3),
+            saved[::3],
+            saved[1::3],
+            saved[2::3],
+        ):
             (q, k, v), scale = q_k_v, q_k_v.shape[-1] ** -0.5
             g, less = g[0].flatten(0, 1), less[0].flatten(0, 1)
             of_logits = (g @ v.mT).mul_(mask).sub_(less).mul_(weights)
-            found = torch.stack([_product(of_logits, k, scale), _product(of_logits.mT, q, scale),
-                                 (weights * mask).mT @ g])
+            found = torch.stack(
+                [
+                    _product(of_logits, k, scale),
+                    _product(of_logits.mT, q, scale),
+                    (weights * mask).mT @ g,
+                ]
+            )
             to.copy_(found.unflatten(1, (-1, heads)))
         return of_qkv, None, None, None
 
 
 def by_head(table, runs, heads, parts=1) -> list:
     """Views of a table (N, parts * heads * D), one per run: (parts, B, heads, n, D)."""
-    return [rows.view(-1, n, parts, heads, table.shape[1] // (parts * heads)).permute(2, 0, 3, 1, 4)
-            for rows, (_, n) in zip(table.split([total for total, _ in runs]), runs)]
+    return [
+        rows.view(-1, n, parts, heads, table.shape[1] // (parts * heads)).permute(2, 0, 3, 1, 4)
+        for rows, (_, n) in zip(table.split([total for total, _ in runs]), runs)
+    ]
 
 
 def _product(a, b, scale):

@@ -23,17 +23,23 @@ class Registry(dict):
 
     def register(self, name, *aliases) -> Callable:
         """Class decorator: from now on parameters may say `name`, or an alias of it."""
+
         def keep(cls):
             self[name] = cls
             self.aliases |= dict.fromkeys(aliases, name)
             return cls
+
         check.texts(name=name)
         return keep
 
     def canonical(self, name) -> str:
         """The registered name, aliases resolved; InputError for any other."""
-        check.one_of(self.kind, name, (*self, *self.aliases),
-                     f" (or the name of your own {self.kind}, once it is registered)")
+        check.one_of(
+            self.kind,
+            name,
+            (*self, *self.aliases),
+            f" (or the name of your own {self.kind}, once it is registered)",
+        )
         return self.aliases.get(name, name)
 
     def accepts(self, name) -> dict:
@@ -59,13 +65,18 @@ class Registry(dict):
         try:
             return self[name](**{a: given[a]() for a in asked}, **self.settings(name, known))
         except (AssertionError, KeyError, TypeError) as error:
-            raise InputError(f"the {self.kind} {name} cannot be built with {known}: "
-                             f"{error}") from None
+            raise InputError(
+                f"the {self.kind} {name} cannot be built with {known}: {error}"
+            ) from None
 
     def source(self, name) -> dict:
         """{kind: digest of the class's methods} if it is somebody's own, whose changes no format
         version tells; {} if it is the kit's."""
-        methods = [method for cls in self[name].__mro__
-                   if cls.__module__.split(".")[0] not in ("amg", "torch", "builtins")
-                   for method in vars(cls).values() if inspect.isfunction(method)]
+        methods = [
+            method
+            for cls in self[name].__mro__
+            if cls.__module__.split(".")[0] not in ("amg", "torch", "builtins")
+            for method in vars(cls).values()
+            if inspect.isfunction(method)
+        ]
         return {self.kind: files.digest([inspect.getsource(m) for m in methods])} if methods else {}

@@ -78,8 +78,11 @@ class Config:
         """What is not as published, for people: `epochs12-layers2`."""
         published = Config(self.duration_max, self.encoder, self.loss)
         own, usual = ({**asdict(config), **config.settings} for config in (self, published))
-        words = [f"{name}{value}" for name, value in own.items()
-                 if name != "settings" and value != usual[name]]
+        words = [
+            f"{name}{value}"
+            for name, value in own.items()
+            if name != "settings" and value != usual[name]
+        ]
         return re.sub(r"[^\w.+-]", "", "-".join(words))
 
 
@@ -93,11 +96,16 @@ def variants(config, losses_, encoders_) -> list:
     found = []
     for registry, asked in ((losses.registry, losses_), (encoders.registry, encoders_)):
         if not isinstance(asked, dict) or not all(isinstance(own, dict) for own in asked.values()):
-            raise InputError(f"the variants {asked!r} must be names with settings of their own, or "
-                             "{}, as {mlstm: {}, mcnn: {batch_size: 64}}.")
+            raise InputError(
+                f"the variants {asked!r} must be names with settings of their own, or "
+                "{}, as {mlstm: {}, mcnn: {batch_size: 64}}."
+            )
         for name, own in asked.items():
-            check.one_of(f"another {registry.kind}", name,
-                         [other for other in registry if other != getattr(config, registry.kind)])
+            check.one_of(
+                f"another {registry.kind}",
+                name,
+                [other for other in registry if other != getattr(config, registry.kind)],
+            )
             for setting in own:
                 check.one_of(f"a setting of {name}", setting, (*fields, *registry.accepts(name)))
             of_config = {setting: own[setting] for setting in own if setting in fields}
@@ -108,8 +116,12 @@ def variants(config, losses_, encoders_) -> list:
 
 def recipe(config, content, fingerprinter, device) -> made.Recipe:
     """All that decides a run. content, fingerprinter: as the `TrainingSet` has them."""
-    inputs = {"training set": content, "fingerprinter": fingerprinter,
-              **encoders.registry.source(config.encoder), **losses.registry.source(config.loss)}
+    inputs = {
+        "training set": content,
+        "fingerprinter": fingerprinter,
+        **encoders.registry.source(config.encoder),
+        **losses.registry.source(config.loss),
+    }
     precision = "bfloat16 autocast" if device == "cuda" else "float32"
     return made.Recipe("run", asdict(config), inputs, {"device": device, "precision": precision})
 
@@ -154,15 +166,20 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     except TypeError:  # of another program, or an older version of this one
         config = None
     if config is None or config.name != asked.name:
-        raise InputError(f"{paths.relative(file)} holds another run than {asked.name}; move it "
-                         "away and run notebook 03_train.")
+        raise InputError(
+            f"{paths.relative(file)} holds another run than {asked.name}; move it "
+            "away and run notebook 03_train."
+        )
     of_data = inputs.get("training set"), inputs.get("fingerprinter")
     if inputs and inputs != recipe(config, *of_data, "").inputs:
-        raise InputError(f"{name} was trained with another class of the name {encoder} "
-                         f"or {loss} than the one registered now; train it again.")
+        raise InputError(
+            f"{name} was trained with another class of the name {encoder} "
+            f"or {loss} than the one registered now; train it again."
+        )
     model = load_weights(encoders.build(config), checkpoint.part("model", weights), file)
-    return Trained(model.eval(), config, record["history"], name, finished,
-                   inputs.get("fingerprinter"))
+    return Trained(
+        model.eval(), config, record["history"], name, finished, inputs.get("fingerprinter")
+    )
 
 
 def shipped(name) -> Path:
@@ -177,17 +194,23 @@ def ship(run, data, card) -> Path:
     """
     file, model = shipped(run.config.name), copy.deepcopy(run.encoder).half()
     inputs = recipe(run.config, data.content, data.fingerprinter, "").inputs
-    checkpoint.save(file, checkpoint.prefixed("model", model.state_dict()),
-                    {"config": asdict(run.config), "history": run.history, "inputs": inputs})
+    checkpoint.save(
+        file,
+        checkpoint.prefixed("model", model.state_dict()),
+        {"config": asdict(run.config), "history": run.history, "inputs": inputs},
+    )
     files.write_json(file.with_suffix(".json"), {"sha256": files.sha256(file), **card})
     return file
 
 
 def check_same(run, config) -> None:
-    """InputError unless a `Trained` comes of `config`: the names may have been trained anew since."""
+    """InputError unless a `Trained` comes of `config`: the names may have been trained anew
+    since."""
     if run.config != config:
-        raise InputError(f"{run.name} is another training of that name than the one asked for here; "
-                         "another process has begun it meanwhile. Run this again.")
+        raise InputError(
+            f"{run.name} is another training of that name than the one asked for here; "
+            "another process has begun it meanwhile. Run this again."
+        )
 
 
 def load_weights(module, weights, file) -> nn.Module:
@@ -195,8 +218,10 @@ def load_weights(module, weights, file) -> nn.Module:
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"the weights of {paths.relative(file)} do not fit "
-                         f"({' '.join(str(error).split())[:200]}); train it again.") from None
+        raise InputError(
+            f"the weights of {paths.relative(file)} do not fit "
+            f"({' '.join(str(error).split())[:200]}); train it again."
+        ) from None
     return module
 
 
@@ -218,11 +243,16 @@ def load_published(file, encoder="mt") -> nn.Module:
         if encoder == "mlstm":
             model = LSTM(len(set(layers)), weights["lstm.weight_hh_l0"].shape[1])
         else:
-            model = Transformer(len(set(layers)), len(weights["linear1.weight"]),
-                                feedforward=len(weights["encoder.layers.0.linear1.weight"]))
+            model = Transformer(
+                len(set(layers)),
+                len(weights["linear1.weight"]),
+                feedforward=len(weights["encoder.layers.0.linear1.weight"]),
+            )
         model.load_state_dict(weights)
         return model.eval()
     except Exception as error:  # whatever a foreign file makes of torch.load
         reason = " ".join(str(error).split()).split(". ")[0][:200]  # not how to execute it
-        raise InputError(f"{paths.relative(file)} is no published checkpoint of {encoder}, a "
-                         f"dict with its weights under 'model' ({reason}).") from None
+        raise InputError(
+            f"{paths.relative(file)} is no published checkpoint of {encoder}, a "
+            f"dict with its weights under 'model' ({reason})."
+        ) from None

@@ -32,17 +32,24 @@ class Run:
         self.config, self.data, self.device = config, data, machine.device(device)
         self.path = runs.path(train_set, config)
         if not encoders.needs_training(config.encoder):
-            raise InputError(f"the encoder {config.encoder} has nothing to train; notebook "
-                             "04_evaluate takes it as it is.")
-        check.one_of(f"the number of values in a fingerprint of {train_set}", data.frames.shape[1],
-                     (DIM,))
+            raise InputError(
+                f"the encoder {config.encoder} has nothing to train; notebook "
+                "04_evaluate takes it as it is."
+            )
+        check.one_of(
+            f"the number of values in a fingerprint of {train_set}", data.frames.shape[1], (DIM,)
+        )
         self.songs, self.held_out = _split(config, data, train_set)
         torch.manual_seed(config.seed)
         self.encoder = encoders.build(config).to(self.device)
-        self.loss = losses.registry.build(config.loss, config.settings,
-                                          centres=self._first_centres).to(self.device)
-        self.optimiser = torch.optim.Adam([*self.encoder.parameters(), *self.loss.parameters()],
-                                          lr=config.lr, weight_decay=config.weight_decay)
+        self.loss = losses.registry.build(
+            config.loss, config.settings, centres=self._first_centres
+        ).to(self.device)
+        self.optimiser = torch.optim.Adam(
+            [*self.encoder.parameters(), *self.loss.parameters()],
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+        )
         self.history = []
         self.progress = {"step": 0, "loss": 0.0}  # steps done; sum of losses of this epoch
         self.seconds = [0.0] * config.epochs  # kept apart, for they differ from run to run
@@ -50,8 +57,9 @@ class Run:
     def _first_centres(self):
         """Class centres start as the mean of each original's centre frames, (n_songs, 128)."""
         places = zip(*validation.centres(self.data, self.songs, self.config.duration_max))
-        return torch.from_numpy(np.stack([self.data.frames[first : first + n].mean(axis=0)
-                                          for first, n in places]))
+        return torch.from_numpy(
+            np.stack([self.data.frames[first : first + n].mean(axis=0) for first, n in places])
+        )
 
     def fit(self, on_epoch=lambda history: None) -> list:
         """Train from the last checkpoint to the last epoch; returns the history, a dict per epoch.
@@ -64,8 +72,10 @@ class Run:
             self.folder = place.folder
             self._resume()
             if self.history:
-                print(f"{paths.relative(self.folder)}: {len(self.history)} of {self.config.epochs} "
-                      "epochs were trained earlier and are kept.")
+                print(
+                    f"{paths.relative(self.folder)}: {len(self.history)} of {self.config.epochs} "
+                    "epochs were trained earlier and are kept."
+                )
                 on_epoch(self.history)
             with progress.bar(desc=self.config.name, unit="step") as bar:
                 for epoch in range(len(self.history), self.config.epochs):
@@ -77,9 +87,13 @@ class Run:
     def _train(self, epoch, bar):
         """The rest of an epoch, and its row of the history."""
         config, done = self.config, self.progress
-        of_epoch = batches.epoch(np.random.default_rng([config.seed, EPOCHS, epoch]),
-                                 self.data.length[self.songs], config.batch_size, config.batches,
-                                 config.duration_max)
+        of_epoch = batches.epoch(
+            np.random.default_rng([config.seed, EPOCHS, epoch]),
+            self.data.length[self.songs],
+            config.batch_size,
+            config.batches,
+            config.duration_max,
+        )
         began, saved = time.perf_counter() - self.seconds[epoch], time.perf_counter()
         bar.total = n_steps = config.epochs * len(of_epoch)
         for batch in of_epoch[done["step"] - epoch * len(of_epoch) :]:
@@ -93,9 +107,14 @@ class Run:
                 saved = time.perf_counter()
                 self._save()
         n_rows = sum(len(batch.song) for batch in of_epoch)
-        self.history.append({"epoch": epoch + 1, "loss": done["loss"] / n_rows,
-                             "lr": self._learning_rate((done["step"] - 1) / n_steps),
-                             **self._validate()})
+        self.history.append(
+            {
+                "epoch": epoch + 1,
+                "loss": done["loss"] / n_rows,
+                "lr": self._learning_rate((done["step"] - 1) / n_steps),
+                **self._validate(),
+            }
+        )
         self.progress = {"step": done["step"], "loss": 0.0}
 
     def _learning_rate(self, done):
@@ -126,8 +145,10 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         if not torch.isfinite(loss):
-            raise InputError(f"the loss of {self.config.name} is no longer finite; train with a "
-                             "lower lr. The last checkpoint is kept.")
+            raise InputError(
+                f"the loss of {self.config.name} is no longer finite; train with a "
+                "lower lr. The last checkpoint is kept."
+            )
         self.optimiser.step()
         return loss.item()
 
@@ -141,8 +162,9 @@ class Run:
 
     def _validate(self):
         """Top-1 and Top-10 (%) of the held-out songs; {} if none has a degraded version."""
-        rank = validation.ranks(self.encoder, self.data, self.held_out, self.config.duration_max,
-                                self.config.seed)["rank"]
+        rank = validation.ranks(
+            self.encoder, self.data, self.held_out, self.config.duration_max, self.config.seed
+        )["rank"]
         return {f"top{n}": 100 * float((rank < n).mean()) for n in (1, 10) if len(rank)}
 
     def _save(self, is_whole=False):
@@ -179,13 +201,19 @@ def _split(config, data, train_set):
     record = files.read_json(made.record_of(folder)) or {}
     stated = record.get("parameters", {}).get("n_valid", config.n_valid)
     if config.n_valid != stated:
-        raise InputError(f"n_valid is {config.n_valid}, but the last {stated} songs of {train_set} "
-                         f"were made for validation; set n_valid to {stated}.")
+        raise InputError(
+            f"n_valid is {config.n_valid}, but the last {stated} songs of {train_set} "
+            f"were made for validation; set n_valid to {stated}."
+        )
     if config.n_valid >= n_songs - 1:
-        raise InputError(f"n_valid is {config.n_valid}, but the training set has only {n_songs} "
-                         "songs; keep at least 2 for training.")
+        raise InputError(
+            f"n_valid is {config.n_valid}, but the training set has only {n_songs} "
+            "songs; keep at least 2 for training."
+        )
     songs, held_out = np.split(np.arange(n_songs), [n_songs - config.n_valid])
     if config.batches != "classes" and not data.length[songs, 1:].any():
-        raise InputError(f"the loss {config.loss} compares originals with degraded versions, but "
-                         "the training set has none.")
+        raise InputError(
+            f"the loss {config.loss} compares originals with degraded versions, but "
+            "the training set has none."
+        )
     return songs, held_out

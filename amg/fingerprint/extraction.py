@@ -13,31 +13,49 @@ import numpy as np
 from amg import files, machine, made, paths, progress
 from amg.check import InputError
 from amg.fingerprint import features
-from amg.sound import audio, clips as clips_, degrade
+from amg.sound import audio, degrade
+from amg.sound import clips as clips_
 
 TRAIN, TEST = 1, 2  # first word of every degradation's seed: the two never coincide
 
 
 def recipe(kind, clips, fingerprinter, seed, pool, device, **parameters) -> made.Recipe:
     """What decides stored fingerprints; clips: role -> list of Clip, the rest as for `songs`."""
-    heard = {role: files.digest([[clip.piece, clip.role, clip.start_s, clip.seconds, clip.sha256]
-                                 for clip in of_role]) for role, of_role in clips.items()}
+    heard = {
+        role: files.digest(
+            [[clip.piece, clip.role, clip.start_s, clip.seconds, clip.sha256] for clip in of_role]
+        )
+        for role, of_role in clips.items()
+    }
     sizes = {f"n_{role}": len(of_role) for role, of_role in clips.items()}
-    return made.Recipe(kind, {**sizes, "seed": seed, **parameters},
-                       {"fingerprinter": fingerprinter.digest, "pool": pool.digest, **heard},
-                       {"device": device})
+    return made.Recipe(
+        kind,
+        {**sizes, "seed": seed, **parameters},
+        {"fingerprinter": fingerprinter.digest, "pool": pool.digest, **heard},
+        {"device": device},
+    )
 
 
-def training_set(clips, folder, n_versions, pool, fingerprinter, seed, workers=2,
-                 device="cpu") -> None:
+def training_set(
+    clips, folder, n_versions, pool, fingerprinter, seed, workers=2, device="cpu"
+) -> None:
     """Write `{song}-{version:02d}.npy` for every clip, song from 1; version 00 is the original.
 
     pool: a pools.Pool; fingerprinter: a fingerprinters.Source. Version v of song s follows from
     (seed, s, v). A table beside the folder tells what the songs are (`features.songs_table`).
     """
-    jobs = [(clip, {features.song_file(folder, song, version):
-                    [seed, TRAIN, song, version] if version else None
-                    for version in range(n_versions)}) for song, clip in enumerate(clips, 1)]
+    jobs = [
+        (
+            clip,
+            {
+                features.song_file(folder, song, version): [seed, TRAIN, song, version]
+                if version
+                else None
+                for version in range(n_versions)
+            },
+        )
+        for song, clip in enumerate(clips, 1)
+    ]
     _run(jobs, fingerprinter, workers, device, folder.name, pool)
     _write_table(clips_.to_table(clips), features.songs_table(folder))
 
@@ -48,23 +66,45 @@ def songs(clips, folder, fingerprinter, seed, workers=2, pool=None, device="cpu"
     how: kinds, n_grids and settings, as for `condition`. Clip i is degraded from (seed, i) alone,
     so that folders of other kinds share what they have in common.
     """
-    jobs = [(clip, {folder / f"{i:05d}.npy": [seed, TEST, i] if pool else None})
-            for i, clip in enumerate(clips)]
+    jobs = [
+        (clip, {folder / f"{i:05d}.npy": [seed, TEST, i] if pool else None})
+        for i, clip in enumerate(clips)
+    ]
     _run(jobs, fingerprinter, workers, device, folder.name, pool, **how)
 
 
-def condition(clips, name, fingerprinter, seed, workers, pool, kinds, n_grids=1, device="cpu",
-              **fixed) -> None:
+def condition(
+    clips, name, fingerprinter, seed, workers, pool, kinds, n_grids=1, device="cpu", **fixed
+) -> None:
     """Degraded `songs` as a made thing under the path `name`.
 
     kinds, fixed: as for `degrade.degrade`; n_grids: frames per hop, as for `base.find_on_grids`, a
     divisor of the hop in samples.
     """
-    made_by = recipe("fingerprints", {"test": clips}, fingerprinter, seed, pool, device,
-                     kinds=list(kinds), n_grids=n_grids, **fixed)
+    made_by = recipe(
+        "fingerprints",
+        {"test": clips},
+        fingerprinter,
+        seed,
+        pool,
+        device,
+        kinds=list(kinds),
+        n_grids=n_grids,
+        **fixed,
+    )
     with made.making(name, made_by) as place:
-        songs(clips, place.folder, fingerprinter, seed, workers, pool, device, kinds=kinds,
-              n_grids=n_grids, **fixed)
+        songs(
+            clips,
+            place.folder,
+            fingerprinter,
+            seed,
+            workers,
+            pool,
+            device,
+            kinds=kinds,
+            n_grids=n_grids,
+            **fixed,
+        )
 
 
 def write_songs(clips, root) -> None:
@@ -84,9 +124,11 @@ def check_queries(root, tests, dummies, fingerprinter, seed, pool) -> None:
     asked = recipe("database", {"test": tests, "dummy": dummies}, fingerprinter, seed, pool, "")
     record = made.find(root, "01_data_prep").record
     if any(record.get(key) != value for key, value in asked.identity.items() if key != "computed"):
-        raise InputError(f"{paths.relative(root)} was made with other parameters than these; give "
-                         "the corpus, seed, n_rooms and fingerprinter of notebook 01_data_prep, or "
-                         "run it again.")
+        raise InputError(
+            f"{paths.relative(root)} was made with other parameters than these; give "
+            "the corpus, seed, n_rooms and fingerprinter of notebook 01_data_prep, or "
+            "run it again."
+        )
 
 
 def drawn(seed, i, pool, kinds=degrade.FIELD) -> degrade.Degradation:
@@ -110,8 +152,9 @@ def originals(clips, fingerprinter, workers=2, device="cpu", label="clips") -> l
 
 def _cached(clip, fingerprinter, device):
     version = made.FORMATS["fingerprints"]
-    return paths.resolve(f"data/cache/fingerprints/{fingerprinter.digest}-{device}-v{version}/"
-                         f"{clip.sha256[:32]}.npy")
+    return paths.resolve(
+        f"data/cache/fingerprints/{fingerprinter.digest}-{device}-v{version}/{clip.sha256[:32]}.npy"
+    )
 
 
 def _run(jobs, fingerprinter, workers, device, label, pool=None, **how):
@@ -119,8 +162,9 @@ def _run(jobs, fingerprinter, workers, device, label, pool=None, **how):
     device = machine.device(device)
     waiting = [job for job in jobs if not all(target.exists() for target in job[1])]
     one = partial(_one, fingerprinter=fingerprinter, device=device, pool=pool, **how)
-    for _ in progress.parallel(one, waiting, workers, len(jobs) - len(waiting),
-                               desc=f"fingerprinting {label}", unit="song"):
+    for _ in progress.parallel(
+        one, waiting, workers, len(jobs) - len(waiting), desc=f"fingerprinting {label}", unit="song"
+    ):
         pass
 
 
@@ -133,8 +177,12 @@ def _one(clip, seeds, fingerprinter, device, pool, kinds=degrade.FIELD, n_grids=
         if seed is None and target != kept and kept.exists():
             features.save(target, features.load(kept))
             del missing[target]
-    heard = ([degrade.degrade(clip.read(margin_s), seed, pool, kinds, margin_s, **fixed)] if seed
-             else clip.blocks() for seed in missing.values())
+    heard = (
+        [degrade.degrade(clip.read(margin_s), seed, pool, kinds, margin_s, **fixed)]
+        if seed
+        else clip.blocks()
+        for seed in missing.values()
+    )
     found = fingerprinter.load(device).extract(heard, audio.HOP // n_grids)
     for target, fingerprints in zip(missing, found):
         features.save(target, fingerprints)

@@ -55,7 +55,8 @@ def songs_table(folder) -> Path:
 
 
 def recordings(folder, n_songs) -> list[str]:
-    """The recording that each song of a training set is of; of a set from elsewhere, each its own."""
+    """The recording that each song of a training set is of; of a set from elsewhere, each its
+    own."""
     table = songs_table(folder)
     if not table.exists():
         return [str(song) for song in range(n_songs)]
@@ -90,8 +91,10 @@ def _read(path, dimension=None):
         return None, f"is not a readable .npy array ({reason})"  # not how to unpickle it
     wide = array.ndim == 2 and array.shape[1] == (dimension or max(array.shape[1], 2))
     if not wide or not len(array) or array.dtype.kind != "f":
-        return None, (f"has shape {array.shape} and type {array.dtype}, but fingerprints are "
-                      f"floats of shape (frames, {dimension or 'dimension'})")
+        return None, (
+            f"has shape {array.shape} and type {array.dtype}, but fingerprints are "
+            f"floats of shape (frames, {dimension or 'dimension'})"
+        )
     with np.errstate(over="ignore", invalid="ignore"):  # told below
         array = array.astype(np.float32, copy=False)
         norms = np.linalg.norm(array, axis=1)
@@ -106,8 +109,10 @@ def find(folder, made_by) -> list[Path]:
     """The .npy files of a folder in natural order; InputError if there are none."""
     found = sorted(folder.glob("[!.]*.npy"), key=natural_key) if folder.is_dir() else []
     if not found:
-        raise InputError(f"{paths.relative(folder)} holds no fingerprints; run notebook {made_by} "
-                         "first, or unpack your own there.")
+        raise InputError(
+            f"{paths.relative(folder)} holds no fingerprints; run notebook {made_by} "
+            "first, or unpack your own there."
+        )
     return found
 
 
@@ -137,8 +142,14 @@ def pack(folder) -> TrainingSet:
     length = np.array(described["length"])
     first = np.concatenate([[0], np.cumsum(length.ravel())[:-1]]).reshape(length.shape)
     frames = np.memmap(packed, np.float32, "r").reshape(-1, described["dimension"])
-    return TrainingSet(frames, first, length, described["content"], described["problems"],
-                       training_set.record.get("inputs", {}).get("fingerprinter"))
+    return TrainingSet(
+        frames,
+        first,
+        length,
+        described["content"],
+        described["problems"],
+        training_set.record.get("inputs", {}).get("fingerprinter"),
+    )
 
 
 def _write_packed(folder, found, packed):
@@ -147,8 +158,9 @@ def _write_packed(folder, found, packed):
     lengths, dimension, content = [], None, hashlib.sha256()
     with files.atomic(packed) as temporary, temporary.open("wb") as out:
         for song in progress.bar(songs, desc="packing", unit="song"):
-            clips = _clips([song_file(folder, song, clip) for clip in range(n_clips)], dimension,
-                           problems)
+            clips = _clips(
+                [song_file(folder, song, clip) for clip in range(n_clips)], dimension, problems
+            )
             if clips:
                 frames = np.concatenate(clips)
                 out.write(frames.data)
@@ -156,11 +168,18 @@ def _write_packed(folder, found, packed):
                 lengths.append([len(clip) for clip in clips])
                 dimension = frames.shape[1]
         if not lengths:
-            raise InputError(f"{paths.relative(folder)} holds no song whose original, as 1-00.npy, "
-                             f"can be used: {problems[0]['file']} {problems[0]['problem']}.")
+            raise InputError(
+                f"{paths.relative(folder)} holds no song whose original, as 1-00.npy, "
+                f"can be used: {problems[0]['file']} {problems[0]['problem']}."
+            )
     content.update(json.dumps(lengths).encode())
-    return {"length": lengths, "dimension": dimension, "bytes": packed.stat().st_size,
-            "content": content.hexdigest()[:16], "problems": problems}
+    return {
+        "length": lengths,
+        "dimension": dimension,
+        "bytes": packed.stat().st_size,
+        "content": content.hexdigest()[:16],
+        "problems": problems,
+    }
 
 
 def _songs(found):
@@ -172,15 +191,24 @@ def _songs(found):
             songs.add(int(match[1]))
             n_clips = max(n_clips, int(match[2]) + 1)
         else:
-            problems.append({"file": file.name, "problem": "is not named songId-clipId, as 12-00",
-                             "done": "left out"})
+            problems.append(
+                {
+                    "file": file.name,
+                    "problem": "is not named songId-clipId, as 12-00",
+                    "done": "left out",
+                }
+            )
     n_gaps = max(songs, default=0) - len(songs)
     if n_gaps:
         gaps = (str(n) for n in itertools.count(1) if n not in songs)
         some = ", ".join(itertools.islice(gaps, min(n_gaps, 5)))
-        problems.append({"file": f"songs {some}{', ...' if n_gaps > 5 else ''}",
-                         "problem": f"{n_gaps} numbers without a file",
-                         "done": "classes are numbered without them"})
+        problems.append(
+            {
+                "file": f"songs {some}{', ...' if n_gaps > 5 else ''}",
+                "problem": f"{n_gaps} numbers without a file",
+                "done": "classes are numbered without them",
+            }
+        )
     return sorted(songs), n_clips, problems
 
 

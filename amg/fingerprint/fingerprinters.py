@@ -7,10 +7,10 @@ InputError for one shorter than a frame. What it extracts is stored and packed w
 dimension; to be trained on and searched it must have 128 values, as NAFP's fingerprints have.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Callable
 
 from amg import files, paths
 from amg.check import InputError
@@ -47,7 +47,8 @@ def _load(source, device, version):
         raise InputError(
             f"fingerprinter {source.name!r} has a frame of {loaded.window} samples every "
             f"{loaded.hop}, but d seconds must have 2 * d - 1 frames: a hop of {HOP} samples "
-            f"(half a second) and frames of {HOP + 1} to {WINDOW}.")
+            f"(half a second) and frames of {HOP + 1} to {WINDOW}."
+        )
     return loaded
 
 
@@ -59,9 +60,11 @@ def register(name) -> Callable:
 
     Without weights the name alone tells its fingerprints from others: a changed one needs another.
     """
+
     def keep(load):
         SOURCES[name] = Source(name, load)
         return load
+
     return keep
 
 

@@ -56,8 +56,10 @@ def _plan(source):
         raw = os.fsencode(name)
         if name.startswith(".") or len(raw) > LONGEST or raw.decode(errors="ignore") != name:
             shown = str(file).encode(errors="backslashreplace").decode()
-            refused.append(f"{shown}: its name, with its folders', must be UTF-8 of at most "
-                           f"{LONGEST} bytes and not begin with a dot; rename it.")
+            refused.append(
+                f"{shown}: its name, with its folders', must be UTF-8 of at most "
+                f"{LONGEST} bytes and not begin with a dot; rename it."
+            )
         else:
             stat = file.stat()
             plan[name] = ["/".join(parts), stat.st_size, stat.st_mtime_ns]
@@ -69,17 +71,23 @@ def _claim(source, target, fingerprinter, device, plan):
     path, there = made.record_of(target), sorted(file.name for file in target.glob("[!.]*"))
     found, music = files.read_json(path) or {}, {"music": files.digest(plan)}
     old = found if "files" in found else {}
-    new = made.Recipe("fingerprints", {"source": str(source)},
-                      {"fingerprinter": fingerprinter.digest, **music}, {"device": device}).identity
+    new = made.Recipe(
+        "fingerprints",
+        {"source": str(source)},
+        {"fingerprinter": fingerprinter.digest, **music},
+        {"device": device},
+    ).identity
     was = {**old, "inputs": {**old.get("inputs", {}), **music}}  # files may come and go
     known = old.get("files", {}) if new.items() <= was.items() else {}
     strange = [name for name in there if name not in known]
     if found and not old:  # somebody else's notes
         strange = [path.name]
     if strange:
-        raise InputError(f"{target} has {strange[0]}, which this command did not make of {source} "
-                         f"by fingerprinter {fingerprinter.digest} on {device}; choose another "
-                         "target, or delete it first.")
+        raise InputError(
+            f"{target} has {strange[0]}, which this command did not make of {source} "
+            f"by fingerprinter {fingerprinter.digest} on {device}; choose another "
+            "target, or delete it first."
+        )
     outdated = [target / name for name in there if known[name] != plan.get(name)]
     for file in [*outdated, *target.glob(".*.*.tmp.npy")]:  # half ones of a process that was killed
         file.unlink()

@@ -7,9 +7,9 @@ mels, an eighth to half of the width, narrowest where maps are large and channel
 
 import itertools
 import operator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from amg import checkpoint
-from amg.sound import audio
 from amg.check import InputError
+from amg.sound import audio
 
 DIM = 128  # values in a fingerprint
 HIDDEN = 32  # units per slice of the divide-and-encode head
@@ -140,8 +140,12 @@ def extract_all(encoder, recordings, hop=audio.HOP) -> Iterator[np.ndarray]:
     windows are due. Each window has an STFT of its own: the hop of 4000 samples is no multiple of
     the STFT's 256. Raises InputError for a recording shorter than 1 s.
     """
-    windows = ((number, window) for number, blocks in enumerate(recordings)
-               for part in audio.frames(blocks, hop) for window in part)
+    windows = (
+        (number, window)
+        for number, blocks in enumerate(recordings)
+        for part in audio.frames(blocks, hop)
+        for window in part
+    )
     for _, rows in itertools.groupby(_encoded(encoder, windows), operator.itemgetter(0)):
         vectors = bytearray()  # grows in place; small arrays leave holes between freed batches
         for _, row in rows:
@@ -171,8 +175,10 @@ def load(path=None, device="cpu") -> NAFP:
     """
     path = Path(path or shipped())
     if not path.is_file():
-        raise InputError(f"{path} is missing; run notebook 00_fingerprinter to train weights, "
-                         "or leave the parameter `fingerprinter` empty for the shipped ones.")
+        raise InputError(
+            f"{path} is missing; run notebook 00_fingerprinter to train weights, "
+            "or leave the parameter `fingerprinter` empty for the shipped ones."
+        )
     tensors, record = checkpoint.load(path)
     weights = {name: tensor.float() for name, tensor in checkpoint.part("model", tensors).items()}
     try:
@@ -181,6 +187,8 @@ def load(path=None, device="cpu") -> NAFP:
             encoder.whitening = Whitening()
         encoder.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError):
-        raise InputError(f"{path} is not a NAFP checkpoint of this version; give one that notebook "
-                         "00_fingerprinter wrote, or train again with it.") from None
+        raise InputError(
+            f"{path} is not a NAFP checkpoint of this version; give one that notebook "
+            "00_fingerprinter wrote, or train again with it."
+        ) from None
     return encoder.to(device).eval()

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from amg import check, checkpoint, files, made, paths, progress
 from amg.fingerprint import nafp
-from amg.sound.audio import SAMPLE_RATE, WINDOW
 from amg.fingerprint.pairs import Pairs, cut_out
+from amg.sound.audio import SAMPLE_RATE, WINDOW
 
 TEMPERATURE = 0.05
 
@@ -66,8 +66,9 @@ def learning_rate(step, config) -> float:
 def precision(device) -> str:
     """What convolutions are trained in: bfloat16 on a GPU and on CPUs with instructions for it.
 
-    Without them bfloat16 is far slower than float32, with them about twice as fast. Not on CPUs with
-    AMX: there PyTorch 2.13 gets `LITE`'s sixth block wrong in bfloat16, now by much, now as NaN.
+    Without them bfloat16 is far slower than float32, with them about twice as fast. Not on CPUs
+    with AMX: there PyTorch 2.13 gets `LITE`'s sixth block wrong in bfloat16, now by much, now as
+    NaN.
     """
     able = torch.cpu.get_capabilities()
     half = device == "cuda" or able.get("avx512_bf16", False) and not able.get("amx_bf16", False)
@@ -91,8 +92,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config, self.device, self.file, self.history = config, device, file, []
         self.encoder = nafp.NAFP(nafp.CONFIGS[config.size]).to(device)
-        self.optimiser = torch.optim.AdamW(self.encoder.parameters(),
-                                           weight_decay=config.weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            self.encoder.parameters(), weight_decay=config.weight_decay
+        )
         if file.exists():
             tensors, record = checkpoint.load(file, "history")
             self.history = record["history"]
@@ -101,8 +103,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint that a training continues from."""
-        tensors = (checkpoint.prefixed("model", self.encoder.state_dict())
-                   | checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser)))
+        tensors = checkpoint.prefixed("model", self.encoder.state_dict()) | checkpoint.prefixed(
+            "optimiser", checkpoint.optimiser_tensors(self.optimiser)
+        )
         checkpoint.save(self.file, tensors, {"size": self.config.size, "history": self.history})
 
     def step(self, number, anchors, replicas) -> float:
@@ -132,9 +135,11 @@ def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1
     Raises InputError if another process is at it.
     """
     recipe = made.Recipe(
-        "fingerprinter", {**asdict(config), **asdict(nafp.CONFIGS[config.size]), "every": every},
+        "fingerprinter",
+        {**asdict(config), **asdict(nafp.CONFIGS[config.size]), "every": every},
         {side: _digest(music[side], pools[side]) for side in music},
-        {"device": device, "precision": precision(device)})
+        {"device": device, "precision": precision(device)},
+    )
     target = paths.resolve(f"data/models/{name}")
     with made.making(target, recipe, f"{config.steps}-steps") as place:
         trainer = Trainer(config, device, place.folder / "last.safetensors")
@@ -152,12 +157,20 @@ def _train(trainer, data, best, validate, every, loaders):
     """The steps that are missing; each validation writes the checkpoints."""
     config, history = trainer.config, trainer.history
     steps = range(history[-1]["step"] + 1 if history else 1, config.steps + 1)
-    batches = iter(torch.utils.data.DataLoader(
-        data, batch_size=None, num_workers=loaders, prefetch_factor=4,
-        pin_memory=trainer.device == "cuda", sampler=range(steps.start - 1, config.steps)))
+    batches = iter(
+        torch.utils.data.DataLoader(
+            data,
+            batch_size=None,
+            num_workers=loaders,
+            prefetch_factor=4,
+            pin_memory=trainer.device == "cuda",
+            sampler=range(steps.start - 1, config.steps),
+        )
+    )
     losses, waited, began = [], 0.0, time.perf_counter()
-    for step in progress.bar(steps, desc="NT-Xent", unit="step", total=config.steps,
-                             initial=steps.start - 1):
+    for step in progress.bar(
+        steps, desc="NT-Xent", unit="step", total=config.steps, initial=steps.start - 1
+    ):
         asked = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - asked
@@ -166,9 +179,17 @@ def _train(trainer, data, best, validate, every, loaders):
             seconds = time.perf_counter() - began
             figures = validate(trainer.encoder.eval())
             trainer.encoder.train()
-            history.append({"step": step, "loss": float(np.mean(losses)),
-                            "lr": learning_rate(step - 1, config), "seconds": seconds,
-                            "waiting": waited / seconds, "score": sum(figures.values()), **figures})
+            history.append(
+                {
+                    "step": step,
+                    "loss": float(np.mean(losses)),
+                    "lr": learning_rate(step - 1, config),
+                    "seconds": seconds,
+                    "waiting": waited / seconds,
+                    "score": sum(figures.values()),
+                    **figures,
+                }
+            )
             if kept(history) is history[-1]:
                 save(trainer.encoder, best, config.size)
             trainer.save()
@@ -197,8 +218,10 @@ def whiten(encoder, tracks, n_windows=20_000, seed=0) -> None:
     n_places = min(n_windows // 4, math.ceil(lengths.sum() / WINDOW))
     chosen = rng.choice(len(tracks), n_places, p=lengths / lengths.sum())
     starts = [rng.integers(max(1, len(tracks[i]) - 5 * SAMPLE_RATE // 2)) for i in chosen]
-    pieces = ([tracks[i][at : at + 5 * SAMPLE_RATE // 2].astype(np.float32) / 32768]
-              for i, at in zip(chosen, starts))  # four windows each
+    pieces = (
+        [tracks[i][at : at + 5 * SAMPLE_RATE // 2].astype(np.float32) / 32768]
+        for i, at in zip(chosen, starts)
+    )  # four windows each
     vectors = np.concatenate(list(nafp.extract_all(encoder, pieces)))
     encoder.whitening = nafp.Whitening()
     encoder.whitening.fit(vectors)

@@ -36,8 +36,7 @@ class Pairs(torch.utils.data.Dataset):
         n_visits = -(-self.config.pairs // self.config.per_visit)
         visits = rng.choice(len(self.tracks), n_visits, p=self.share)
         pairs = [pair for visit in visits for pair in self._visit(rng, self.tracks[visit])]
-        return tuple(torch.from_numpy(np.stack(side))
-                     for side in zip(*pairs[: self.config.pairs]))
+        return tuple(torch.from_numpy(np.stack(side)) for side in zip(*pairs[: self.config.pairs]))
 
     def _visit(self, rng, track):
         """`per_visit` pairs from a random place of a track, played at a speed of its own."""

@@ -28,8 +28,11 @@ def compare(table, reference) -> str:
         return f"differs ({len(ours)} rows, reference {len(theirs)})"
     if ours[[*theirs]].equals(theirs):
         return "identical"
-    said = [_sentence(ours[name], theirs[name], beyond) for name in ours
-            if (beyond := _beyond(ours, theirs, name)).any()]
+    said = [
+        _sentence(ours[name], theirs[name], beyond)
+        for name in ours
+        if (beyond := _beyond(ours, theirs, name)).any()
+    ]
     return f"differs ({'; '.join(said)})" if said else "within the intervals"
 
 
@@ -61,8 +64,10 @@ def _sentence(one, other, beyond):
     if {one.dtype.kind, other.dtype.kind} <= {"f", "i"}:
         off = (one - other).abs().fillna(float("inf")).where(beyond, 0)
     at = off.idxmax()
-    return (f"{one.name} differs in {beyond.sum()} of {len(one)} rows, most in row {at + 1}: "
-            f"{one[at]}, reference {other[at]}")
+    return (
+        f"{one.name} differs in {beyond.sum()} of {len(one)} rows, most in row {at + 1}: "
+        f"{one[at]}, reference {other[at]}"
+    )
 
 
 def reference(profile) -> Path:
@@ -80,11 +85,16 @@ def with_reference(profile, found) -> list:
     run, theirs = files.read_json(reference(profile) / "manifest.json"), read(reference(profile))
     if run is None:
         return [f"There is no reference run of the profile {profile} to compare with."]
-    verdicts = {name: compare(found.get(name), theirs.get(name))
-                for name in sorted({*found, *theirs})}
+    verdicts = {
+        name: compare(found.get(name), theirs.get(name)) for name in sorted({*found, *theirs})
+    }
     words = sorted(verdict.partition(" (")[0] for verdict in verdicts.values())
-    counts = ", ".join(f"{words.count(word)} {word.replace('differs', 'differ')}"
-                       for word in dict.fromkeys(words))
-    return [f"Compared with the reference run of commit {run['commit']} on "
-            f"{run['machine']['processor']}, {run['machine']['cores']} cores, {len(words)} tables: "
-            f"{counts}.", *(f"{name}: {verdict}" for name, verdict in verdicts.items())]
+    counts = ", ".join(
+        f"{words.count(word)} {word.replace('differs', 'differ')}" for word in dict.fromkeys(words)
+    )
+    return [
+        f"Compared with the reference run of commit {run['commit']} on "
+        f"{run['machine']['processor']}, {run['machine']['cores']} cores, {len(words)} tables: "
+        f"{counts}.",
+        *(f"{name}: {verdict}" for name, verdict in verdicts.items()),
+    ]

@@ -46,9 +46,11 @@ def parse_profile(name, text) -> list:
             steps.append(Step(notebook, parameters, notebook, name))
             continue
         each = _mapping(f"for_each in {section}", parameters.pop("for_each"), "one parameter", 1)
-        (key, values), = each.items()
-        steps += [Step(notebook, {**parameters, key: value}, f"{notebook}-{value}", name)
-                  for value in check.each(f"for_each {key} in {section}", values, lambda *_: None)]
+        ((key, values),) = each.items()
+        steps += [
+            Step(notebook, {**parameters, key: value}, f"{notebook}-{value}", name)
+            for value in check.each(f"for_each {key} in {section}", values, lambda *_: None)
+        ]
     return steps
 
 
@@ -69,27 +71,39 @@ def reproduce(profile) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with made.lock(folder):
         labels = ["", *(step.label for step in steps), ""]
-        records = [_done(step, profile, *beside)
-                   for step, beside in zip(steps, zip(labels, labels[2:]))]
+        records = [
+            _done(step, profile, *beside) for step, beside in zip(steps, zip(labels, labels[2:]))
+        ]
         written = [name for record in records for name in record["outputs"]]
         told = ("label", "commit", "wall_s", "peak_memory_mb", "begun_before")
-        manifest = {"profile": profile, "command": f"make reproduce PROFILE={profile}",
-                    **machine.describe(),
-                    # a step that was skipped is of the commit at which it ran
-                    "commit": ", ".join(dict.fromkeys(record["commit"] for record in records)),
-                    "steps": [{**record["parameters"], **{key: record[key] for key in told},
-                               "changed": step.changed} for step, record in zip(steps, records)]}
+        manifest = {
+            "profile": profile,
+            "command": f"make reproduce PROFILE={profile}",
+            **machine.describe(),
+            # a step that was skipped is of the commit at which it ran
+            "commit": ", ".join(dict.fromkeys(record["commit"] for record in records)),
+            "steps": [
+                {
+                    **record["parameters"],
+                    **{key: record[key] for key in told},
+                    "changed": step.changed,
+                }
+                for step, record in zip(steps, records)
+            ],
+        }
         print(*pages.write_index(profile, manifest, written), sep="\n")
-    print(f"reports/{profile}/index.html written after {time.perf_counter() - began:.0f} s",
-          file=sys.stderr)
+    print(
+        f"reports/{profile}/index.html written after {time.perf_counter() - began:.0f} s",
+        file=sys.stderr,
+    )
 
 
 def run(notebook, given) -> Path:
     """Run one notebook, and print what its cells say as they say it; returns the executed one.
 
     given: parameters by name, their values texts in YAML. Without a `report` among them, tables and
-    figures go to a folder of this run alone, `reports/local/<time>-<notebook>`. Raises InputError if
-    a parameter is wrong or a cell fails.
+    figures go to a folder of this run alone, `reports/local/<time>-<notebook>`. Raises InputError
+    if a parameter is wrong or a cell fails.
     """
     one_of("notebook", notebook, NOTEBOOKS)
     parameters = {"report": f"local/{time.strftime('%Y%m%d-%H%M%S')}-{notebook}"}
@@ -111,12 +125,19 @@ def run(notebook, given) -> Path:
 
 
 def _done(step, profile, before, after):
-    """Run a step, unless it is done; returns its record. before, after: labels of its neighbours."""
+    """Run a step, unless it is done; returns its record. before, after: labels of its
+    neighbours."""
     record = step.finished()
     if record:
         print(f"{step.label}: unchanged, skipped", file=sys.stderr)
     else:
         record = step.run()
-    pages.write_notebook(step.executed, profile, step.label,
-                         step.resolved.get("corpus", "sheet_music") == "sheet_music", before, after)
+    pages.write_notebook(
+        step.executed,
+        profile,
+        step.label,
+        step.resolved.get("corpus", "sheet_music") == "sheet_music",
+        before,
+        after,
+    )
     return record

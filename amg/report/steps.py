@@ -51,9 +51,14 @@ def _songs(p):
 
 def _split(p, durations):
     """What notebook 02 makes: segments and trials."""
-    return [*(str(databases.split_folder(paths.Path(p["database"]) / part, duration))
-              for duration in durations for part in (databases.DUMMY, databases.TEST)),
-            f"{p['database']}/trials.csv"]
+    return [
+        *(
+            str(databases.split_folder(paths.Path(p["database"]) / part, duration))
+            for duration in durations
+            for part in (databases.DUMMY, databases.TEST)
+        ),
+        f"{p['database']}/trials.csv",
+    ]
 
 
 # notebook -> (what it reads, what it makes besides tables and figures), by its parameters
@@ -61,32 +66,60 @@ FILES = {
     "00_fingerprinter": (_folder, lambda p: [f"data/models/{p['name']}"]),
     "01_data_prep": (
         lambda p: [_weights(p), *_folder(p)],
-        lambda p: [*[f"data/train/{p['train_set']}"] * (p["n_train"] > 0), p["database"]]),
+        lambda p: [*[f"data/train/{p['train_set']}"] * (p["n_train"] > 0), p["database"]],
+    ),
     "02_split": (_songs, lambda p: _split(p, p["durations"])),
     "03_train": (lambda p: [f"data/train/{p['train_set']}"], lambda p: [_run(p)]),
     "04_evaluate": (
-        lambda p: [*_songs(p), *_split(p, p["durations"]), *filter(None, [p["test_ids"]]), *(
-            [p["checkpoint"]] if p["checkpoint"] else
-            [_run(p, duration_max=duration) for duration in p["durations"]])],
-        lambda p: []),
+        lambda p: [
+            *_songs(p),
+            *_split(p, p["durations"]),
+            *filter(None, [p["test_ids"]]),
+            *(
+                [p["checkpoint"]]
+                if p["checkpoint"]
+                else [_run(p, duration_max=duration) for duration in p["durations"]]
+            ),
+        ],
+        lambda p: [],
+    ),
     "05_ablations": (
-        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}",
-                   _run(p)],
-        lambda p: [*(_run(p, loss=loss) for loss in p["losses"]),
-                   *(_run(p, encoder=encoder) for encoder in p["encoders"])]),
+        lambda p: [
+            *_songs(p),
+            *_split(p, [p["duration_max"]]),
+            f"data/train/{p['train_set']}",
+            _run(p),
+        ],
+        lambda p: [
+            *(_run(p, loss=loss) for loss in p["losses"]),
+            *(_run(p, encoder=encoder) for encoder in p["encoders"]),
+        ],
+    ),
     "06_robustness": (
-        lambda p: [_weights(p), *_songs(p), *_split(p, []), *_trained(p)], lambda p: []),
+        lambda p: [_weights(p), *_songs(p), *_split(p, []), *_trained(p)],
+        lambda p: [],
+    ),
     "07_unknown_songs": (
-        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}",
-                   _run(p, train_set=p["encoder_of"] or p["train_set"])],
-        lambda p: []),
+        lambda p: [
+            *_songs(p),
+            *_split(p, [p["duration_max"]]),
+            f"data/train/{p['train_set']}",
+            _run(p, train_set=p["encoder_of"] or p["train_set"]),
+        ],
+        lambda p: [],
+    ),
     "08_scale": (
-        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), *_trained(p)], lambda p: []),
+        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), *_trained(p)],
+        lambda p: [],
+    ),
     "09_more_songs": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}"],
-        lambda p: [_run(p, train_set=growth.runs_of(p["train_set"]))]),
+        lambda p: [_run(p, train_set=growth.runs_of(p["train_set"]))],
+    ),
     "10_explore": (
-        lambda p: [*_songs(p), *([p["own"], p["catalogue"]] if p["own"] else [])], lambda p: []),
+        lambda p: [*_songs(p), *([p["own"], p["catalogue"]] if p["own"] else [])],
+        lambda p: [],
+    ),
 }
 NOTEBOOKS = tuple(FILES)
 
@@ -103,22 +136,32 @@ class Step:
         self.code, defaults = read_notebook(self.source)
         for name, value in parameters.items():
             if name not in defaults:
-                raise InputError(f"{notebook} has no parameter {name!r}; "
-                                 f"it knows: {', '.join(defaults)}.")
+                raise InputError(
+                    f"{notebook} has no parameter {name!r}; it knows: {', '.join(defaults)}."
+                )
             _typed(f"{name} of {notebook}", value, defaults[name])
         self.resolved = {**defaults, **parameters}
-        self.changed = {name: value for name, value in parameters.items()
-                        if value != defaults[name] and name != "report"}
+        self.changed = {
+            name: value
+            for name, value in parameters.items()
+            if value != defaults[name] and name != "report"
+        }
 
     def recipe(self) -> made.Recipe:
         """All that decides what the step does, as things are now."""
         reads = FILES[self.notebook][0](self.resolved)
         device = self.resolved.get("device")
         return made.Recipe(
-            "step", {"notebook": self.notebook, "parameters": self.resolved, "code": self.code,
-                     "formats": made.FORMATS},
+            "step",
+            {
+                "notebook": self.notebook,
+                "parameters": self.resolved,
+                "code": self.code,
+                "formats": made.FORMATS,
+            },
             inputs={name: _state(name) for name in reads},
-            computed={"device": machine.device(device)} if device else {})
+            computed={"device": machine.device(device)} if device else {},
+        )
 
     def finished(self) -> dict | None:
         """The record of the last run if nothing has changed since, else None."""
@@ -138,19 +181,31 @@ class Step:
         before = self._times()
         with machine.PeakMemory() as memory:
             self.execute()
-        written = [str(paths.relative(path)) for path, changed in self._times().items()
-                   if changed != before.get(path)]
+        written = [
+            str(paths.relative(path))
+            for path, changed in self._times().items()
+            if changed != before.get(path)
+        ]
         outputs = FILES[self.notebook][1](self.resolved) + written
-        record = {**recipe.identity, "outputs": {name: _state(name) for name in outputs},
-                  "label": self.label, "commit": commit, "begun_before": begun_before,
-                  "wall_s": round(time.perf_counter() - began, 1), "peak_memory_mb": memory.peak_mb}
+        record = {
+            **recipe.identity,
+            "outputs": {name: _state(name) for name in outputs},
+            "label": self.label,
+            "commit": commit,
+            "begun_before": begun_before,
+            "wall_s": round(time.perf_counter() - began, 1),
+            "peak_memory_mb": memory.peak_mb,
+        }
         files.write_json(self.state, record)
         return record
 
     def _times(self):
         """When the report's tables and figures were written, the oldest first."""
-        times = {path: path.stat().st_mtime_ns for part in ("tables", "figures")
-                 for path in (self.base / part).glob("[!.]*")}
+        times = {
+            path: path.stat().st_mtime_ns
+            for part in ("tables", "figures")
+            for path in (self.base / part).glob("[!.]*")
+        }
         return dict(sorted(times.items(), key=lambda item: item[1]))
 
     def execute(self, talks=False) -> None:
@@ -158,31 +213,47 @@ class Step:
         where = f"The partly executed notebook is {paths.relative(self.executed)}"
         try:
             papermill.execute_notebook(
-                str(self.source), str(self.executed), self.resolved, kernel_name="python3",
-                cwd=str(self.source.parent), log_output=talks,
+                str(self.source),
+                str(self.executed),
+                self.resolved,
+                kernel_name="python3",
+                cwd=str(self.source.parent),
+                log_output=talks,
                 progress_bar=not talks and {"desc": self.label},
-                extra_arguments=["--log-level=ERROR"])  # kernels warn about TCP on localhost
+                extra_arguments=["--log-level=ERROR"],
+            )  # kernels warn about TCP on localhost
         except PapermillExecutionError as error:
-            raise InputError(f"{self.label} failed in cell In [{error.exec_count}]: {error.ename}: "
-                             f"{error.evalue.rstrip('.')}. {where}.") from None
+            raise InputError(
+                f"{self.label} failed in cell In [{error.exec_count}]: {error.ename}: "
+                f"{error.evalue.rstrip('.')}. {where}."
+            ) from None
         except DeadKernelError:
-            raise InputError(f"{self.label} failed: its process died, perhaps for want of memory. "
-                             f"{where}; the same command continues.") from None
+            raise InputError(
+                f"{self.label} failed: its process died, perhaps for want of memory. "
+                f"{where}; the same command continues."
+            ) from None
 
 
 def read_notebook(source) -> tuple[str, dict]:
     """Digest of a notebook's code, blind to comments and white space, and its parameters."""
-    cells = [cell for cell in json.loads(source.read_text())["cells"]
-             if cell["cell_type"] == "code"]
+    cells = [
+        cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"
+    ]
     try:
         trees = [ast.parse("".join(cell["source"])) for cell in cells]
     except SyntaxError as error:
-        raise InputError(f"a cell of {source.name} is no Python ({error}); magics are not "
-                         "understood here.") from None
-    tagged = next(tree for tree, cell in zip(trees, cells)
-                  if "parameters" in cell["metadata"].get("tags", ()))
-    defaults = {(line.target if isinstance(line, ast.AnnAssign) else line.targets[0]).id:
-                ast.literal_eval(line.value) for line in tagged.body}
+        raise InputError(
+            f"a cell of {source.name} is no Python ({error}); magics are not understood here."
+        ) from None
+    tagged = next(
+        tree for tree, cell in zip(trees, cells) if "parameters" in cell["metadata"].get("tags", ())
+    )
+    defaults = {
+        (line.target if isinstance(line, ast.AnnAssign) else line.targets[0]).id: ast.literal_eval(
+            line.value
+        )
+        for line in tagged.body
+    }
     return files.digest([ast.dump(tree) for tree in trees]), defaults
 
 
@@ -192,8 +263,10 @@ def _typed(name, value, default):
     if isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool):
         return
     hint = " (in YAML, write 1.0e-3 for 1e-3)" if isinstance(default, float) else ""
-    raise InputError(f"{name} is {value!r} in the profile, but must be of the type "
-                     f"{type(default).__name__}, as {default!r}{hint}.")
+    raise InputError(
+        f"{name} is {value!r} in the profile, but must be of the type "
+        f"{type(default).__name__}, as {default!r}{hint}."
+    )
 
 
 def _state(name):
@@ -205,6 +278,7 @@ def _state(name):
         return "nothing"
     found = made.find(path, "", unfinished=True)
     if not found.record:  # names with their folders: a file that moved is another one
-        return files.digest([found.identity, sorted(str(file.relative_to(path))
-                                                    for file in path.rglob("[!.]*"))])
+        return files.digest(
+            [found.identity, sorted(str(file.relative_to(path)) for file in path.rglob("[!.]*"))]
+        )
     return found.identity + ("" if found.finished else ", unfinished")

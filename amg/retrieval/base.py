@@ -12,10 +12,18 @@ Answers are positions in the frames of all stored songs, ten for each trial, bes
 import faiss
 import numpy as np
 
-from amg.retrieval import search, trials as trials_
+from amg.retrieval import search
+from amg.retrieval import trials as trials_
 
-LABELS = {"method": "nafp", "encoder": "nafp", "loss": "ntxent", "stage": "sequence",
-          "protocol": "contiguous", "run": "", "finished": True}
+LABELS = {
+    "method": "nafp",
+    "encoder": "nafp",
+    "loss": "ntxent",
+    "stage": "sequence",
+    "protocol": "contiguous",
+    "run": "",
+    "finished": True,
+}
 N_LISTS = 256
 CODE_BYTES = 64  # sub-quantisers of 8 bits
 N_PROBE = 40
@@ -38,8 +46,9 @@ def coded_index(frames, training) -> faiss.IndexIVFPQ:
 def decimated_index(sequences, every) -> faiss.IndexIDMap:
     """Exhaustive index of every `every`-th frame of each song, numbered as in `sequences.frames`:
     as many vectors as segments of that length would have, without an encoder."""
-    kept = np.concatenate([np.arange(*bounds, every)
-                           for bounds in zip(sequences.bounds, sequences.bounds[1:])])
+    kept = np.concatenate(
+        [np.arange(*bounds, every) for bounds in zip(sequences.bounds, sequences.bounds[1:])]
+    )
     index = faiss.IndexIDMap(faiss.IndexFlatIP(sequences.frames.shape[1]))
     index.add_with_ids(sequences.frames[kept], kept)
     return index
@@ -48,8 +57,10 @@ def decimated_index(sequences, every) -> faiss.IndexIDMap:
 def describe(coded) -> str:
     """What a coded index is, in a sentence."""
     said = "" if coded.nlist == N_LISTS else f" (its authors have {N_LISTS}: too few distractors)"
-    return (f"IVF-PQ: {coded.ntotal:,} frames in {coded.nlist} lists{said}, {coded.code_size} "
-            f"bytes a frame; {min(coded.nprobe, coded.nlist)} lists are searched.")
+    return (
+        f"IVF-PQ: {coded.ntotal:,} frames in {coded.nlist} lists{said}, {coded.code_size} "
+        f"bytes a frame; {min(coded.nprobe, coded.nlist)} lists are searched."
+    )
 
 
 def find(trials, queries, sequences, index=None) -> np.ndarray:
@@ -77,8 +88,10 @@ def find_on_grids(trials, queries, find, n_grids) -> tuple[np.ndarray, np.ndarra
         n_frames = trials.query_frames - (k > 0)
         rows = np.flatnonzero(n_frames)
         if len(rows):
-            found, score = find(trials.assign(query_frames=n_frames).iloc[rows],
-                                [query[k::n_grids] for query in queries])
+            found, score = find(
+                trials.assign(query_frames=n_frames).iloc[rows],
+                [query[k::n_grids] for query in queries],
+            )
             answers[k, rows] = np.where(found < 0, -1, found - k / n_grids)
             scores[k, rows] = np.where(found[:, 0] < 0, -np.inf, score[:, 0])
     return answers, scores
@@ -95,5 +108,8 @@ def find_scored(index, trials, queries, sequences) -> tuple[np.ndarray, np.ndarr
     asked = search.Sequences.of(queries)
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
     neighbours = index.search(asked.frames, k)[1]  # of each query frame, once
-    return trials_.ask(trials, asked, lambda at, rows: search.sequence_search(
-        asked.frames[at], neighbours[at], sequences))
+    return trials_.ask(
+        trials,
+        asked,
+        lambda at, rows: search.sequence_search(asked.frames[at], neighbours[at], sequences),
+    )

@@ -14,11 +14,24 @@ import numpy as np
 import pandas as pd
 
 from amg.embedding import crops, encoders
-from amg.retrieval import base, search
+from amg.retrieval import search
 
-COLUMNS = ["method", "duration_max", "n_vectors", "index_bytes", "refine_bytes", "embed_ms",
-           "embed_ms_q1", "embed_ms_q3", "search_ms", "search_ms_q1", "search_ms_q3", "top1",
-           "run", "finished"]
+COLUMNS = [
+    "method",
+    "duration_max",
+    "n_vectors",
+    "index_bytes",
+    "refine_bytes",
+    "embed_ms",
+    "embed_ms_q1",
+    "embed_ms_q3",
+    "search_ms",
+    "search_ms_q1",
+    "search_ms_q3",
+    "top1",
+    "run",
+    "finished",
+]
 
 
 @dataclass(frozen=True)
@@ -49,16 +62,22 @@ def base_method(method, index, sequences, top1=np.nan) -> Method:
     return Method(method, index.ntotal, n_bytes(index), refined, find, top1=top1)
 
 
-def amg_methods(encoder, vectors, segments, sequences, labels,
-                top1=np.nan, shortlist=search.SHORTLIST) -> list[Method]:
+def amg_methods(
+    encoder, vectors, segments, sequences, labels, top1=np.nan, shortlist=search.SHORTLIST
+) -> list[Method]:
     """Single-stage and two-stage of an encoder; vectors: of the segments; labels: as
     `evaluate.labels`; top1: of two-stage."""
     index = search.flat_index(vectors)
     k, duration_max = min(shortlist, index.ntotal), labels["duration_max"]
 
     def embed(query):
-        return encoders.embed(encoder, [query[low:high] for low, high in search.cut_pieces(
-            len(query), segments.length, crops.SHORTEST)])
+        return encoders.embed(
+            encoder,
+            [
+                query[low:high]
+                for low, high in search.cut_pieces(len(query), segments.length, crops.SHORTEST)
+            ],
+        )
 
     def single(_, embedded):
         scores, neighbours = search.nearest(index, embedded, k)
@@ -70,8 +89,10 @@ def amg_methods(encoder, vectors, segments, sequences, labels,
     name = "amg" if labels["run"] else labels["encoder"]
     size, of = (index.ntotal, n_bytes(index)), (labels["run"], labels["finished"])
     whole = sequences.frames.nbytes
-    return [Method(f"{name} single-stage", *size, 0, single, embed, duration_max, np.nan, *of),
-            Method(f"{name} two-stage", *size, whole, two, embed, duration_max, top1, *of)]
+    return [
+        Method(f"{name} single-stage", *size, 0, single, embed, duration_max, np.nan, *of),
+        Method(f"{name} two-stage", *size, whole, two, embed, duration_max, top1, *of),
+    ]
 
 
 def n_bytes(index) -> int:
@@ -84,8 +105,10 @@ def excerpts(trials, queries, query_frames, n=50) -> list[np.ndarray]:
     """Queries of `n` trials of one length at most, evenly spread: list of (query_frames, 128)."""
     rows = np.flatnonzero(trials.query_frames == query_frames)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))]
-    return [np.ascontiguousarray(queries[song][start : start + query_frames]) for song, start in
-            zip(trials.song.to_numpy()[rows], trials.start.to_numpy()[rows])]
+    return [
+        np.ascontiguousarray(queries[song][start : start + query_frames])
+        for song, start in zip(trials.song.to_numpy()[rows], trials.start.to_numpy()[rows])
+    ]
 
 
 def measure(methods, queries) -> pd.DataFrame:

@@ -64,37 +64,57 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
     folders = [root / part for part in (DUMMY, TEST, QUERY)]
     fingerprinters = {_fingerprinter(folder) for folder in (root, *folders)} - {None}
     if len(fingerprinters) > 1:
-        raise InputError(f"the fingerprints in {paths.relative(root)} come from different "
-                         "fingerprinters; make songs and queries with one.")
+        raise InputError(
+            f"the fingerprints in {paths.relative(root)} come from different "
+            "fingerprinters; make songs and queries with one."
+        )
     dummies, tests, asked = (features.find(folder, MAKER) for folder in folders)
     if [path.name for path in tests] != [path.name for path in asked]:
-        raise InputError(f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must "
-                         "hold files of the same names, a query for each test song.")
+        raise InputError(
+            f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must "
+            "hold files of the same names, a query for each test song."
+        )
     names, heard = [path.stem for path in dummies + tests], None
     if (root / "songs.csv").exists():
         table = clips.read_csv(root / "songs.csv")
         if list(table.get("name", ())) != names:
-            raise InputError(f"{paths.relative(root / 'songs.csv')} must list the songs beside it, "
-                             f"distractors first; run notebook {MAKER} again, or move it away.")
+            raise InputError(
+                f"{paths.relative(root / 'songs.csv')} must list the songs beside it, "
+                f"distractors first; run notebook {MAKER} again, or move it away."
+            )
         heard = clips.from_table(table)
     arrays = [features.load(path) for path in dummies + tests]
     queries = [features.load(path) for path in asked]
     for path, array in zip(dummies + tests + asked, arrays + queries):
-        check.one_of(f"the number of values in a fingerprint of {paths.relative(path)}",
-                     array.shape[1], (DIM,))
+        check.one_of(
+            f"the number of values in a fingerprint of {paths.relative(path)}",
+            array.shape[1],
+            (DIM,),
+        )
     for path, query, song in zip(asked, queries, arrays[len(dummies) :]):
         if len(query) > len(song) + 1:  # a resampler may round up
-            raise InputError(f"{paths.relative(path)} holds {len(query)} fingerprints and its song "
-                             f"{len(song)}, but a query is the degraded song; make both anew.")
+            raise InputError(
+                f"{paths.relative(path)} holds {len(query)} fingerprints and its song "
+                f"{len(song)}, but a query is the degraded song; make both anew."
+            )
     digests = [hashlib.sha256(array.tobytes()).digest() for array in arrays]
     distractor = dict(zip(digests, dummies))
     for path, digest in zip(tests, digests[len(dummies) :]):
         if twin := distractor.get(digest):
-            raise InputError(f"{paths.relative(path)} and {paths.relative(twin)} are the same, but a test "
-                             "song is no distractor; delete one of them.")
+            raise InputError(
+                f"{paths.relative(path)} and {paths.relative(twin)} are the same, but a test "
+                "song is no distractor; delete one of them."
+            )
     recordings = [clip.recording for clip in heard] if heard else names
-    database = Database(search.Sequences.of(arrays), names, len(dummies), recordings, heard,
-                        next(iter(fingerprinters), None), files.stamp(dummies + tests + asked))
+    database = Database(
+        search.Sequences.of(arrays),
+        names,
+        len(dummies),
+        recordings,
+        heard,
+        next(iter(fingerprinters), None),
+        files.stamp(dummies + tests + asked),
+    )
     return database, queries
 
 
@@ -107,8 +127,10 @@ def load_queries(folder, database) -> list[np.ndarray]:
     """Other queries of the test songs, list of float32 (T, 128); InputError if they are of other
     songs, or of another fingerprinter."""
     if database.fingerprinter not in (None, _fingerprinter(folder)):
-        raise InputError(f"{paths.relative(folder)} comes from another fingerprinter than the "
-                         "database; run the notebook that makes it again.")
+        raise InputError(
+            f"{paths.relative(folder)} comes from another fingerprinter than the "
+            "database; run the notebook that makes it again."
+        )
     found = features.find(folder, MAKER)
     if [path.stem for path in found] != database.names[database.first_test :]:
         raise InputError(f"{paths.relative(folder)} must hold a query for each test song.")
@@ -149,8 +171,10 @@ def load_segments(root, database, duration_max) -> search.Segments:
     length = crops.segment_frames(duration_max)
     segments = search.Segments.of(database.sequences, length)
     if not (segments.song >= database.first_test).any():
-        raise InputError(f"no test song in {paths.relative(root)} is as long as a segment of "
-                         f"{length} frames; choose a shorter duration_max than {duration_max}.")
+        raise InputError(
+            f"no test song in {paths.relative(root)} is as long as a segment of "
+            f"{length} frames; choose a shorter duration_max than {duration_max}."
+        )
     songs, first = database.sequences.songs(), database.first_test
     for whole, part in ((DUMMY, slice(first)), (TEST, slice(first, None))):
         folder = split_folder(root / whole, duration_max)
@@ -162,8 +186,11 @@ def load_segments(root, database, duration_max) -> search.Segments:
 
 def _pieces(names, songs, length):
     """Consecutive pieces of songs: their name -> float32 (length, 128)."""
-    return {f"{name}_{i}": song[i * length :][:length] for name, song in zip(names, songs)
-            for i in range(len(song) // length)}
+    return {
+        f"{name}_{i}": song[i * length :][:length]
+        for name, song in zip(names, songs)
+        for i in range(len(song) // length)
+    }
 
 
 def _compare(folder, pieces):
@@ -171,9 +198,13 @@ def _compare(folder, pieces):
     present = {path.stem: path for path in sorted(folder.glob("[!.]*.npy"))}
     for stem, path in present.items():
         if stem not in pieces or not np.array_equal(features.load(path), pieces[stem]):
-            raise InputError(f"{paths.relative(path)} is no segment of the songs beside that "
-                             "folder; move the folder elsewhere, and run notebook 02_split.")
+            raise InputError(
+                f"{paths.relative(path)} is no segment of the songs beside that "
+                "folder; move the folder elsewhere, and run notebook 02_split."
+            )
     if len(present) < len(pieces):
-        raise InputError(f"{paths.relative(folder)} holds {len(present)} of {len(pieces)} segments "
-                         "of the songs beside it; unpack it whole, or move it elsewhere and run "
-                         "notebook 02_split.")
+        raise InputError(
+            f"{paths.relative(folder)} holds {len(present)} of {len(pieces)} segments "
+            "of the songs beside it; unpack it whole, or move it elsewhere and run "
+            "notebook 02_split."
+        )

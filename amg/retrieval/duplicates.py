@@ -6,8 +6,8 @@ fingerprinter stays: to tell that apart is its task. So do test clips that share
 themselves.
 
 Whether waveforms agree is too costly to ask of all pairs. It is asked of those with 5 s of
-fingerprints of a mean inner product of ALIKE. Such a mean needs one frame of at least that, so that a
-range search over the test clips' frames finds them all.
+fingerprints of a mean inner product of ALIKE. Such a mean needs one frame of at least that, so that
+a range search over the test clips' frames finds them all.
 """
 
 from dataclasses import replace
@@ -36,8 +36,11 @@ def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
     clips: role -> list of Clip, `test` among them. Returns (the same without what was left out,
     what was left out, its reason in `refused`).
     """
-    files = {role: extraction.originals(of_role, fingerprinter, workers, device, role)
-             for role, of_role in clips.items() if of_role}
+    files = {
+        role: extraction.originals(of_role, fingerprinter, workers, device, role)
+        for role, of_role in clips.items()
+        if of_role
+    }
     stored = search.Sequences.of([features.load(file) for file in files.pop("test")])
     tests, index, left_out = stored.songs(), search.flat_index(stored.frames), {}
     for role, of_role in files.items():
@@ -72,8 +75,10 @@ def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
     similarity = song @ other.T
     if min(n_rows, n_columns) < 1:
         return []
-    mean = sum(similarity[k : k + n_rows, k : k + n_columns]
-               for k in range(EXCERPT_FRAMES)) / EXCERPT_FRAMES
+    mean = (
+        sum(similarity[k : k + n_rows, k : k + n_columns] for k in range(EXCERPT_FRAMES))
+        / EXCERPT_FRAMES
+    )
     at, there = np.nonzero(mean >= threshold)
     best = np.argsort(-mean[at, there], kind="stable")
     _, first = np.unique((there - at)[best], return_index=True)
@@ -83,16 +88,23 @@ def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
 
 def agree(clip, other, places) -> bool:
     """Whether two clips have the same waveform at one of `places`, within half a second."""
-    return any(likeness(excerpt(clip, at, EXCERPT_FRAMES),
-                        excerpt(other, max(there - 1, 0), EXCERPT_FRAMES + 2)) >= SAME
-               for at, there, _ in places)
+    return any(
+        likeness(
+            excerpt(clip, at, EXCERPT_FRAMES), excerpt(other, max(there - 1, 0), EXCERPT_FRAMES + 2)
+        )
+        >= SAME
+        for at, there, _ in places
+    )
 
 
 def excerpt(clip, frame, n_frames) -> np.ndarray:
     """Undegraded samples of up to `n_frames` frames of a clip, from one of its frames on."""
     n_frames = min(n_frames, audio.n_frames(clip.seconds) - frame)
-    return replace(clip, start_s=clip.start_s + frame * audio.HOP / audio.SAMPLE_RATE,
-                   seconds=audio.seconds(n_frames)).read()
+    return replace(
+        clip,
+        start_s=clip.start_s + frame * audio.HOP / audio.SAMPLE_RATE,
+        seconds=audio.seconds(n_frames),
+    ).read()
 
 
 def counts(table) -> dict[str, int]:
@@ -104,5 +116,8 @@ def counts(table) -> dict[str, int]:
 def overlaps(recordings) -> pd.DataFrame:
     """How many recordings each two roles share; recordings: role -> iterable of names."""
     sets = {role: set(names) for role, names in recordings.items()}
-    return pd.DataFrame([[len(a & b) for b in sets.values()] for a in sets.values()],
-                        index=list(sets), columns=list(sets))
+    return pd.DataFrame(
+        [[len(a & b) for b in sets.values()] for a in sets.values()],
+        index=list(sets),
+        columns=list(sets),
+    )

@@ -14,7 +14,8 @@ import pandas as pd
 from amg import check, machine, paths
 from amg.check import InputError
 from amg.embedding import crops, encoders, runs
-from amg.retrieval import hits, published, search, trials as trials_
+from amg.retrieval import hits, published, search
+from amg.retrieval import trials as trials_
 
 PROTOCOLS = {"contiguous": search, "published": published}  # name -> module of its searches
 
@@ -28,8 +29,16 @@ def check_parameters(durations, protocols=tuple(PROTOCOLS), unfinished=False, **
     check.texts(**texts)
 
 
-def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False,
-            device="auto", database=None) -> dict:
+def trained(
+    train_set,
+    encoder,
+    loss,
+    durations,
+    checkpoint="",
+    unfinished=False,
+    device="auto",
+    database=None,
+) -> dict:
     """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`.
 
     One that needs no training is the same for all durations.
@@ -44,8 +53,10 @@ def trained(train_set, encoder, loss, durations, checkpoint="", unfinished=False
     elif not encoders.needs_training(encoder):
         found = dict.fromkeys(durations, untrained([encoder], database)[encoder])
     else:
-        found = {duration: runs.find(train_set, encoder, loss, duration, unfinished)
-                 for duration in durations}
+        found = {
+            duration: runs.find(train_set, encoder, loss, duration, unfinished)
+            for duration in durations
+        }
     for run in found.values():
         run.encoder.to(device)
         if database:
@@ -61,8 +72,10 @@ def untrained(names, database) -> dict:
     free = [name for name in encoders.registry if not encoders.needs_training(name)]
     if names != []:
         check.each("others", names, check.one_of, free)
-    return {name: runs.Trained(encoders.untrained(name, database.distractors), None, [], "", True)
-            for name in names}
+    return {
+        name: runs.Trained(encoders.untrained(name, database.distractors), None, [], "", True)
+        for name in names
+    }
 
 
 def check_fingerprinter(run, database) -> None:
@@ -70,16 +83,24 @@ def check_fingerprinter(run, database) -> None:
     both are known."""
     known = {run.fingerprinter, database.fingerprinter} - {None}
     if len(known) > 1:
-        raise InputError(f"{run.name or 'the encoder'} was trained on another fingerprinter's "
-                         "output than the database has; run notebooks 01_data_prep, 02_split and "
-                         "03_train with one.")
+        raise InputError(
+            f"{run.name or 'the encoder'} was trained on another fingerprinter's "
+            "output than the database has; run notebooks 01_data_prep, 02_split and "
+            "03_train with one."
+        )
 
 
 def labels(encoder, loss, duration_max, run=None) -> dict:
     """What names an AMG method in every table; run: a `runs.Trained`, None if none was trained."""
     loss = loss if encoders.needs_training(encoder) else "none"
-    return {"method": "amg", "encoder": encoder, "loss": loss, "duration_max": duration_max,
-            "run": run.name if run else "", "finished": run.finished if run else True}
+    return {
+        "method": "amg",
+        "encoder": encoder,
+        "loss": loss,
+        "duration_max": duration_max,
+        "run": run.name if run else "",
+        "finished": run.finished if run else True,
+    }
 
 
 def segment_vectors(encoder, segments, sequences) -> np.ndarray:
@@ -100,8 +121,17 @@ def new_vectors(encoder, segments, sequences, known) -> np.ndarray:
     return np.concatenate([known[key] for key in keys])
 
 
-def amg(trials, queries, encoder, vectors, segments, database, alike=None,
-        protocol="contiguous", shortlist=search.SHORTLIST) -> list[pd.DataFrame]:
+def amg(
+    trials,
+    queries,
+    encoder,
+    vectors,
+    segments,
+    database,
+    alike=None,
+    protocol="contiguous",
+    shortlist=search.SHORTLIST,
+) -> list[pd.DataFrame]:
     """The trials with the answers and hits of both stages: two DataFrames, single and two.
 
     queries: list of float32 (T, 128), one per test song; vectors: those of `segment_vectors`;
@@ -112,21 +142,25 @@ def amg(trials, queries, encoder, vectors, segments, database, alike=None,
     n = shortlist if protocol == "contiguous" else search.N_BEST
     listed, _ = first_stage(trials, queries, encoder, vectors, segments, searches.single_stage, n)
     single = listed[:, : search.N_BEST]
-    two, _ = second_stage(trials, queries, listed, segments, database.sequences,
-                          searches.two_stage)
+    two, _ = second_stage(trials, queries, listed, segments, database.sequences, searches.two_stage)
     if protocol == "published":
         right = published.right(trials, single, two, segments, database)
         places = segments.first_frames(single), two
         tables = [_scored(trials, *of_stage, database) for of_stage in zip(places, right)]
     else:
-        tables = [score_segments(trials, single, segments, database, alike),
-                  score(trials, two, database, alike)]
-    return [table.assign(stage=stage, protocol=protocol)
-            for table, stage in zip(tables, ("single", "two"))]
+        tables = [
+            score_segments(trials, single, segments, database, alike),
+            score(trials, two, database, alike),
+        ]
+    return [
+        table.assign(stage=stage, protocol=protocol)
+        for table, stage in zip(tables, ("single", "two"))
+    ]
 
 
-def first_stage(trials, queries, encoder, vectors, segments,
-                vote=search.single_stage, n_best=search.N_BEST) -> tuple[np.ndarray, np.ndarray]:
+def first_stage(
+    trials, queries, encoder, vectors, segments, vote=search.single_stage, n_best=search.N_BEST
+) -> tuple[np.ndarray, np.ndarray]:
     """Segments that the pieces of each trial vote for, best first, and the sums of their votes, int
     and float32 (n, n_best).
 
@@ -139,23 +173,27 @@ def first_stage(trials, queries, encoder, vectors, segments,
         begin, end = np.array(search.cut_pieces(at.shape[1], segments.length, crops.SHORTEST)).T
         length = np.tile(end - begin, len(at))
         pieces = encoders.embed_runs(encoder, asked.frames, at[:, begin].ravel(), length)
-        scores, neighbours = (table.reshape(len(at), -1, k) for table in
-                              search.nearest(index, pieces, k))
+        scores, neighbours = (
+            table.reshape(len(at), -1, k) for table in search.nearest(index, pieces, k)
+        )
         return vote(neighbours, scores, segments.song, n_best)
 
     return trials_.ask(trials, asked, find, n_best)
 
 
-def second_stage(trials, queries, candidates, segments, sequences,
-                 refine=search.two_stage) -> tuple[np.ndarray, np.ndarray]:
+def second_stage(
+    trials, queries, candidates, segments, sequences, refine=search.two_stage
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions within each trial's candidate segments, best first, and their scores, int and
     float32 (n, 10)."""
     asked = search.Sequences.of(queries)
 
     def find(at, rows):
         parts = search.blocks(len(rows), candidates.shape[1] * 2 * segments.length)
-        found = [refine(asked.frames[at[part]], candidates[rows[part]], segments, sequences)
-                 for part in parts]
+        found = [
+            refine(asked.frames[at[part]], candidates[rows[part]], segments, sequences)
+            for part in parts
+        ]
         return tuple(map(np.concatenate, zip(*found)))
 
     return trials_.ask(trials, asked, find)
@@ -169,8 +207,10 @@ def score(trials, answers, database, alike=None, late=0.0) -> pd.DataFrame:
     """
     sequences = database.sequences
     begin = trials_.first_rows(trials, sequences, database.first_test)
-    right = {"exact": hits.within(answers, begin, 0.5, sequences, late),
-             "near": hits.within(answers, begin, 1, sequences, late)}
+    right = {
+        "exact": hits.within(answers, begin, 0.5, sequences, late),
+        "near": hits.within(answers, begin, 1, sequences, late),
+    }
     return _scored(trials, hits.frames_of(answers, sequences), right, database, alike)
 
 
@@ -189,11 +229,14 @@ def _scored(trials, places, right, database, alike=None):
     begin = trials_.first_rows(trials, sequences, database.first_test)
     song = hits.song_of(places, sequences)
     if alike:
-        right["same_audio"] = hits.same_audio(next(iter(right.values())), places, begin,
-                                              trials.query_frames.to_numpy(), alike)
+        right["same_audio"] = hits.same_audio(
+            next(iter(right.values())), places, begin, trials.query_frames.to_numpy(), alike
+        )
     right["song"] = hits.same_recording(song, begin, sequences, database.recordings)
     frame = places - sequences.bounds[np.maximum(song, 0)]
-    text = [" ".join(f"{s}:{f}" for s, f in zip(*row) if s >= 0) for row in
-            zip(song.tolist(), frame.tolist())]
+    text = [
+        " ".join(f"{s}:{f}" for s, f in zip(*row) if s >= 0)
+        for row in zip(song.tolist(), frame.tolist())
+    ]
     ranks = {f"{name}_rank": hits.rank(of) for name, of in right.items()}
     return trials.assign(answers=text, **ranks)

@@ -107,8 +107,9 @@ class Alike:
         for length in np.unique(query_frames):
             rows = np.flatnonzero(query_frames == length)
             asked = frames[begin[rows, None] + np.arange(length)]
-            means = search.slide(asked, frames, np.arange(len(rows)), place[rows] - before,
-                                 before + after + 1)
+            means = search.slide(
+                asked, frames, np.arange(len(rows)), place[rows] - before, before + after + 1
+            )
             found[rows] = means.max(axis=1) >= HEARD
         return found
 

@@ -45,9 +45,14 @@ def grown(database, n_frames, seed=0) -> databases.Database:
                 missing -= len(songs[song])
         copy += 1
     names = [f"modelled {i}" for i in range(len(modelled))]
-    return replace(database, sequences=search.Sequences.of(modelled + songs), clips=None,
-                   names=names + database.names, recordings=names + database.recordings,
-                   first_test=len(names) + database.first_test)
+    return replace(
+        database,
+        sequences=search.Sequences.of(modelled + songs),
+        clips=None,
+        names=names + database.names,
+        recordings=names + database.recordings,
+        first_test=len(names) + database.first_test,
+    )
 
 
 def blocks(database, segments, n_segments, seed=0):

@@ -28,7 +28,8 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
     frames of each of a query's first `segments.length` frames propose starts."""
     queries = queries[:, : segments.length]
     candidates = np.take_along_axis(  # real ones first, in their order
-        candidates, np.argsort(candidates < 0, axis=1, kind="stable"), 1)
+        candidates, np.argsort(candidates < 0, axis=1, kind="stable"), 1
+    )
     n_queries, length, dim = queries.shape
     n_frames = candidates.shape[1] * segments.length
     found = []
@@ -38,7 +39,7 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
         end = (candidates[part] >= 0).sum(1)[:, None] * segments.length
         missing = np.arange(n_frames) >= end  # (block, n_frames)
         products = np.where(missing[:, None], -2, queries[part] @ laid.mT)  # (block, L, n_frames)
-        nearest = np.argpartition(-products, min(search.N_BEST, n_frames) - 1)[..., :search.N_BEST]
+        nearest = np.argpartition(-products, min(search.N_BEST, n_frames) - 1)[..., : search.N_BEST]
         proposed = np.zeros((len(laid), n_frames + length), bool)  # its end catches negative starts
         starts = (nearest - np.arange(length)[:, None]).reshape(len(laid), -1)
         np.put_along_axis(proposed, starts, True, 1)
@@ -65,15 +66,20 @@ def right(trials, single, two, segments, database) -> tuple[dict, dict]:
     known = np.isin(song, segments.song) & (truth < len(segments.song))
     position = segments.start[np.where(known, truth, 0)] + within
     truth, position, known = (column[:, None] for column in (truth, position, known))
-    return ({"segment": known & ((single == truth) | (single == truth + 1))},
-            {"exact": known & (two == position)})
+    return (
+        {"segment": known & ((single == truth) | (single == truth + 1))},
+        {"exact": known & (two == position)},
+    )
 
 
 class _Plain(pickle._Unpickler):  # in Python: the one in C reserves what an index or a size claims
     """Reads dicts, lists, strings and numbers; what a pickle could run is refused."""
 
-    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items()
-                if code != pickle.BYTEARRAY8[0]}
+    dispatch = {
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code != pickle.BYTEARRAY8[0]
+    }
 
     def find_class(self, module, name):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
@@ -87,12 +93,19 @@ def load_test_ids(path) -> dict:
         lengths = [length for of_length in starts.values() for length in of_length]
         lists = [list(at) for of_length in starts.values() for at in of_length.values()]
         numbers = [*lengths, *(start for at in lists for start in at)]
-        if (set(starts) != set(crops.DURATIONS) or not all(starts.values()) or not all(lists)
-                or not all(type(n) is int and n >= 0 for n in numbers) or 0 in lengths):
+        if (
+            set(starts) != set(crops.DURATIONS)
+            or not all(starts.values())
+            or not all(lists)
+            or not all(type(n) is int and n >= 0 for n in numbers)
+            or 0 in lengths
+        ):
             raise ValueError("it holds something else")
     except Exception as error:  # whatever a foreign file makes of pickle
         reason = "it has other instructions" if isinstance(error, KeyError) else error
-        raise InputError(f"{paths.relative(path)} is no pickle of start positions, duration_max -> "
-                         f"query frames -> list of starts, for duration_max {crops.DURATIONS} "
-                         f"({reason}).") from None
+        raise InputError(
+            f"{paths.relative(path)} is no pickle of start positions, duration_max -> "
+            f"query frames -> list of starts, for duration_max {crops.DURATIONS} "
+            f"({reason})."
+        ) from None
     return starts

@@ -15,14 +15,37 @@ import pandas as pd
 import scipy.stats
 
 from amg.check import InputError
-from amg.retrieval import hits, trials as trials_
+from amg.retrieval import hits
+from amg.retrieval import trials as trials_
 from amg.sound.audio import seconds
 
 LABELS = ["method", "encoder", "loss", "duration_max", "stage", "protocol"]  # name a method
-COLUMNS = [*LABELS, "tolerance", "query_frames", "query_s", "n_queries", "top1", "top10",
-           "top1_low", "top1_high", "run", "finished"]
-DIFFERENCES = ["method", "against", "duration_max", "stage", "tolerance", "query_frames", "query_s",
-               "difference", "low", "high", "n_recordings"]
+COLUMNS = [
+    *LABELS,
+    "tolerance",
+    "query_frames",
+    "query_s",
+    "n_queries",
+    "top1",
+    "top10",
+    "top1_low",
+    "top1_high",
+    "run",
+    "finished",
+]
+DIFFERENCES = [
+    "method",
+    "against",
+    "duration_max",
+    "stage",
+    "tolerance",
+    "query_frames",
+    "query_s",
+    "difference",
+    "low",
+    "high",
+    "n_recordings",
+]
 FEW = 10
 N_DRAWS = 2000
 
@@ -43,10 +66,19 @@ def table(scored) -> pd.DataFrame:
         for tolerance, (length, group) in itertools.product(measured, by_length):
             rank = group[f"{tolerance}_rank"]
             low, high = interval(rank == 1, group.recording)
-            rows.append({**labels, "tolerance": tolerance, "query_frames": length,
-                         "query_s": seconds(length), "n_queries": len(group),
-                         "top1": 100 * (rank == 1).mean(), "top10": 100 * (rank > 0).mean(),
-                         "top1_low": low, "top1_high": high})
+            rows.append(
+                {
+                    **labels,
+                    "tolerance": tolerance,
+                    "query_frames": length,
+                    "query_s": seconds(length),
+                    "n_queries": len(group),
+                    "top1": 100 * (rank == 1).mean(),
+                    "top10": 100 * (rank > 0).mean(),
+                    "top1_low": low,
+                    "top1_high": high,
+                }
+            )
     return pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"duration_max": float}).round(2)
 
 
@@ -82,9 +114,11 @@ def _per_recording(value, recording):
 
 def choose(scored, **labels) -> list[pd.DataFrame]:
     """Those of some methods' scored trials, a list, that have these labels."""
-    return [trials for trials in scored
-            if all(name in trials and trials[name].iloc[0] == value
-                   for name, value in labels.items())]
+    return [
+        trials
+        for trials in scored
+        if all(name in trials and trials[name].iloc[0] == value for name, value in labels.items())
+    ]
 
 
 def comparisons(parts) -> pd.DataFrame:
@@ -103,8 +137,18 @@ def comparisons(parts) -> pd.DataFrame:
             for length, at in ours.groupby("query_frames").indices.items():
                 hits_ = [trials[rank].iloc[at] == 1 for trials in (ours, theirs)]
                 found = paired_difference(*hits_, ours.recording.iloc[at])
-                rows.append((name, other, ours.duration_max.iloc[0], ours.stage.iloc[0], tolerance,
-                             length, seconds(length), *found))
+                rows.append(
+                    (
+                        name,
+                        other,
+                        ours.duration_max.iloc[0],
+                        ours.stage.iloc[0],
+                        tolerance,
+                        length,
+                        seconds(length),
+                        *found,
+                    )
+                )
     return pd.DataFrame(rows, columns=DIFFERENCES).round(2)
 
 

@@ -13,18 +13,40 @@ import torch
 
 from amg import check, files
 from amg.embedding import crops, encoders
-from amg.retrieval import base, cost, evaluate, hits, modelled, search, trials as trials_
+from amg.retrieval import base, cost, evaluate, hits, modelled, search
+from amg.retrieval import trials as trials_
 from amg.sound.audio import HOP, SAMPLE_RATE, seconds
 
-FLOATS = {"flat": "Flat", "8 bits a value": "SQ8", "HNSW": "HNSW32",
-          "IVF-PQ, 64 bytes": "IVF{n_lists},PQ64", "IVF-PQ, 16 bytes": "IVF{n_lists},PQ16"}
+FLOATS = {
+    "flat": "Flat",
+    "8 bits a value": "SQ8",
+    "HNSW": "HNSW32",
+    "IVF-PQ, 64 bytes": "IVF{n_lists},PQ64",
+    "IVF-PQ, 16 bytes": "IVF{n_lists},PQ16",
+}
 BITS = {"flat": "BFlat", "HNSW": "BHNSW32", "IVF": "BIVF{n_lists}"}
 N_PROBE = 40  # lists that are searched of an IVF index
 LISTS = {"IVF": 1, "IVF-PQ": 4}  # x sqrt(n); FAISS clusters bits as floats, 32 times their bytes
 LAPTOP_BYTES = 12e9  # of 16 GB, what an index may take
-COLUMNS = ["encoder", "index", "duration_max", "query_frames", "query_s", "n_vectors",
-           "bytes_per_vector", "build_s", "embed_ms", "search_ms", "search_ms_q1", "search_ms_q3",
-           "batched_ms", "n_queries", "top1", "top10", "listed"]
+COLUMNS = [
+    "encoder",
+    "index",
+    "duration_max",
+    "query_frames",
+    "query_s",
+    "n_vectors",
+    "bytes_per_vector",
+    "build_s",
+    "embed_ms",
+    "search_ms",
+    "search_ms_q1",
+    "search_ms_q3",
+    "batched_ms",
+    "n_queries",
+    "top1",
+    "top10",
+    "listed",
+]
 
 
 def vectors_of(encoder, database, segments, n_vectors, seed=0) -> np.ndarray:
@@ -64,8 +86,11 @@ def build(vectors, name, training) -> tuple:
     kind, dim = name.split(",")[0], vectors.shape[1]
     n_lists = int(min(LISTS.get(kind, 0) * len(vectors) ** 0.5, len(training) // base.PER_LIST))
     text = (BITS if binary else FLOATS)[name].format(n_lists=max(1, n_lists))
-    index = (faiss.index_binary_factory(8 * dim, text) if binary else
-             faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT))
+    index = (
+        faiss.index_binary_factory(8 * dim, text)
+        if binary
+        else faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT)
+    )
     if kind in LISTS:
         index.cp.min_points_per_centroid, index.nprobe = 1, N_PROBE  # few may be all that there are
     if kind == "IVF-PQ":
@@ -93,8 +118,9 @@ def one_core():
         torch.set_num_threads(threads)
 
 
-def measure(folder, encoder, n_vectors, trials, queries, database, segments, labels,
-            seed=0) -> list[dict]:
+def measure(
+    folder, encoder, n_vectors, trials, queries, database, segments, labels, seed=0
+) -> list[dict]:
     """Rows of `scale.csv` at `n_vectors`, one per index: accuracy and cost of the single stage.
 
     trials: of one length, at most a segment's; labels: encoder and duration_max. Each row is a file
@@ -104,8 +130,10 @@ def measure(folder, encoder, n_vectors, trials, queries, database, segments, lab
     length = int(trials.query_frames.iloc[0])
     check.integer("query_frames", length, crops.SHORTEST, segments.length)
     kinds = BITS if getattr(encoder, "bits", 0) else FLOATS
-    places = {name: folder / f"{labels['encoder']}-{n_vectors}-{name.replace(' ', '_')}.json"
-              for name in kinds}
+    places = {
+        name: folder / f"{labels['encoder']}-{n_vectors}-{name.replace(' ', '_')}.json"
+        for name in kinds
+    }
     rows = {name: files.read_json(place) for name, place in places.items()}
     if not all(rows.values()):
         vectors = vectors_of(encoder, database, segments, n_vectors, seed)
@@ -113,16 +141,23 @@ def measure(folder, encoder, n_vectors, trials, queries, database, segments, lab
         for name in kinds:
             if not rows[name]:
                 found = _measure(encoder, vectors, name, asked, trials, database, segments)
-                rows[name] = {**labels, "index": name, "query_frames": length,
-                              "query_s": seconds(length), **found}
+                rows[name] = {
+                    **labels,
+                    "index": name,
+                    "query_frames": length,
+                    "query_s": seconds(length),
+                    **found,
+                }
                 files.write_json(places[name], rows[name])
     return list(rows.values())
 
 
 def excerpts(trials, queries) -> list[np.ndarray]:
     """What trials of one length ask for, list of float32 (query_frames, 128)."""
-    return [np.ascontiguousarray(queries[t.song][t.start : t.start + t.query_frames])
-            for t in trials.itertuples()]
+    return [
+        np.ascontiguousarray(queries[t.song][t.start : t.start + t.query_frames])
+        for t in trials.itertuples()
+    ]
 
 
 def _measure(encoder, vectors, name, asked, trials, database, segments):
@@ -139,11 +174,21 @@ def _measure(encoder, vectors, name, asked, trials, database, segments):
         embed_ms = _times(lambda i: encoders.embed(encoder, asked[i : i + 1]), len(asked))
         search_ms = _times(lambda i: search.nearest(index, embedded[i : i + 1], k), len(asked))
     q1, middle, q3 = np.percentile(search_ms, [25, 50, 75]).tolist()
-    return {"n_vectors": index.ntotal, "bytes_per_vector": cost.n_bytes(index) / index.ntotal,
-            "build_s": build_s, "embed_ms": float(np.median(embed_ms)), "search_ms": middle,
-            "search_ms_q1": q1, "search_ms_q3": q3, "batched_ms": batched_ms,
-            "n_queries": len(asked), **{name: 100 * float(right[:, :n].any(axis=1).mean())
-                                        for name, n in (("top1", 1), ("top10", 10), ("listed", k))}}
+    return {
+        "n_vectors": index.ntotal,
+        "bytes_per_vector": cost.n_bytes(index) / index.ntotal,
+        "build_s": build_s,
+        "embed_ms": float(np.median(embed_ms)),
+        "search_ms": middle,
+        "search_ms_q1": q1,
+        "search_ms_q3": q3,
+        "batched_ms": batched_ms,
+        "n_queries": len(asked),
+        **{
+            name: 100 * float(right[:, :n].any(axis=1).mean())
+            for name, n in (("top1", 1), ("top10", 10), ("listed", k))
+        },
+    }
 
 
 def _times(call, n, most=100):
@@ -174,15 +219,25 @@ def confusable(encoder, trials, queries, database, segments, seed=0) -> pd.DataF
     n_tests = len(segments.song) - first
     embedded = encoders.embed(encoder, excerpts(trials, queries))
     rows = []
-    for name, others in (("real", every[n_tests : n_tests + first]),
-                         ("modelled", every[n_tests + first :])):
+    for name, others in (
+        ("real", every[n_tests : n_tests + first]),
+        ("modelled", every[n_tests + first :]),
+    ):
         index = search.flat_index(np.concatenate([every[:n_tests], others]))
         top1 = right_segments(search.nearest(index, embedded, 1)[1], trials, database, segments)
         wrong = search.nearest(search.flat_index(others), embedded, 1)[0][:, 0]
         low, middle, high = np.percentile(wrong, [5, 50, 95])
-        rows.append({"distractors": name, "n_distractors": len(others), "n_queries": len(trials),
-                     "top1": 100 * top1.mean(), "wrong_score_5": low, "wrong_score_50": middle,
-                     "wrong_score_95": high})
+        rows.append(
+            {
+                "distractors": name,
+                "n_distractors": len(others),
+                "n_queries": len(trials),
+                "top1": 100 * top1.mean(),
+                "wrong_score_5": low,
+                "wrong_score_50": middle,
+                "wrong_score_95": high,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -196,14 +251,33 @@ def laptop(table, whole) -> pd.DataFrame:
     """
     largest = table[table.n_vectors == table.n_vectors.max()]
     frames = [crops.segment_frames(int(d)) for d in largest.duration_max]
-    single = pd.DataFrame({
-        "method": largest.encoder + ", " + largest["index"], "stage": "single-stage",
-        "n": largest.n_vectors, "unit": "vectors", "top1": largest.top1,
-        "query_ms": largest.embed_ms + largest.search_ms,
-        "bytes_per_hour": largest.bytes_per_vector * 3600 / (np.array(frames) * HOP / SAMPLE_RATE)})
-    two = pd.DataFrame({
-        "method": whole.method, "stage": "exact", "n": whole.n_frames, "unit": "frames",
-        "top1": whole.top1, "query_ms": whole.embed_ms + whole.search_ms, "bytes_per_hour":
-        (whole.index_bytes + whole.refine_bytes) / whole.n_frames * 3600 * SAMPLE_RATE / HOP})
+    single = pd.DataFrame(
+        {
+            "method": largest.encoder + ", " + largest["index"],
+            "stage": "single-stage",
+            "n": largest.n_vectors,
+            "unit": "vectors",
+            "top1": largest.top1,
+            "query_ms": largest.embed_ms + largest.search_ms,
+            "bytes_per_hour": largest.bytes_per_vector
+            * 3600
+            / (np.array(frames) * HOP / SAMPLE_RATE),
+        }
+    )
+    two = pd.DataFrame(
+        {
+            "method": whole.method,
+            "stage": "exact",
+            "n": whole.n_frames,
+            "unit": "frames",
+            "top1": whole.top1,
+            "query_ms": whole.embed_ms + whole.search_ms,
+            "bytes_per_hour": (whole.index_bytes + whole.refine_bytes)
+            / whole.n_frames
+            * 3600
+            * SAMPLE_RATE
+            / HOP,
+        }
+    )
     both = pd.concat([single, two], ignore_index=True)
     return both.assign(hours=LAPTOP_BYTES / both.bytes_per_hour)

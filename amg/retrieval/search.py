@@ -54,8 +54,10 @@ class Segments:
     @classmethod
     def of(cls, sequences, length) -> "Segments":
         """Cut `Sequences` in segments of `length` frames."""
-        starts = [np.arange(low, high - length + 1, length)
-                  for low, high in zip(sequences.bounds, sequences.bounds[1:])]
+        starts = [
+            np.arange(low, high - length + 1, length)
+            for low, high in zip(sequences.bounds, sequences.bounds[1:])
+        ]
         song = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
         return cls(np.concatenate(starts).astype(np.int64), song, length)
 
@@ -67,8 +69,11 @@ class Segments:
 def flat_index(vectors) -> faiss.Index | faiss.IndexBinary:
     """Exhaustive index over unit vectors, float32 (n, D), or over bits, uint8 (n, D / 8)."""
     packed = vectors.dtype == np.uint8
-    index = faiss.IndexBinaryFlat(8 * vectors.shape[1]) if packed else faiss.IndexFlatIP(
-        vectors.shape[1])
+    index = (
+        faiss.IndexBinaryFlat(8 * vectors.shape[1])
+        if packed
+        else faiss.IndexFlatIP(vectors.shape[1])
+    )
     index.add(np.ascontiguousarray(vectors))
     return index
 

@@ -1,6 +1,6 @@
-"""How many segments the second stage should look at: chosen on validation songs, measured on the test."""
+"""How many segments the second stage should look at: chosen on validation songs, measured on the
+test."""
 
-import numpy as np
 import pandas as pd
 
 from amg import progress
@@ -10,14 +10,36 @@ from amg.sound.audio import seconds
 
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 300, 400)
 CHOICE = [size for size in SIZES if size >= 50]
-COLUMNS = ["encoder", "duration_max", "shortlist", "query_frames", "query_s", "n_queries", "top1",
-           "base_top1", "difference", "low", "high", "n_recordings"]
+COLUMNS = [
+    "encoder",
+    "duration_max",
+    "shortlist",
+    "query_frames",
+    "query_s",
+    "n_queries",
+    "top1",
+    "base_top1",
+    "difference",
+    "low",
+    "high",
+    "n_recordings",
+]
 
 
-def validated(encoder, labels, data, recordings, n_valid, n_versions, database, query_frames,
-              sizes=CHOICE, seed=0) -> pd.DataFrame:
-    """Rows of `shortlist_choice.csv`: exact Top-1 of the two-stage search minus the base system's, in
-    points, by shortlist and query length.
+def validated(
+    encoder,
+    labels,
+    data,
+    recordings,
+    n_valid,
+    n_versions,
+    database,
+    query_frames,
+    sizes=CHOICE,
+    seed=0,
+) -> pd.DataFrame:
+    """Rows of `shortlist_choice.csv`: exact Top-1 of the two-stage search minus the base system's,
+    in points, by shortlist and query length.
 
     Degraded versions of validation songs are asked for, among the database's distractors; arguments
     as for `unknown.validation` and `unknown.draw`, labels as `evaluate.labels`.
@@ -36,8 +58,19 @@ def validated(encoder, labels, data, recordings, n_valid, n_versions, database, 
         hit = found[:, 0] == begin
         for frames, at in asked.groupby("query_frames").indices.items():
             gained = rates.paired_difference(hit[at], by_base[at], asked.recording.iloc[at])
-            rows.append((labels["encoder"], labels["duration_max"], n, frames, seconds(frames), len(at),
-                         100 * hit[at].mean(), 100 * by_base[at].mean(), *gained))
+            rows.append(
+                (
+                    labels["encoder"],
+                    labels["duration_max"],
+                    n,
+                    frames,
+                    seconds(frames),
+                    len(at),
+                    100 * hit[at].mean(),
+                    100 * by_base[at].mean(),
+                    *gained,
+                )
+            )
     return pd.DataFrame(rows, columns=COLUMNS).round(2)
 
 
@@ -46,20 +79,28 @@ def measured(models, segments, database, queries, trials, sizes=SIZES) -> pd.Dat
     stage looks at; the base system, which has no such list, comes first.
 
     models: list of (encoder, vectors of the segments, labels as `evaluate.labels`). A row per query
-    length, method and size: those of `cost.measure`, and encoder, shortlist, query_frames, n_queries,
-    top1 and its interval.
+    length, method and size: those of `cost.measure`, and encoder, shortlist, query_frames,
+    n_queries, top1 and its interval.
     """
     index, sequences = search.flat_index(database.sequences.frames), database.sequences
     found = []
     for length, asked in trials.groupby("query_frames"):
         methods = [cost.base_method("nafp", index, sequences)]
-        scored = [(evaluate.score(asked, base.find(asked, queries, sequences, index), database),
-                   {"encoder": "nafp"})]
-        bar = progress.bar([(*of, n) for of in models for n in sizes], unit="list",
-                           desc=f"shortlists, {length} frames")
+        scored = [
+            (
+                evaluate.score(asked, base.find(asked, queries, sequences, index), database),
+                {"encoder": "nafp"},
+            )
+        ]
+        bar = progress.bar(
+            [(*of, n) for of in models for n in sizes],
+            unit="list",
+            desc=f"shortlists, {length} frames",
+        )
         for encoder, vectors, labels, n in bar:
-            methods.append(cost.amg_methods(encoder, vectors, segments, sequences, labels,
-                                       shortlist=n)[1])
+            methods.append(
+                cost.amg_methods(encoder, vectors, segments, sequences, labels, shortlist=n)[1]
+            )
             two = evaluate.amg(asked, queries, encoder, vectors, segments, database, shortlist=n)[1]
             scored.append((two, {"encoder": labels["encoder"], "shortlist": n}))
         table = cost.measure(methods, cost.excerpts(asked, queries, length))

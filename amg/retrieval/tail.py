@@ -1,10 +1,10 @@
 """What a larger database would do to hit rates, told by the tail of the scores in the one there is.
 
-A query fails when a song scores higher than the right one. Of how many songs out of more would do so,
-the best wrong ones speak: with u = -log(1 - score), which is exponential in the tail where scores
-are cosines of neighbours, as many songs lie above u as follow from the MOST highest. Songs count,
-not segments, since those of a song go together. `check` holds that against what is there: a part of
-the distractors foretells what all of them do.
+A query fails when a song scores higher than the right one. Of how many songs out of more would do
+so, the best wrong ones speak: with u = -log(1 - score), which is exponential in the tail where
+scores are cosines of neighbours, as many songs lie above u as follow from the MOST highest. Songs
+count, not segments, since those of a song go together. `check` holds that against what is there: a
+part of the distractors foretells what all of them do.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from amg.embedding import encoders
-from amg.retrieval import evaluate, hits, scale, trials as trials_
+from amg.retrieval import evaluate, hits, scale
+from amg.retrieval import trials as trials_
 
 MOST = 5  # songs that tell of the tail; more reach down to where it is none
 PARTS = (2, 4, 8, 16)  # of the distractors, by which the forecast is checked
@@ -49,8 +50,9 @@ def above(right, wrong, most=MOST) -> np.ndarray:
     highest = -np.sort(-wrong, axis=1)[:, :most]
     last = highest[:, -1]
     excess = np.maximum((highest[:, :-1] - last[:, None]).mean(axis=1), 1e-9)
-    return np.where(right > last, most * np.exp(-(right - last) / excess),
-                    (wrong >= right[:, None]).sum(axis=1))
+    return np.where(
+        right > last, most * np.exp(-(right - last) / excess), (wrong >= right[:, None]).sum(axis=1)
+    )
 
 
 def expected_top1(found, times) -> float:
@@ -62,7 +64,8 @@ def expected_top1(found, times) -> float:
 def check(found, parts=PARTS, draws=10, seed=0) -> pd.DataFrame:
     """Rows of `forecast.csv`: what a part of the distractors foretells of all, and what is true.
 
-    COLUMNS: top1_there is among the part, forecast is from it, of all, and top1 what is true of all.
+    COLUMNS: top1_there is among the part, forecast is from it, of all, and top1 what is true of
+    all.
     """
     rng, n = np.random.default_rng(seed), found.wrong.shape[1]
     first = found.right > found.others.max(axis=1)
@@ -71,7 +74,13 @@ def check(found, parts=PARTS, draws=10, seed=0) -> pd.DataFrame:
         drawn = [found.wrong[:, rng.permutation(n)[: n // part]] for _ in range(draws)]
         there = [(first & (found.right > wrong.max(axis=1))).mean() for wrong in drawn]
         told = [expected_top1(found._replace(wrong=wrong), part) for wrong in drawn]
-        rows.append({"part": part, "n_songs": n // part, "top1_there": 100 * np.mean(there),
-                     "forecast": np.mean(told),
-                     "top1": 100 * (first & (found.right > found.wrong.max(axis=1))).mean()})
+        rows.append(
+            {
+                "part": part,
+                "n_songs": n // part,
+                "top1_there": 100 * np.mean(there),
+                "forecast": np.mean(told),
+                "top1": 100 * (first & (found.right > found.wrong.max(axis=1))).mean(),
+            }
+        )
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -32,11 +32,17 @@ def draw(n_frames, query_frames, n_starts, seed, segment_lengths=()) -> pd.DataF
     holds of its song. A query that fits into no song has no trials; InputError if none fits.
     """
     held = [min((n // length * length for length in segment_lengths), default=n) for n in n_frames]
-    rows = [(song, start, length) for length in query_frames for song, n in enumerate(held)
-            for start in starts(n, length, n_starts, seed, song)]
+    rows = [
+        (song, start, length)
+        for length in query_frames
+        for song, n in enumerate(held)
+        for start in starts(n, length, n_starts, seed, song)
+    ]
     if not rows:
-        raise InputError(f"no query of {min(query_frames)} frames or more lies whole inside the "
-                         "segments of a test song; choose longer songs, or shorter durations.")
+        raise InputError(
+            f"no query of {min(query_frames)} frames or more lies whole inside the "
+            "segments of a test song; choose longer songs, or shorter durations."
+        )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -53,15 +59,25 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
     check_parameters(query_frames, n_starts, seed)
     link = root / "trials.csv"
     if link.exists() and not link.is_symlink():
-        raise InputError(f"{paths.relative(link)} was not made by this kit, or by an older one, "
-                         "and is left alone; move it elsewhere.")
+        raise InputError(
+            f"{paths.relative(link)} was not made by this kit, or by an older one, "
+            "and is left alone; move it elsewhere."
+        )
     lengths, durations = sorted(set(query_frames)), sorted(set(durations))
-    recipe = made.Recipe("trials", {"query_frames": lengths, "n_starts": n_starts, "seed": seed,
-                                    "durations": durations}, {"songs": database.identity})
+    recipe = made.Recipe(
+        "trials",
+        {"query_frames": lengths, "n_starts": n_starts, "seed": seed, "durations": durations},
+        {"songs": database.identity},
+    )
     with made.making(root / "trials", recipe) as place:
         if not (place.folder / link.name).exists():
-            drawn = draw(shared_frames(database, queries), lengths, n_starts, seed,
-                         [crops.segment_frames(duration) for duration in durations])
+            drawn = draw(
+                shared_frames(database, queries),
+                lengths,
+                n_starts,
+                seed,
+                [crops.segment_frames(duration) for duration in durations],
+            )
             with files.atomic(place.folder / link.name) as temporary:
                 drawn.to_csv(temporary, index=False)
     if not link.is_symlink():
@@ -76,12 +92,16 @@ def read(root, database, durations=()) -> pd.DataFrame:
     table = found.folder / "trials.csv"
     drawn_for = found.record.get("inputs", {}).get("songs")
     if not table.exists() or drawn_for != database.identity:
-        raise InputError(f"{paths.relative(table)} is missing, or was drawn for other songs than "
-                         f"those beside it; run notebook {MAKER} again.")
+        raise InputError(
+            f"{paths.relative(table)} is missing, or was drawn for other songs than "
+            f"those beside it; run notebook {MAKER} again."
+        )
     split = found.record["parameters"]["durations"]
     if not set(durations) <= set(split):
-        raise InputError(f"{paths.relative(table)} was drawn for durations {split}, without "
-                         f"{sorted(set(durations) - set(split))}; run notebook {MAKER} with all.")
+        raise InputError(
+            f"{paths.relative(table)} was drawn for durations {split}, without "
+            f"{sorted(set(durations) - set(split))}; run notebook {MAKER} with all."
+        )
     return recorded(pd.read_csv(table), database)
 
 
@@ -96,9 +116,14 @@ def at(database, queries, starts_of) -> pd.DataFrame:
         if min(of_length) < 0 or max(of_length) + length > shortest:
             raise InputError(
                 f"start positions {min(of_length)} to {max(of_length)} are asked for with queries "
-                f"of {length} frames, but the shortest test song has {shortest}.")
-    rows = [(song, start, length) for length, of_length in starts_of.items()
-            for song in range(len(queries)) for start in of_length]
+                f"of {length} frames, but the shortest test song has {shortest}."
+            )
+    rows = [
+        (song, start, length)
+        for length, of_length in starts_of.items()
+        for song in range(len(queries))
+        for start in of_length
+    ]
     return recorded(pd.DataFrame(rows, columns=COLUMNS), database)
 
 

@@ -23,7 +23,8 @@ import pandas as pd
 from amg import check
 from amg.check import InputError
 from amg.embedding import crops
-from amg.retrieval import base, databases, evaluate, rates, search, trials as trials_
+from amg.retrieval import base, databases, evaluate, rates, search
+from amg.retrieval import trials as trials_
 from amg.sound.audio import seconds
 
 FALSE_ACCEPTS = 0.01  # of unknown trials; what a threshold is for
@@ -39,8 +40,10 @@ def folds(recordings, seed=0) -> np.ndarray:
     """
     names = np.unique(recordings)
     if len(names) < 2:
-        raise InputError(f"{len(names)} recording cannot be split in known and unknown ones; at "
-                         "least 2 are needed.")
+        raise InputError(
+            f"{len(names)} recording cannot be split in known and unknown ones; at "
+            "least 2 are needed."
+        )
     of_name = np.random.default_rng(seed).permutation(len(names)) % 2
     return of_name[np.searchsorted(names, recordings)]
 
@@ -50,10 +53,13 @@ def part(database, kept) -> databases.Database:
     chosen = np.flatnonzero(kept)
     songs = database.sequences.songs()
     return replace(
-        database, sequences=search.Sequences.of([songs[song] for song in chosen]),
-        names=[database.names[song] for song in chosen], clips=None,
+        database,
+        sequences=search.Sequences.of([songs[song] for song in chosen]),
+        names=[database.names[song] for song in chosen],
+        clips=None,
         recordings=[database.recordings[song] for song in chosen],
-        first_test=int(np.sum(kept[: database.first_test])))
+        first_test=int(np.sum(kept[: database.first_test])),
+    )
 
 
 def validation(data, recordings, n_valid, n_versions, database) -> tuple:
@@ -66,17 +72,25 @@ def validation(data, recordings, n_valid, n_versions, database) -> tuple:
     n_songs, n_clips = data.length.shape
     check.integer("n_valid", n_valid, 2, n_songs - 2)
     check.integer("n_versions", n_versions, 1, n_clips - 1)
-    check.integer("the number of songs in the training set's table", len(recordings), n_songs,
-                  n_songs)
+    check.integer(
+        "the number of songs in the training set's table", len(recordings), n_songs, n_songs
+    )
     valid = range(n_songs - n_valid, n_songs)
     originals = [np.array(data.clip(song, 0)) for song in valid]
-    asked = [(song, version) for song in valid for version in range(1, n_versions + 1)
-             if data.length[song, version]]
+    asked = [
+        (song, version)
+        for song in valid
+        for version in range(1, n_versions + 1)
+        if data.length[song, version]
+    ]
     first = database.first_test
     songs = search.Sequences.of(database.sequences.songs()[:first] + originals)
     stored = databases.Database(
-        songs, [*database.names[:first], *(f"valid {song}" for song in valid)], first,
-        [*database.recordings[:first], *(recordings[song] for song in valid)])
+        songs,
+        [*database.names[:first], *(f"valid {song}" for song in valid)],
+        first,
+        [*database.recordings[:first], *(recordings[song] for song in valid)],
+    )
     queries = [np.array(data.clip(*of)) for of in asked]
     return stored, queries, np.array([song - valid[0] for song, _ in asked], int)
 
@@ -113,6 +127,7 @@ class Method:
 
 def base_method() -> Method:
     """NAFP sequence search, every frame indexed."""
+
     def find(database, trials, queries):
         index = search.flat_index(database.sequences.frames)
         return [base.find_scored(index, trials, queries, database.sequences)]
@@ -128,8 +143,9 @@ def amg_method(encoder, labels, shortlist=search.SHORTLIST) -> Method:
         sequences = database.sequences
         segments = search.Segments.of(sequences, length)
         vectors = evaluate.new_vectors(encoder, segments, sequences, known)
-        listed, votes = evaluate.first_stage(trials, queries, encoder, vectors, segments,
-                                             n_best=shortlist)
+        listed, votes = evaluate.first_stage(
+            trials, queries, encoder, vectors, segments, n_best=shortlist
+        )
         n_pieces = [len(search.cut_pieces(n, length, crops.SHORTEST)) for n in trials.query_frames]
         single = segments.first_frames(listed), votes / np.array(n_pieces, np.float32)[:, None]
         return [single, evaluate.second_stage(trials, queries, listed, segments, sequences)]
@@ -147,8 +163,9 @@ def ask(method, database, trials, queries, background, seed=0) -> list[pd.DataFr
     recordings = database.recordings[database.first_test :]
     fold = folds(recordings, seed)
     of_trial = trials.recording.map(dict(zip(recordings, fold))).to_numpy()
-    found = [trials.assign(**labels, known=0.0, right=False, unknown=0.0)
-             for labels in method.labels]
+    found = [
+        trials.assign(**labels, known=0.0, right=False, unknown=0.0) for labels in method.labels
+    ]
     for number in (0, 1):
         half = part(database, np.append(np.full(database.first_test, number), fold) == number)
         of_song = np.array([*half.recordings, ""], dtype=object)  # the last: of no answer
@@ -161,8 +178,10 @@ def ask(method, database, trials, queries, background, seed=0) -> list[pd.DataFr
     for table, (places, scores) in zip(found, method.search(background, trials, queries)):
         scores = np.where(places < 0, np.nan, scores)[:, : search.N_BEST]
         if np.isnan(scores).all(axis=1).any():
-            raise InputError("the songs of the training set are too short for a trial to find "
-                             "anything in them; ask for shorter queries.")
+            raise InputError(
+                "the songs of the training set are too short for a trial to find "
+                "anything in them; ask for shorter queries."
+            )
         middle, spread = np.nanmean(scores, 1), np.nanstd(scores, 1) + 1e-3
         for name in ("known", "unknown"):
             table[f"{name}_normalised"] = (table[name] - middle) / spread
@@ -179,10 +198,13 @@ def curve(known, right, unknown) -> pd.DataFrame:
     """Recall against false accepts, shares, for every threshold that a score gives, falling."""
     levels = np.unique(np.concatenate([known, unknown]))[::-1]
     good, bad = np.sort(known[right]), np.sort(unknown)
-    return pd.DataFrame({
-        "threshold": levels,
-        "false_accepts": (len(bad) - np.searchsorted(bad, levels)) / len(bad),
-        "recall": (len(good) - np.searchsorted(good, levels)) / len(known)})
+    return pd.DataFrame(
+        {
+            "threshold": levels,
+            "false_accepts": (len(bad) - np.searchsorted(bad, levels)) / len(bad),
+            "recall": (len(good) - np.searchsorted(good, levels)) / len(known),
+        }
+    )
 
 
 def recall_at(points, false_accepts) -> float:
@@ -203,20 +225,35 @@ def summary(tested, validated) -> tuple[pd.DataFrame, pd.DataFrame]:
         for length, asked in test.groupby("query_frames"):
             calibrated = valid[valid.query_frames == length]
             for kind in ("raw", "normalised"):
-                known, unknown = (f"{name}{'_normalised' * (kind == 'normalised')}"
-                                  for name in ("known", "unknown"))
-                labels = {name: asked[name].iloc[0] if name in asked else np.nan
-                          for name in METHOD}
+                known, unknown = (
+                    f"{name}{'_normalised' * (kind == 'normalised')}"
+                    for name in ("known", "unknown")
+                )
+                labels = {name: asked[name].iloc[0] if name in asked else np.nan for name in METHOD}
                 labels |= {"score": kind, "query_frames": length, "query_s": seconds(length)}
-                points, of_valid = (curve(of[known].to_numpy(), of.right.to_numpy(),
-                                          of[unknown].to_numpy()) for of in (asked, calibrated))
+                points, of_valid = (
+                    curve(of[known].to_numpy(), of.right.to_numpy(), of[unknown].to_numpy())
+                    for of in (asked, calibrated)
+                )
                 level = threshold(calibrated[unknown].to_numpy())
-                rows.append({**labels, **_row(asked, known, unknown, points, level),
-                             "n_valid": len(calibrated),
-                             "valid_recall_at_1": 100 * recall_at(of_valid, FALSE_ACCEPTS)})
+                rows.append(
+                    {
+                        **labels,
+                        **_row(asked, known, unknown, points, level),
+                        "n_valid": len(calibrated),
+                        "valid_recall_at_1": 100 * recall_at(of_valid, FALSE_ACCEPTS),
+                    }
+                )
                 shown = thinned(points)
-                curves.append(pd.DataFrame({**labels, "false_accepts": 100 * shown.false_accepts,
-                                            "recall": 100 * shown.recall}))
+                curves.append(
+                    pd.DataFrame(
+                        {
+                            **labels,
+                            "false_accepts": 100 * shown.false_accepts,
+                            "recall": 100 * shown.recall,
+                        }
+                    )
+                )
     return pd.DataFrame(rows).round(3), pd.concat(curves, ignore_index=True).round(3)
 
 
@@ -228,9 +265,11 @@ def _row(asked, known, unknown, points, level):
         row[f"far_at_{100 * recall:.0f}"] = 100 * reached.min() if len(reached) else np.nan
     row["recall_at_1"] = 100 * recall_at(points, FALSE_ACCEPTS)
     answered = asked[known] >= level
-    for name, hit in (("false_accepts", asked[unknown] >= level),
-                      ("recall", answered & asked.right),
-                      ("misidentified", answered & ~asked.right)):
+    for name, hit in (
+        ("false_accepts", asked[unknown] >= level),
+        ("recall", answered & asked.right),
+        ("misidentified", answered & ~asked.right),
+    ):
         row[name] = 100 * hit.mean()
         row[f"{name}_low"], row[f"{name}_high"] = rates.interval(hit, asked.recording)
     return {**row, "threshold": level}

@@ -23,7 +23,9 @@ N_FFT, STFT_HOP, N_COLUMNS = 1024, 256, 32
 F_MIN, F_MAX = 300.0, 4000.0  # Hz
 RANGE_DB = 80.0  # dynamic range of the spectrogram
 RATES = 1000, 1_000_000  # Hz, of files
-LOUDEST = 10**10  # of samples, where 1 is full scale: integers that were written as floats reach less
+LOUDEST = (
+    10**10
+)  # of samples, where 1 is full scale: integers that were written as floats reach less
 SAME = 0.9  # likeness of two undegraded sounds from which on they sound the same
 
 
@@ -45,22 +47,28 @@ def blocks(path) -> Iterator[np.ndarray]:
             decoded = file.blocks(30 * rate, dtype="float32", always_2d=True)
             yield from resampled((_mono(block, path) for block in decoded), rate)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
-        raise InputError(f"{path} cannot be decoded ({error}); "
-                         "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3).") from None
+        raise InputError(
+            f"{path} cannot be decoded ({error}); "
+            "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3)."
+        ) from None
     except UnicodeEncodeError:
         raise InputError(f"{path} has a name that is not UTF-8; rename it.") from None
 
 
 def full_scale(path) -> float:
-    """What counts as 1 in a file that `blocks` decodes: of floats the peak, where that is more, since
-    integers may have been written as floats."""
+    """What counts as 1 in a file that `blocks` decodes: of floats the peak, where that is more,
+    since integers may have been written as floats."""
     if Path(path).suffix.lower() in ffmpeg.SUFFIXES:
         return 1.0
     try:
         floats = soundfile.info(path).subtype in ("FLOAT", "DOUBLE")
     except (soundfile.LibsndfileError, TypeError, UnicodeEncodeError):  # `blocks` says why
         return 1.0
-    return max(1.0, *(float(np.abs(block).max(initial=0)) for block in blocks(path))) if floats else 1.0
+    return (
+        max(1.0, *(float(np.abs(block).max(initial=0)) for block in blocks(path)))
+        if floats
+        else 1.0
+    )
 
 
 def resampled(blocks, rate) -> Iterator[np.ndarray]:
@@ -74,8 +82,10 @@ def resampled(blocks, rate) -> Iterator[np.ndarray]:
 def _usual(rate, path):
     """The rate of a file in Hz; InputError for one that no sound has, and no memory holds."""
     if not RATES[0] <= rate <= RATES[1]:
-        raise InputError(f"{path} claims {rate:,} samples per second, but must have {RATES[0]:,} to "
-                         f"{RATES[1]:,}; its header is damaged.")
+        raise InputError(
+            f"{path} claims {rate:,} samples per second, but must have {RATES[0]:,} to "
+            f"{RATES[1]:,}; its header is damaged."
+        )
     return rate
 
 
@@ -83,8 +93,9 @@ def _mono(block, path):
     if not np.isfinite(block).all():
         raise InputError(f"{path} holds samples that are no numbers; export it again.")
     if np.abs(block).max(initial=0) > LOUDEST:
-        raise InputError(f"{path} holds samples beyond {LOUDEST:,}, where full scale is 1; export it "
-                         "again.")
+        raise InputError(
+            f"{path} holds samples beyond {LOUDEST:,}, where full scale is 1; export it again."
+        )
     return block.mean(axis=1)
 
 
@@ -104,8 +115,10 @@ def frame(audio, hop=HOP) -> np.ndarray:
     `frame(x)[t, i] == x[hop * t + i]`. Raises InputError for less than 1 s.
     """
     if audio.ndim != 1 or len(audio) < WINDOW:
-        raise InputError(f"audio has shape {audio.shape}, but must be (n_samples,) "
-                         f"with at least {WINDOW} samples (1 s).")
+        raise InputError(
+            f"audio has shape {audio.shape}, but must be (n_samples,) "
+            f"with at least {WINDOW} samples (1 s)."
+        )
     return np.lib.stride_tricks.sliding_window_view(audio, WINDOW)[::hop]
 
 
@@ -166,8 +179,15 @@ class LogMel(torch.nn.Module):
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
 
     def forward(self, windows) -> torch.Tensor:
-        spectrum = torch.stft(windows, N_FFT, STFT_HOP, window=self.window, center=True,
-                              pad_mode="constant", return_complex=True)  # (B, 513, 32)
+        spectrum = torch.stft(
+            windows,
+            N_FFT,
+            STFT_HOP,
+            window=self.window,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
+        )  # (B, 513, 32)
         power = spectrum.real.square() + spectrum.imag.square()
         decibel = 10 * torch.log10((self.filters @ power).clamp_min(1e-10))
         below_peak = decibel - decibel.amax(dim=(1, 2), keepdim=True)

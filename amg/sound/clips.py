@@ -54,19 +54,25 @@ class Clip:
         try:
             with soundfile.SoundFile(paths.resolve(self.file)) as file:
                 if first < 0 or first + n_samples > len(file):
-                    raise InputError(f"{self.file} ends within {margin_s:g} s of the clip "
-                                     f"{self.piece}; run notebook 01_data_prep again.")
+                    raise InputError(
+                        f"{self.file} ends within {margin_s:g} s of the clip "
+                        f"{self.piece}; run notebook 01_data_prep again."
+                    )
                 file.seek(first)
                 yield from file.blocks(CLIP_S * SAMPLE_RATE, dtype="float32", frames=n_samples)
         except (soundfile.LibsndfileError, OSError):
-            raise InputError(f"{self.file}, the sound of {self.piece}, is missing or damaged; run "
-                             "notebook 01_data_prep again.") from None
+            raise InputError(
+                f"{self.file}, the sound of {self.piece}, is missing or damaged; run "
+                "notebook 01_data_prep again."
+            ) from None
 
     def check(self) -> None:
         """Raise InputError if its sound is not what it was when the clip was measured."""
         if measure(self.blocks())["sha256"] != self.sha256:
-            raise InputError(f"{self.file} was replaced since {self.piece} was listened to; run "
-                             "notebook 01_data_prep again.")
+            raise InputError(
+                f"{self.file} was replaced since {self.piece} was listened to; run "
+                "notebook 01_data_prep again."
+            )
 
     def measured(self, pauses=False) -> "Clip":
         """The clip with level, peak, checksum and verdict of its own sound, whatever they were.
@@ -96,8 +102,11 @@ def measure(blocks) -> dict:
         peak = max(peak, float(np.abs(block).max(initial=0)))
         n_samples += len(block)
     level_db = 10 * np.log10(energy / max(n_samples, 1) + 1e-12)
-    return {"level_db": round(float(level_db), 1), "peak": round(peak, 3),
-            "sha256": digest.hexdigest()}
+    return {
+        "level_db": round(float(level_db), 1),
+        "peak": round(peak, 3),
+        "sha256": digest.hexdigest(),
+    }
 
 
 def longest_silence(sound) -> float:
@@ -129,5 +138,9 @@ def from_table(table) -> list[Clip]:
 def read_csv(path) -> pd.DataFrame:
     """A written table of clips: texts stay texts, whatever they look like."""
     texts = [field.name for field in fields(Clip) if field.type is str]
-    return pd.read_csv(path, dtype=dict.fromkeys([*texts, "name"], str), keep_default_na=False,
-                       na_values=dict.fromkeys(("level_db", "peak"), ""))
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys([*texts, "name"], str),
+        keep_default_na=False,
+        na_values=dict.fromkeys(("level_db", "peak"), ""),
+    )

@@ -42,8 +42,11 @@ def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
         found = [replace(clip, role=_role_in_folder(clip.piece)) for clip in found]
         return [clip for clip in found if clip.role in roles]
     role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}
-    found = [replace(clip, role=role_of[clip.source]) for clip in open_music.fetch(role_of, workers)
-             if clip.seconds >= CLIP_S or not clip.file]
+    found = [
+        replace(clip, role=role_of[clip.source])
+        for clip in open_music.fetch(role_of, workers)
+        if clip.seconds >= CLIP_S or not clip.file
+    ]
     if "dummy" not in roles:
         return found
     again = [clip for clip in found if clip.role == "dummy" and not clip.refused]
@@ -69,19 +72,40 @@ def choose(corpus, sizes, seed, workers=2, folder="", whole=WHOLE) -> tuple[dict
     check.seed(seed)
     if corpus == "sheet_music":
         _check_sizes(corpus, sizes, {role: sheet_music.pieces(role, 0) for role in sizes})
-        return {role: sheet_music.build(role, size, seed, workers, spare=2) if size else []
-                for role, size in sizes.items()}, []
+        return {
+            role: sheet_music.build(role, size, seed, workers, spare=2) if size else []
+            for role, size in sizes.items()
+        }, []
     tracks = manifest(corpus, workers, folder, list(sizes))
     refused = [track for track in tracks if track.refused] + [
-        replace(track, refused=f"lasts {track.seconds:.1f} s, too short to be cut: a clip has "
-                               f"{CLIP_S} s, and {MARGIN_S:g} s before and after it")
-        for track in tracks if not (track.refused or track.role in whole or _cut(track))]
-    found = {role: [clip for track in tracks if track.role == role and not track.refused
-                    for clip in ([track] if role in whole else _cut(track))] for role in sizes}
+        replace(
+            track,
+            refused=f"lasts {track.seconds:.1f} s, too short to be cut: a clip has "
+            f"{CLIP_S} s, and {MARGIN_S:g} s before and after it",
+        )
+        for track in tracks
+        if not (track.refused or track.role in whole or _cut(track))
+    ]
+    found = {
+        role: [
+            clip
+            for track in tracks
+            if track.role == role and not track.refused
+            for clip in ([track] if role in whole else _cut(track))
+        ]
+        for role in sizes
+    }
     _check_sizes(corpus, sizes, found)
     for role, clips in found.items():
-        measured = list(progress.parallel(Clip.measured, [(clip,) for clip in clips], workers,
-                                          desc=f"listening to {role}", unit="clip"))
+        measured = list(
+            progress.parallel(
+                Clip.measured,
+                [(clip,) for clip in clips],
+                workers,
+                desc=f"listening to {role}",
+                unit="clip",
+            )
+        )
         refused += [clip for clip in measured if clip.refused]
         usable = [clip for clip in measured if not clip.refused]
         found[role] = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
@@ -94,16 +118,20 @@ def _cut(track):
     n_clips = min(PER_TRACK, int((track.seconds - 2 * MARGIN_S) // CLIP_S))
     last = track.seconds - MARGIN_S - CLIP_S
     starts = np.linspace(MARGIN_S, last, n_clips) if n_clips > 1 else np.full(n_clips, MARGIN_S)
-    return [replace(track, piece=f"{track.piece}@{start:.1f}", start_s=start, seconds=float(CLIP_S))
-            for start in (np.floor(10 * starts + 1e-6) / 10).tolist()]
+    return [
+        replace(track, piece=f"{track.piece}@{start:.1f}", start_s=start, seconds=float(CLIP_S))
+        for start in (np.floor(10 * starts + 1e-6) / 10).tolist()
+    ]
 
 
 def _check_sizes(corpus, sizes, found):
     for role, size in sizes.items():
         n_clips = len(found[role])
         if (size or 0) > n_clips:
-            raise InputError(f"n_{role} is {size}, but corpus {corpus!r} has only {n_clips} usable "
-                             "clips for that role; ask for fewer, or add music.")
+            raise InputError(
+                f"n_{role} is {size}, but corpus {corpus!r} has only {n_clips} usable "
+                "clips for that role; ask for fewer, or add music."
+            )
 
 
 def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
@@ -120,9 +148,14 @@ def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
     sounds = {}
     for kind, packages in open_music.NOISES[side].items():
         shortest_s, longest_s = (CLIP_S, np.inf) if kind == "music" else open_music.NOISE_S
-        sounds[kind] = [clip.read() for clip in open_music.fetch(packages, workers)
-                        if not clip.refused and shortest_s <= clip.seconds <= longest_s]
+        sounds[kind] = [
+            clip.read()
+            for clip in open_music.fetch(packages, workers)
+            if not clip.refused and shortest_s <= clip.seconds <= longest_s
+        ]
         if not sounds[kind]:
-            raise InputError(f"the packages {', '.join(packages)} hold no sound for {side} noise "
-                             f"of the kind {kind!r}; see why they were skipped.")
+            raise InputError(
+                f"the packages {', '.join(packages)} hold no sound for {side} noise "
+                f"of the kind {kind!r}; see why they were skipped."
+            )
     return sounds

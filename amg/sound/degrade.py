@@ -83,8 +83,10 @@ def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
     margin = round(margin_s * SAMPLE_RATE)
     first = margin + round((settings.offset_s or 0.0) * SAMPLE_RATE)
     if not 0 <= first <= 2 * margin:
-        raise InputError(f"offset_s is {settings.offset_s}, but must be at most the {margin_s:g} s "
-                         "of sound before and after the clip.")
+        raise InputError(
+            f"offset_s is {settings.offset_s}, but must be at most the {margin_s:g} s "
+            "of sound before and after the clip."
+        )
     sound = audio
     if settings.speaker is not None:
         sound = _through_device(sound, pool.speakers[settings.speaker])
@@ -124,8 +126,9 @@ def _through_codec(audio, codec):
     if codec == "gsm":
         soundfile.write(buffer, audio, SAMPLE_RATE, format="WAV", subtype="GSM610")
     else:
-        soundfile.write(buffer, audio, SAMPLE_RATE, format="OGG", subtype="OPUS",
-                        compression_level=1.0)
+        soundfile.write(
+            buffer, audio, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=1.0
+        )
     buffer.seek(0)
     decoded = soundfile.read(buffer, dtype="float32")[0][: len(audio)]
     return np.pad(decoded, (0, len(audio) - len(decoded)))

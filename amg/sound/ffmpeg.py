@@ -19,15 +19,32 @@ MAGIC, HEADER = b".snd", 24  # of AU, which tells rate and channels and needs no
 def decode(path) -> tuple[int, Iterator[np.ndarray]]:
     """The first audio stream of a file: its rate in Hz, and blocks of float32 (n, channels).
 
-    Raises InputError if there is no ffmpeg, or nothing that it can decode. Where it fails later, what
-    was decoded counts.
+    Raises InputError if there is no ffmpeg, or nothing that it can decode. Where it fails later,
+    what was decoded counts.
     """
     program = shutil.which("ffmpeg")
     if not program:
-        raise InputError(f"{path} needs ffmpeg to be decoded, which is not installed; install it, or "
-                         "convert the file to FLAC, WAV, OGG or MP3.")
-    command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", LOCAL, "-i",
-               f"file:{Path(path).absolute()}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "-"]
+        raise InputError(
+            f"{path} needs ffmpeg to be decoded, which is not installed; install it, or "
+            "convert the file to FLAC, WAV, OGG or MP3."
+        )
+    command = [
+        program,
+        "-nostdin",
+        "-v",
+        "error",
+        "-protocol_whitelist",
+        LOCAL,
+        "-i",
+        f"file:{Path(path).absolute()}",
+        "-map",
+        "0:a:0",
+        "-c:a",
+        "pcm_f32be",
+        "-f",
+        "au",
+        "-",
+    ]
     with tempfile.TemporaryFile() as errors:  # a pipe that nobody reads could fill up
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
         head = process.stdout.read(HEADER)
@@ -35,8 +52,10 @@ def decode(path) -> tuple[int, Iterator[np.ndarray]]:
         said = errors.read().decode(errors="replace").strip().splitlines() or ["no sound in it"]
     if len(head) < HEADER or not head.startswith(MAGIC):
         _stop(process)
-        raise InputError(f"{path} cannot be decoded by ffmpeg ({said[-1].rpartition(': ')[2]}); "
-                         "export it again, as FLAC, WAV, OGG or MP3.")
+        raise InputError(
+            f"{path} cannot be decoded by ffmpeg ({said[-1].rpartition(': ')[2]}); "
+            "export it again, as FLAC, WAV, OGG or MP3."
+        )
     offset, _, _, rate, channels = struct.unpack(">5I", head[4:])
     process.stdout.read(offset - HEADER)
     return rate, _blocks(process, 30 * rate, channels)

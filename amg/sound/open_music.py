@@ -34,17 +34,22 @@ def fetch(packages, workers=2) -> list[Clip]:
     """
     missing = [name for name in packages if _read(name) is None]
     if missing and not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise InputError("corpus 'open_music' is fetched with apt-get and dpkg-deb, which this "
-                         "system lacks; run it on Debian or Ubuntu, or use corpus 'folder' with "
-                         "music of your own, or 'sheet_music', which needs neither.")
-    for refusal in progress.parallel(_fetch_one, [(name,) for name in missing], workers,
-                                     desc="fetching packages", unit="package"):
+        raise InputError(
+            "corpus 'open_music' is fetched with apt-get and dpkg-deb, which this "
+            "system lacks; run it on Debian or Ubuntu, or use corpus 'folder' with "
+            "music of your own, or 'sheet_music', which needs neither."
+        )
+    for refusal in progress.parallel(
+        _fetch_one, [(name,) for name in missing], workers, desc="fetching packages", unit="package"
+    ):
         if refusal:
             print(refusal)
     found = [clip for name in packages for clip in _read(name) or ()]
     if not found:
-        raise InputError(f"none of the packages {', '.join(packages)} can be had; run `apt-get "
-                         "update` as root, and see to the network.")
+        raise InputError(
+            f"none of the packages {', '.join(packages)} can be had; run `apt-get "
+            "update` as root, and see to the network."
+        )
     return found
 
 
@@ -75,8 +80,13 @@ def _fetch_alone(package, work):
     try:
         package_file = next(work.glob("*.deb"), None) or _download(package, work)
         found = _decode(package, package_file, work / "unpacked")
-    except (LookupError, OSError, RuntimeError, subprocess.CalledProcessError,
-            zipfile.BadZipFile) as reason:
+    except (
+        LookupError,
+        OSError,
+        RuntimeError,
+        subprocess.CalledProcessError,
+        zipfile.BadZipFile,
+    ) as reason:
         return f"package {package} is skipped: {reason}"
     shutil.rmtree(work)
     with files.atomic(_folder(package) / "recordings.csv") as temporary:
@@ -91,8 +101,9 @@ def _download(package, work):
     """
     part = work / "part"
     part.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["apt-get", "download", package], cwd=part, capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        ["apt-get", "download", package], cwd=part, capture_output=True, text=True
+    )
     if done.returncode or not (found := next(part.glob("*.deb"), None)):
         errors = [line for line in done.stderr.splitlines() if line.startswith("E: ")]
         raise LookupError((errors or ["E: apt-get gave no reason"])[0].removeprefix("E: "))
@@ -111,8 +122,17 @@ def _decode(package, package_file, unpacked):
         raise LookupError("it states no licence")
     _folder(package).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(licence, _folder(package) / "copyright")
-    found = recordings.decode_all(unpacked, _folder(package), NOISE_S[0], 1, package,
-                                  recordings.SUFFIXES)  # alike with ffmpeg and without
+    found = recordings.decode_all(
+        unpacked, _folder(package), NOISE_S[0], 1, package, recordings.SUFFIXES
+    )  # alike with ffmpeg and without
     version = package_file.stem.split("_")[1].replace("%3a", ":")
-    return [replace(clip, piece=f"{package}/{clip.piece}", recording=f"{package}/{clip.piece}",
-                    source=package, version=version) for clip in found]
+    return [
+        replace(
+            clip,
+            piece=f"{package}/{clip.piece}",
+            recording=f"{package}/{clip.piece}",
+            source=package,
+            version=version,
+        )
+        for clip in found
+    ]

@@ -42,8 +42,10 @@ def make(side, sounds, n_rooms, seed, workers=2) -> Pool:
     sounds: name -> list of float32 sounds reserved for this side; those named music become a
     `babble`, others (speech, machines) a `scene`.
     """
-    heard = {name: [hashlib.sha256(np.ascontiguousarray(sound)).hexdigest()[:16] for sound in group]
-             for name, group in sounds.items()}
+    heard = {
+        name: [hashlib.sha256(np.ascontiguousarray(sound)).hexdigest()[:16] for sound in group]
+        for name, group in sounds.items()
+    }
     seed, n_noises = [seed, SIDES[side]], N_NOISES[side]
     digest = files.digest([FORMAT, seed, n_rooms, n_noises, N_DEVICES, NOISE_S, heard])
     file = paths.resolve(f"data/cache/pool-{digest}.npz")
@@ -61,13 +63,23 @@ def _make(rng, sounds, n_noises, n_rooms, workers):
     noises = [coloured_noise(rng) for _ in range(n_noises)]
     for name, clips in sounds.items():
         noises += [(babble if name == "music" else scene)(rng, clips) for _ in range(n_noises)]
-    rooms = list(progress.parallel(room_response, [(room,) for room in rng.spawn(n_rooms)], workers,
-                                   desc="simulating rooms", unit="room"))
+    rooms = list(
+        progress.parallel(
+            room_response,
+            [(room,) for room in rng.spawn(n_rooms)],
+            workers,
+            desc="simulating rooms",
+            unit="room",
+        )
+    )
     n_taps = max(map(len, rooms))
-    return {"noises": np.stack(noises).astype(np.float16), "kinds": kinds,
-            "rooms": np.stack([np.pad(room, (0, n_taps - len(room))) for room in rooms]),
-            "microphones": np.stack([microphone_response(rng) for _ in range(N_DEVICES)]),
-            "speakers": np.stack([speaker_response(rng) for _ in range(N_DEVICES)])}
+    return {
+        "noises": np.stack(noises).astype(np.float16),
+        "kinds": kinds,
+        "rooms": np.stack([np.pad(room, (0, n_taps - len(room))) for room in rooms]),
+        "microphones": np.stack([microphone_response(rng) for _ in range(N_DEVICES)]),
+        "speakers": np.stack([speaker_response(rng) for _ in range(N_DEVICES)]),
+    }
 
 
 def coloured_noise(rng) -> np.ndarray:
@@ -83,8 +95,12 @@ def coloured_noise(rng) -> np.ndarray:
 def babble(rng, music) -> np.ndarray:
     """Up to four pieces of music at once, each shifted at random."""
     chosen = rng.choice(len(music), size=min(4, len(music)), replace=False)
-    return _unit_rms(sum(np.roll(np.resize(_unit_rms(music[i]), N_SAMPLES),
-                                 rng.integers(N_SAMPLES)) for i in chosen))
+    return _unit_rms(
+        sum(
+            np.roll(np.resize(_unit_rms(music[i]), N_SAMPLES), rng.integers(N_SAMPLES))
+            for i in chosen
+        )
+    )
 
 
 def scene(rng, sounds) -> np.ndarray:

@@ -19,8 +19,23 @@ from amg.sound import audio, ffmpeg
 from amg.sound.audio import SAMPLE_RATE
 from amg.sound.clips import CLIP_S, MARGIN_S, Clip
 
-SUFFIXES = tuple(f".{name}" for name in (
-    "aif", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "snd", "w64", "wav"))
+SUFFIXES = tuple(
+    f".{name}"
+    for name in (
+        "aif",
+        "aiff",
+        "au",
+        "caf",
+        "flac",
+        "mp3",
+        "oga",
+        "ogg",
+        "opus",
+        "snd",
+        "w64",
+        "wav",
+    )
+)
 DECODED = (*SUFFIXES, *ffmpeg.SUFFIXES)
 TOLERANCE_S = 0.1  # data sets of 30 s clips have some of 29.9 s
 SPEEDS = (0.94, 1.06)  # a semitone down and up
@@ -29,8 +44,9 @@ SPEED_FORMAT = 1  # raised when the same recording and speed give another sound
 
 def find(folder, suffixes=DECODED) -> list[Path]:
     """Audio files below `folder`, by suffix, in the order of their relative paths."""
-    return sorted(path for path in folder.rglob("*")
-                  if path.suffix.lower() in suffixes and path.is_file())
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()
+    )
 
 
 def find_linked(folder) -> list[Path]:
@@ -51,14 +67,16 @@ def root(folder, find=find) -> Path:
     """Resolve a user's directory of audio; InputError if there is none, or no audio in it."""
     path = paths.resolve(folder or ".")
     if not folder or not path.is_dir() or not find(path):
-        raise InputError(f"folder is {str(folder)!r}, but must be a directory with audio files "
-                         f"({', '.join(suffix[1:] for suffix in DECODED)}).")
+        raise InputError(
+            f"folder is {str(folder)!r}, but must be a directory with audio files "
+            f"({', '.join(suffix[1:] for suffix in DECODED)})."
+        )
     return path
 
 
 def decode_folder(folder, shortest_s, workers=2) -> list[Clip]:
-    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`, as `decode_all`, each file as
-    `completed`."""
+    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`, as `decode_all`, each file
+    as `completed`."""
     source = root(folder)
     name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
     target = paths.resolve(f"data/audio/folder/{name}")
@@ -66,8 +84,8 @@ def decode_folder(folder, shortest_s, workers=2) -> list[Clip]:
 
 
 def completed(blocks) -> Iterator[np.ndarray]:
-    """Blocks of sound; with silence around them where they make a clip of CLIP_S, but for TOLERANCE_S,
-    and not its margins, as the clips of data sets do."""
+    """Blocks of sound; with silence around them where they make a clip of CLIP_S, but for
+    TOLERANCE_S, and not its margins, as the clips of data sets do."""
     blocks, first, n_samples = iter(blocks), [], 0
     wanted, margin = (round(time_s * SAMPLE_RATE) for time_s in (CLIP_S + 2 * MARGIN_S, MARGIN_S))
     while n_samples < wanted and (block := next(blocks, None)) is not None:
@@ -79,16 +97,19 @@ def completed(blocks) -> Iterator[np.ndarray]:
     return itertools.chain(first, blocks)
 
 
-def decode_all(folder, target, shortest_s, workers=2, label="decoding", suffixes=DECODED,
-               as_written=iter) -> list[Clip]:
+def decode_all(
+    folder, target, shortest_s, workers=2, label="decoding", suffixes=DECODED, as_written=iter
+) -> list[Clip]:
     """Decode every audio file below `folder` to `target`: recordings without a role, in order.
 
     Their name is the path below `folder`. Refused is what cannot be decoded, is silent, is shorter
     than `shortest_s`, or has the same samples as an earlier one. Files already decoded are kept,
     so an interrupted call continues. as_written: what becomes of a file's blocks of sound.
     """
-    jobs = [(path, path.relative_to(folder), target, shortest_s, as_written)
-            for path in find(folder, suffixes)]
+    jobs = [
+        (path, path.relative_to(folder), target, shortest_s, as_written)
+        for path in find(folder, suffixes)
+    ]
     found, first = [], {}
     for clip in progress.parallel(decode, jobs, workers, desc=label, unit="file"):
         if not clip.refused and first.setdefault(clip.sha256, clip.piece) != clip.piece:
@@ -136,8 +157,15 @@ def at_speeds(clips, workers=2) -> list[Clip]:
 
     They lie in `data/audio/speed/`, by the checksum of their original; those there are kept.
     """
-    return list(progress.parallel(_at_speed, itertools.product(clips, SPEEDS), workers,
-                                  desc="changing speed", unit="recording"))
+    return list(
+        progress.parallel(
+            _at_speed,
+            itertools.product(clips, SPEEDS),
+            workers,
+            desc="changing speed",
+            unit="recording",
+        )
+    )
 
 
 def _at_speed(clip, speed):

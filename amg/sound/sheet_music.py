@@ -30,19 +30,80 @@ FORMAT = 1  # raised when the same piece and seed give another sound
 START_S = 0.5  # rendered before the clip, and as much after it
 RENDER_S = CLIP_S + 2 * START_S
 RENDER_RATE = 44100  # the rate of the font's own samples; high partials alias at 8 kHz
-COLLECTIONS = ("palestrina", "ryansMammoth", "bach", "monteverdi", "trecento", "beethoven",
-               "mozart", "haydn", "corelli", "handel", "joplin", "schumann_clara",
-               "schumann_robert", "chopin", "schubert")
+COLLECTIONS = (
+    "palestrina",
+    "ryansMammoth",
+    "bach",
+    "monteverdi",
+    "trecento",
+    "beethoven",
+    "mozart",
+    "haydn",
+    "corelli",
+    "handel",
+    "joplin",
+    "schumann_clara",
+    "schumann_robert",
+    "chopin",
+    "schubert",
+)
 SUFFIXES = (".krn", ".abc", ".mxl", ".xml", ".musicxml")
 # share of the names, in %, that each role owns; of `train`, the first that were drawn, by seed 0,
 # trained the fingerprinter
-SHARES = {"train": 52, "valid": 3, "test": 8, "dummy": 30, "noise_train": 3, "noise_valid": 1,
-          "noise_test": 3}
+SHARES = {
+    "train": 52,
+    "valid": 3,
+    "test": 8,
+    "dummy": 30,
+    "noise_train": 3,
+    "noise_valid": 1,
+    "noise_test": 3,
+}
 TAKES = {"train": 4}  # arrangements of a work, by role; of other roles one
 # General MIDI programs that hold or repeat a note well: keyboards, mallets, organs,
 # guitars, bowed strings, voices, brass, reeds, pipes, synthetic leads
-PROGRAMS = (0, 4, 6, 11, 12, 16, 19, 21, 22, 24, 25, 26, 29, 40, 41, 42, 45, 46, 48, 52, 56,
-            57, 58, 60, 61, 64, 65, 66, 68, 70, 71, 73, 74, 75, 79, 80, 81, 104, 105, 107)
+PROGRAMS = (
+    0,
+    4,
+    6,
+    11,
+    12,
+    16,
+    19,
+    21,
+    22,
+    24,
+    25,
+    26,
+    29,
+    40,
+    41,
+    42,
+    45,
+    46,
+    48,
+    52,
+    56,
+    57,
+    58,
+    60,
+    61,
+    64,
+    65,
+    66,
+    68,
+    70,
+    71,
+    73,
+    74,
+    75,
+    79,
+    80,
+    81,
+    104,
+    105,
+    107,
+)
 
 
 def pieces(role, seed) -> list[str]:
@@ -68,8 +129,10 @@ def _roles():
     for name in sorted(Path(path).relative_to(root).as_posix() for path in corpus.getCorePaths()):
         if Path(name).suffix in SUFFIXES and name.split("/")[0] in COLLECTIONS:
             works.setdefault(_slug(name), name)
-    return {name: "fingerprinter" if slug in heard else role_by_hash(slug)
-            for slug, name in works.items()}
+    return {
+        name: "fingerprinter" if slug in heard else role_by_hash(slug)
+        for slug, name in works.items()
+    }
 
 
 def _slug(name):
@@ -114,8 +177,11 @@ def _notes(piece):
         raise InputError(f"is not readable: {type(error).__name__}") from None
     parts = []
     for part in list(getattr(score, "parts", ()))[:8]:
-        rows = [(float(note.offset), float(note.quarterLength), pitch.midi)
-                for note in part.flatten().notes for pitch in note.pitches]
+        rows = [
+            (float(note.offset), float(note.quarterLength), pitch.midi)
+            for note in part.flatten().notes
+            for pitch in note.pitches
+        ]
         if rows:
             parts.append(np.array(rows))
     if not parts:
@@ -141,12 +207,19 @@ def _play(parts, programs, bpm, semitones, first_beat, rng):
             swing = 12 * np.sin(onset / 5 + program)  # phrases swell and fade
             velocity = int(np.clip(loudness + swing + rng.normal(0, 6), 30, 127))
             if length > 0:
-                track.notes.append(Note(int(start * ticks), max(int(length * ticks), 60),
-                                        int(np.clip(pitch + semitones, 28, 96)), velocity))
+                track.notes.append(
+                    Note(
+                        int(start * ticks),
+                        max(int(length * ticks), 60),
+                        int(np.clip(pitch + semitones, 28, 96)),
+                        velocity,
+                    )
+                )
         score.tracks.append(track)
     font = Path(find_spec("pretty_midi").origin).parent / "TimGM6mb.sf2"
     sound = Synthesizer(sf_path=str(font), sample_rate=RENDER_RATE, quality=0).render(
-        score, stereo=False)[0]
+        score, stereo=False
+    )[0]
     sound = soxr.resample(np.asarray(sound, dtype=np.float32), RENDER_RATE, SAMPLE_RATE)
     n_samples = round(RENDER_S * SAMPLE_RATE)
     return np.pad(sound, (0, max(0, n_samples - len(sound))))[:n_samples]
@@ -162,13 +235,17 @@ def build(role, n_clips, seed, workers=2, spare=0) -> list[Clip]:
     folder = paths.resolve(f"data/audio/sheet_music/{seed}-v{FORMAT}/{role}")
     candidates, clips = iter(pieces(role, seed)), []
     # a round asks for as many pieces as are missing, until none refuses or none is left
-    while jobs := [(piece, seed, folder) for piece in
-                   itertools.islice(candidates, n_clips + spare - len(clips))]:
+    while jobs := [
+        (piece, seed, folder)
+        for piece in itertools.islice(candidates, n_clips + spare - len(clips))
+    ]:
         built = progress.parallel(_build_one, jobs, workers, desc=f"rendering {role}", unit="piece")
         clips += [clip for clip in built if not clip.refused]
     if len(clips) < n_clips:
-        raise InputError(f"{n_clips} clips are asked for the role {role}, but the corpus "
-                         f"sheet_music has only {len(clips)} usable pieces for it; ask for fewer.")
+        raise InputError(
+            f"{n_clips} clips are asked for the role {role}, but the corpus "
+            f"sheet_music has only {len(clips)} usable pieces for it; ask for fewer."
+        )
     return clips
 
 
@@ -176,8 +253,19 @@ def _build_one(piece, seed, folder):
     """Render one piece unless its file, or a note of why there is none, is there; its clip."""
     file = folder / f"{_slug(piece)}.flac"
     work = piece.partition("@")[0]
-    clip = Clip(piece, work, work.split("/")[0], "", str(paths.relative(file)), START_S,
-                float(CLIP_S), np.nan, np.nan, "", folder.name)
+    clip = Clip(
+        piece,
+        work,
+        work.split("/")[0],
+        "",
+        str(paths.relative(file)),
+        START_S,
+        float(CLIP_S),
+        np.nan,
+        np.nan,
+        "",
+        folder.name,
+    )
     note = file.with_suffix(".json")
     refused = (files.read_json(note) or {}).get("refused")
     if not refused and not file.exists():

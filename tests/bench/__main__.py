@@ -25,14 +25,24 @@ def notebook_rows(manifest):
 
 def markdown(rows, described):
     """The table of the README, and how it was made."""
-    table = pd.DataFrame([{"": r["name"], "ours": f"{r['ours']:,g}",
-                           "published way": f"{r['published_way']:,g}" if r["ratio"] else "",
-                           "ratio": f"{r['ratio']:.3g}" if r["ratio"] else "", "unit": r["unit"]}
-                          for r in rows])
+    table = pd.DataFrame(
+        [
+            {
+                "": r["name"],
+                "ours": f"{r['ours']:,g}",
+                "published way": f"{r['published_way']:,g}" if r["ratio"] else "",
+                "ratio": f"{r['ratio']:.3g}" if r["ratio"] else "",
+                "unit": r["unit"],
+            }
+            for r in rows
+        ]
+    )
     where = described["machine"]
-    return (f"{tables.markdown(table.set_index(''))}\n\n`make bench`, batches of {training.BATCH}, "
-            f"published Transformer, seed 0, commit {described['commit']}; {where['processor']}, "
-            f"{where['cores']} cores, {where['memory_gb']} GB.\n")
+    return (
+        f"{tables.markdown(table.set_index(''))}\n\n`make bench`, batches of {training.BATCH}, "
+        f"published Transformer, seed 0, commit {described['commit']}; {where['processor']}, "
+        f"{where['cores']} cores, {where['memory_gb']} GB.\n"
+    )
 
 
 def main():

@@ -1,4 +1,5 @@
-"""What the catalogue is worth: `PYTHONPATH=tests python -m bench.catalogue trip|speed|kill|load|soak`.
+"""What the catalogue is worth: `PYTHONPATH=tests python -m bench.catalogue
+trip|speed|kill|load|soak`.
 
     trip  one's own music in five formats: are degraded excerpts named, and those of other music not
     speed indexing
@@ -8,8 +9,8 @@
 
 Each writes `reports/reference/catalogue/<name>.json`, and what they say is printed for
 `docs/catalogue.md`. The trip needs what `make reproduce PROFILE=open_music` has prepared: its test
-recordings, half of them unknown, which nothing that ships has heard, and distractors, none of them of
-the background.
+recordings, half of them unknown, which nothing that ships has heard, and distractors, none of them
+of the background.
 """
 
 import os
@@ -31,8 +32,8 @@ import soundfile
 import amg
 from amg import files, machine, paths, progress
 from amg.catalogue import indexing, models, store
-from amg.catalogue.memory import Catalogue
 from amg.catalogue.identify import identify
+from amg.catalogue.memory import Catalogue
 from amg.retrieval import databases, rates, unknown
 from amg.sound import audio, corpora, degrade, pools
 
@@ -44,7 +45,8 @@ HOURS, N_ASKED, N_THREADS, SOAK_S = 1000, 2000, 8, 1200
 
 
 def trip(folder):
-    """Rows of false and right answers over excerpts; index half of the test recordings and others."""
+    """Rows of false and right answers over excerpts; index half of the test recordings and
+    others."""
     database, _ = databases.load(paths.resolve(DATABASE))
     clips = {clip.recording: clip for clip in database.clips[database.first_test :]}
     names = sorted(clips)
@@ -70,24 +72,39 @@ def trip(folder):
                 continue
             answer = identify((excerpt, audio.SAMPLE_RATE), catalogue)
             match = answer.matches[0] if answer.matches else None
-            said, nearest = (stored[int(Path(of[0].path).stem)] if of else None
-                             for of in (answer.matches, answer.candidates))
+            said, nearest = (
+                stored[int(Path(of[0].path).stem)] if of else None
+                for of in (answer.matches, answer.candidates)
+            )
             right = said is not None and said.recording == name
             clean = sound[at : at + EXCERPT_S * audio.SAMPLE_RATE]
-            rows.append({"recording": name, "known": bool(fold[number] == 0), "named": bool(match),
-                         "right": right, "nearest": nearest is not None and nearest.recording == name,
-                         "placed": right and abs(
-                             match.position_s - match.begin_s - at / audio.SAMPLE_RATE) <= 0.5,
-                         "same": bool(match) and not right and _same(clean, said, match)})
+            rows.append(
+                {
+                    "recording": name,
+                    "known": bool(fold[number] == 0),
+                    "named": bool(match),
+                    "right": right,
+                    "nearest": nearest is not None and nearest.recording == name,
+                    "placed": right
+                    and abs(match.position_s - match.begin_s - at / audio.SAMPLE_RATE) <= 0.5,
+                    "same": bool(match) and not right and _same(clean, said, match),
+                }
+            )
     asked = pd.DataFrame(rows)
     known, other = asked[asked.known], asked[~asked.known]
-    return {"excerpt_s": EXCERPT_S, "snr_db": SNR_DB, "formats": formats, "n_files": len(stored),
-            "hours": round(seconds / 3600, 2),
-            **_rate("named", known.right, known), **_rate("nearest", known.nearest, known),
-            **_rate("placed", known.placed, known),
-            **_rate("named_wrong", known.named & ~known.right & ~known.same, known),
-            **_rate("others_named", other.named & ~other.same, other),
-            "others_same": int(other.same.sum())}
+    return {
+        "excerpt_s": EXCERPT_S,
+        "snr_db": SNR_DB,
+        "formats": formats,
+        "n_files": len(stored),
+        "hours": round(seconds / 3600, 2),
+        **_rate("named", known.right, known),
+        **_rate("nearest", known.nearest, known),
+        **_rate("placed", known.placed, known),
+        **_rate("named_wrong", known.named & ~known.right & ~known.same, known),
+        **_rate("others_named", other.named & ~other.same, other),
+        "others_same": int(other.same.sum()),
+    }
 
 
 def speed(folder, n_files=20, seconds=300):
@@ -95,27 +112,39 @@ def speed(folder, n_files=20, seconds=300):
     (folder / "music").mkdir()
     rng = np.random.default_rng(SEED)
     for number in range(n_files):
-        soundfile.write(folder / "music" / f"{number}.flac", rng.uniform(-0.5, 0.5, 16000 * seconds), 16000)
+        soundfile.write(
+            folder / "music" / f"{number}.flac", rng.uniform(-0.5, 0.5, 16000 * seconds), 16000
+        )
     began = time.perf_counter()
     indexing.index([folder / "music"], folder / "catalogue", workers=2)
     lasted = time.perf_counter() - began
-    return {"n_files": n_files, "hours": round(n_files * seconds / 3600, 2), "seconds": round(lasted, 1),
-            "times_real_time_per_core": round(n_files * seconds / lasted / 2)}
+    return {
+        "n_files": n_files,
+        "hours": round(n_files * seconds / 3600, 2),
+        "seconds": round(lasted, 1),
+        "times_real_time_per_core": round(n_files * seconds / lasted / 2),
+    }
 
 
 def _rate(name, hit, table):
     """A percentage and its interval, clustered by recording."""
     low, high = rates.interval(hit, table.recording)
-    return {name: round(100 * float(hit.mean()), 2), f"{name}_low": round(low, 2),
-            f"{name}_high": round(high, 2), f"{name}_n": len(hit),
-            f"{name}_recordings": int(table.recording.nunique())}
+    return {
+        name: round(100 * float(hit.mean()), 2),
+        f"{name}_low": round(low, 2),
+        f"{name}_high": round(high, 2),
+        f"{name}_n": len(hit),
+        f"{name}_recordings": int(table.recording.nunique()),
+    }
 
 
 def _same(clean, clip, match):
-    """Whether the place that is named holds the very same sound, as the undegraded waveforms tell."""
+    """Whether the place that is named holds the very same sound, as the undegraded waveforms
+    tell."""
     begin = max(round((match.position_s - match.begin_s - 1) * audio.SAMPLE_RATE), 0)
-    place, _ = soundfile.read(paths.resolve(clip.file), len(clean) + 2 * audio.SAMPLE_RATE, begin,
-                              dtype="float32")
+    place, _ = soundfile.read(
+        paths.resolve(clip.file), len(clean) + 2 * audio.SAMPLE_RATE, begin, dtype="float32"
+    )
     return len(place) >= len(clean) and audio.likeness(clean, place) >= audio.SAME
 
 
@@ -156,14 +185,20 @@ def kill(folder, n_kills=10, n_files=12):
     lasts, moments, same = time.perf_counter() - began, [], 0
     for number in range(n_kills):
         moments.append(round(random.Random(number).uniform(0.3, 1) * lasts, 2))
-        process = subprocess.Popen([*command, folder / str(number)], stdout=subprocess.DEVNULL,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            [*command, folder / str(number)], stdout=subprocess.DEVNULL, start_new_session=True
+        )
         time.sleep(moments[-1])
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         subprocess.run([*command, folder / str(number)], check=True, stdout=subprocess.DEVNULL)
         same += _content(folder / str(number)) == _content(folder / "whole")
-    return {"n_kills": n_kills, "same": same, "moments_s": moments, "undisturbed_s": round(lasts, 2)}
+    return {
+        "n_kills": n_kills,
+        "same": same,
+        "moments_s": moments,
+        "undisturbed_s": round(lasts, 2),
+    }
 
 
 def _content(folder):
@@ -172,7 +207,8 @@ def _content(folder):
 
 
 def _large(hours):
-    """A catalogue of random fingerprints, in songs of four minutes: what it costs is that of music."""
+    """A catalogue of random fingerprints, in songs of four minutes: what it costs is that of
+    music."""
     rng, n = np.random.default_rng(SEED), 4 * 120
     songs = int(hours * 7200 / n)
     frames = rng.standard_normal((songs * n, 128), np.float32)
@@ -182,8 +218,13 @@ def _large(hours):
 
 def _clips(n=50):
     rng = np.random.default_rng(SEED)
-    return [(rng.standard_normal(EXCERPT_S * audio.SAMPLE_RATE).astype(np.float32) / 4,
-             audio.SAMPLE_RATE) for _ in range(n)]
+    return [
+        (
+            rng.standard_normal(EXCERPT_S * audio.SAMPLE_RATE).astype(np.float32) / 4,
+            audio.SAMPLE_RATE,
+        )
+        for _ in range(n)
+    ]
 
 
 def load(_):
@@ -202,10 +243,19 @@ def load(_):
         began = time.perf_counter()
         shared = list(pool.map(timed, [clips[i % len(clips)] for i in range(N_ASKED)]))
         lasted = time.perf_counter() - began
-    return {"hours": HOURS, "frames": catalogue.n_frames, "segments": len(catalogue.vectors),
-            "excerpt_s": EXCERPT_S, "alone_n": len(alone), **_quantiles("alone_ms", alone),
-            "threads": N_THREADS, "threads_n": N_ASKED, **_quantiles("threads_ms", shared),
-            "per_second": round(N_ASKED / lasted, 1), "memory_mb": round(psutil.Process().memory_info().rss / 2**20)}
+    return {
+        "hours": HOURS,
+        "frames": catalogue.n_frames,
+        "segments": len(catalogue.vectors),
+        "excerpt_s": EXCERPT_S,
+        "alone_n": len(alone),
+        **_quantiles("alone_ms", alone),
+        "threads": N_THREADS,
+        "threads_n": N_ASKED,
+        **_quantiles("threads_ms", shared),
+        "per_second": round(N_ASKED / lasted, 1),
+        "memory_mb": round(psutil.Process().memory_info().rss / 2**20),
+    }
 
 
 def _quantiles(name, values):
@@ -237,70 +287,109 @@ def markdown(folder):
         t = found["trip"]
 
         def rate(name):
-            return (f"{t[name]:.1f} % [{t[name + '_low']:.1f}, {t[name + '_high']:.1f}] of {t[name + '_n']:,} "
-                    f"excerpts of {t[name + '_recordings']} recordings")
+            return (
+                f"{t[name]:.1f} % [{t[name + '_low']:.1f}, {t[name + '_high']:.1f}] of "
+                f"{t[name + '_n']:,} "
+                f"excerpts of {t[name + '_recordings']} recordings"
+            )
 
         said += [
             f"{t['n_files']} files ({', '.join(t['formats'])}; {t['hours']:.1f} h) are indexed. "
             f"Excerpts of {t['excerpt_s']} s from any place, through a room and under noise at "
-            f"{t['snr_db']:g} dB SNR: the right song is named for {rate('named')}, and is the nearest for "
+            f"{t['snr_db']:g} dB SNR: the right song is named for {rate('named')}, and is the "
+            f"nearest for "
             f"{t['nearest']:.1f} %; its position is within "
             f"0.5 s for {rate('placed')}; another song is named for {rate('named_wrong')}.",
-            f"Excerpts of music that is not indexed: something is named for {rate('others_named')}; for "
-            f"{t['others_same']} more, a place that holds the very same sound."]
+            f"Excerpts of music that is not indexed: something is named for "
+            f"{rate('others_named')}; for "
+            f"{t['others_same']} more, a place that holds the very same sound.",
+        ]
     if "speed" in found:
         s = found["speed"]
-        said.append(f"Indexing {s['hours']:.1f} h takes {s['seconds']:g} s with two workers: "
-                    f"{s['times_real_time_per_core']} times real time per core.")
+        said.append(
+            f"Indexing {s['hours']:.1f} h takes {s['seconds']:g} s with two workers: "
+            f"{s['times_real_time_per_core']} times real time per core."
+        )
     if "kill" in found:
         k = found["kill"]
-        said.append(f"Indexing, killed (`kill -9`) at {k['n_kills']} random moments and run again: the "
-                    f"catalogue is the same, byte for byte, {k['same']} times.")
+        said.append(
+            f"Indexing, killed (`kill -9`) at {k['n_kills']} random moments and run again: the "
+            f"catalogue is the same, byte for byte, {k['same']} times."
+        )
     if "load" in found:
         m = found["load"]
         said.append(
-            f"Among {m['hours']:,} h ({m['frames']:,} fingerprints, {m['segments']:,} segments), an excerpt of "
-            f"{m['excerpt_s']} s, fingerprinting included: {m['alone_ms_p50']:g} ms one at a time (95 %: "
+            f"Among {m['hours']:,} h ({m['frames']:,} fingerprints, {m['segments']:,} segments), "
+            f"an excerpt of "
+            f"{m['excerpt_s']} s, fingerprinting included: {m['alone_ms_p50']:g} ms one at a time "
+            f"(95 %: "
             f"{m['alone_ms_p95']:g}, 99 %: {m['alone_ms_p99']:g}; {m['alone_n']} excerpts). "
             f"{m['threads_n']:,} excerpts from {m['threads']} threads, all answered: "
-            f"{m['per_second']:g} a second, {m['threads_ms_p50']:g} ms each (95 %: {m['threads_ms_p95']:g}, "
-            f"99 %: {m['threads_ms_p99']:g}), {m['memory_mb']:,} MB of memory.")
+            f"{m['per_second']:g} a second, {m['threads_ms_p50']:g} ms each (95 %: "
+            f"{m['threads_ms_p95']:g}, "
+            f"99 %: {m['threads_ms_p99']:g}), {m['memory_mb']:,} MB of memory."
+        )
     if "soak" in found:
         k = found["soak"]
         memory = k["memory_mb_by_minute"]
-        said.append(f"{k['seconds'] // 60} minutes of identifications ({k['identifications']:,}): memory "
-                    f"{memory[1]:,} MB after two minutes, {memory[-1]:,} MB at the end, at most {max(memory):,} MB.")
+        said.append(
+            f"{k['seconds'] // 60} minutes of identifications ({k['identifications']:,}): memory "
+            f"{memory[1]:,} MB after two minutes, {memory[-1]:,} MB at the end, at most "
+            f"{max(memory):,} MB."
+        )
     if "fuzz" in found:
         f = found["fuzz"]
-        tried = ", ".join(f"{reader.replace('_', ' ')} {of['files']:,}" for reader, of in f["readers"].items())
-        said.append(f"Coverage-guided fuzzing, {f['seconds_each']} s a reader (`bench.fuzz`, seed {f['seed']}; files tried: {tried}): "
-                    f"{sum(of['findings'] for of in f['readers'].values())} findings.")
-    return "\n".join([*(f"* {sentence}" for sentence in said), "",
-                      f"{_where(next(of for name, of in found.items() if name != 'fuzz'))}."])
+        tried = ", ".join(
+            f"{reader.replace('_', ' ')} {of['files']:,}" for reader, of in f["readers"].items()
+        )
+        said.append(
+            f"Coverage-guided fuzzing, {f['seconds_each']} s a reader (`bench.fuzz`, seed "
+            f"{f['seed']}; files tried: {tried}): "
+            f"{sum(of['findings'] for of in f['readers'].values())} findings."
+        )
+    return "\n".join(
+        [
+            *(f"* {sentence}" for sentence in said),
+            "",
+            f"{_where(next(of for name, of in found.items() if name != 'fuzz'))}.",
+        ]
+    )
 
 
 def _where(told):
     on = told["machine"]
-    return (f"`PYTHONPATH=tests python -m bench.catalogue`, seed {told['seed']}; {on['processor']}, "
-            f"{on['cores']} cores, {on['memory_gb']} GB")
+    return (
+        f"`PYTHONPATH=tests python -m bench.catalogue`, seed {told['seed']}; {on['processor']}, "
+        f"{on['cores']} cores, {on['memory_gb']} GB"
+    )
 
 
 def summary(folder):
     """The same in a few sentences, for the README."""
-    t, s, k, m, soaked, fuzzed = (files.read_json(folder / f"{name}.json") for name in
-                                  ("trip", "speed", "kill", "load", "soak", "fuzz"))
+    t, s, k, m, soaked, fuzzed = (
+        files.read_json(folder / f"{name}.json")
+        for name in ("trip", "speed", "kill", "load", "soak", "fuzz")
+    )
     memory, tried = soaked["memory_mb_by_minute"], fuzzed["readers"].values()
     return (
-        f"Of {t['named_n']} excerpts of {t['excerpt_s']} s in a room at {t['snr_db']:g} dB SNR, {t['named']:.1f} % "
-        f"[{t['named_low']:.1f}, {t['named_high']:.1f}] get the right name, of {t['others_named_n']} of "
-        f"other music {t['others_named']:.1f} % [{t['others_named_low']:.1f}, {t['others_named_high']:.1f}] get one. "
+        f"Of {t['named_n']} excerpts of {t['excerpt_s']} s in a room at {t['snr_db']:g} dB SNR, "
+        f"{t['named']:.1f} % "
+        f"[{t['named_low']:.1f}, {t['named_high']:.1f}] get the right name, of "
+        f"{t['others_named_n']} of "
+        f"other music {t['others_named']:.1f} % [{t['others_named_low']:.1f}, "
+        f"{t['others_named_high']:.1f}] get one. "
         f"Indexing runs at {s['times_real_time_per_core']} times real time per core; among "
-        f"{m['hours']:,} h an answer takes {m['alone_ms_p50']:.0f} ms. {m['threads_n']:,} answers from "
-        f"{m['threads']} threads: no error, {m['threads_ms_p50']:.0f} / {m['threads_ms_p95']:.0f} / "
+        f"{m['hours']:,} h an answer takes {m['alone_ms_p50']:.0f} ms. {m['threads_n']:,} answers "
+        f"from "
+        f"{m['threads']} threads: no error, {m['threads_ms_p50']:.0f} / {m['threads_ms_p95']:.0f} "
+        f"/ "
         f"{m['threads_ms_p99']:.0f} ms (50 / 95 / 99 %), {m['memory_mb']:,} MB. Memory over "
-        f"{soaked['seconds'] // 60} minutes: {memory[1]:,} to {memory[-1]:,} MB. Killed at {k['n_kills']} "
-        f"moments: {k['same']} times the same catalogue. {len(tried) * fuzzed['seconds_each'] // 60} minutes "
-        f"of fuzzing: {sum(of['findings'] for of in tried)} findings. ({_where(m)})")
+        f"{soaked['seconds'] // 60} minutes: {memory[1]:,} to {memory[-1]:,} MB. Killed at "
+        f"{k['n_kills']} "
+        f"moments: {k['same']} times the same catalogue. "
+        f"{len(tried) * fuzzed['seconds_each'] // 60} minutes "
+        f"of fuzzing: {sum(of['findings'] for of in tried)} findings. ({_where(m)})"
+    )
 
 
 def main():

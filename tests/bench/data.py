@@ -30,8 +30,13 @@ def many_songs(n_songs, workspace):
     if not file.exists():
         fingerprints(np.random.default_rng(0), n_frames).tofile(file)
     first = np.random.default_rng(1).integers(0, n_frames - 59, (n_songs, N_CLIPS))
-    return features.TrainingSet(np.memmap(file, np.float32, "r").reshape(-1, 128), first,
-                                np.full((n_songs, N_CLIPS), 59), str(n_songs), [])
+    return features.TrainingSet(
+        np.memmap(file, np.float32, "r").reshape(-1, 128),
+        first,
+        np.full((n_songs, N_CLIPS), 59),
+        str(n_songs),
+        [],
+    )
 
 
 def database(root, n_dummies=1500, n_tests=500, duration_max=10, noise=0.05):

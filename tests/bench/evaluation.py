@@ -4,16 +4,23 @@ Ours and the published way start from the same files, use one encoder of the pub
 must find the same hit rates.
 """
 
+import naive
 import numpy as np
 import torch
 
-import naive
 from amg.embedding.encoders.transformer import Transformer
-from amg.retrieval import databases, evaluate, published as protocol, search
+from amg.retrieval import databases, evaluate, search
+from amg.retrieval import published as protocol
 from amg.retrieval import trials as trials_
 from bench import published
-from bench.timing import (forward_flops, matmul_rate, medians_alone, peak_memory, prepare_product,
-                          row)
+from bench.timing import (
+    forward_flops,
+    matmul_rate,
+    medians_alone,
+    peak_memory,
+    prepare_product,
+    row,
+)
 
 DURATION_MAX, FRAMES, STARTS = 10, 19, np.linspace(0, 40, 12).astype(int).tolist()
 REPEATS = 3
@@ -31,12 +38,14 @@ def ours(model, root, starts, query_frames, duration_max, stages):
     segments = databases.load_segments(root, database, duration_max)
     vectors = evaluate.segment_vectors(model, segments, database.sequences)
     trials = trials_.at(database, queries, {query_frames: starts})
-    single, _ = evaluate.first_stage(trials, queries, model, vectors, segments,
-                                     protocol.single_stage)
+    single, _ = evaluate.first_stage(
+        trials, queries, model, vectors, segments, protocol.single_stage
+    )
     two = np.full_like(single, -1)
     if stages == 2:
-        two, _ = evaluate.second_stage(trials, queries, single, segments, database.sequences,
-                                       protocol.two_stage)
+        two, _ = evaluate.second_stage(
+            trials, queries, single, segments, database.sequences, protocol.two_stage
+        )
     (right,) = protocol.right(trials, single, two, segments, database)[stages - 1].values()
     return [100 * float(right[:, :n].any(1).mean()) for n in (1, 10)]
 
@@ -65,8 +74,9 @@ def prepare_second_stage(root, way):
     candidates = np.random.default_rng(0).integers(0, len(segments.start), (len(trials), 10))
     refine = {"ours": protocol.two_stage, "contiguous": search.two_stage}.get(way)
     if refine:
-        return lambda: evaluate.second_stage(trials, queries, candidates, segments,
-                                             database.sequences, refine)[0]
+        return lambda: evaluate.second_stage(
+            trials, queries, candidates, segments, database.sequences, refine
+        )[0]
     arrays = [database.sequences.frames[start : start + FRAMES] for start in segments.start]
     asked = [queries[trial.song][trial.start :][:FRAMES] for trial in trials.itertuples()]
     return lambda: [naive.published_second_stage(*each, arrays) for each in zip(asked, candidates)]
@@ -74,8 +84,12 @@ def prepare_second_stage(root, way):
 
 def rows(root):
     """All rows; raises AssertionError if the two ways find different things."""
-    return [*_whole(root, 1, "evaluate_single_10"), *_whole(root, 2, "evaluate_two_10"),
-            *_embedding(root), *_second_stage(root)]
+    return [
+        *_whole(root, 1, "evaluate_single_10"),
+        *_whole(root, 2, "evaluate_two_10"),
+        *_embedding(root),
+        *_second_stage(root),
+    ]
 
 
 def _whole(root, stages, name):
@@ -87,9 +101,11 @@ def _whole(root, stages, name):
     n_queries, lengths = 500 * len(STARTS), np.full(6000 + 500 * len(STARTS), FRAMES)
     least_s = forward_flops(lengths) / matmul_rate(product.seconds)
     theirs = n_queries / their.seconds
-    return [row(name, n_queries / our.seconds, theirs, "queries/s, files read, database embedded"),
-            row(f"{name}_bound", n_queries / least_s, theirs, "queries/s if products were all"),
-            row(f"{name}_memory", *(peak_memory(*way) for way in ways), "MB")]
+    return [
+        row(name, n_queries / our.seconds, theirs, "queries/s, files read, database embedded"),
+        row(f"{name}_bound", n_queries / least_s, theirs, "queries/s if products were all"),
+        row(f"{name}_memory", *(peak_memory(*way) for way in ways), "MB"),
+    ]
 
 
 def _embedding(root):
@@ -98,8 +114,10 @@ def _embedding(root):
     np.testing.assert_allclose(our.result, their.result, atol=1e-5)
     n, rate = len(our.result), matmul_rate(product.seconds)
     share = forward_flops(np.full(n, FRAMES)) / our.seconds / rate
-    return [row("embed_10", n / our.seconds, n / their.seconds, "segments/s"),
-            row("embed_10_flops", 100 * share, None, "% of matmul rate, useful only")]
+    return [
+        row("embed_10", n / our.seconds, n / their.seconds, "segments/s"),
+        row("embed_10_flops", 100 * share, None, "% of matmul rate, useful only"),
+    ]
 
 
 def _second_stage(root):
@@ -109,5 +127,7 @@ def _second_stage(root):
     best = [segments.start[segment] + frame for (segment, frame), *_ in their.result]
     assert np.mean(our.result[:, 0] == best) > 0.999
     n = len(best)
-    return [row("second_stage_10", n / our.seconds, n / their.seconds, "queries/s"),
-            row("second_stage_10_contiguous", n / contiguous.seconds, None, "queries/s")]
+    return [
+        row("second_stage_10", n / our.seconds, n / their.seconds, "queries/s"),
+        row("second_stage_10_contiguous", n / contiguous.seconds, None, "queries/s"),
+    ]

@@ -59,23 +59,30 @@ def _rows(file, encoder):
     np.testing.assert_allclose(ours(), theirs(), atol=1e-4)
     whole_s, their_s = medians(ours, theirs)
     decode_s, mel_s, encode_s, product_s = medians(
-        lambda: _decoded(file), lambda: encoder.log_mel(windows),
-        lambda: encoder.encode(spectrograms), lambda: a @ a)
+        lambda: _decoded(file),
+        lambda: encoder.log_mel(windows),
+        lambda: encoder.encode(spectrograms),
+        lambda: a @ a,
+    )
     with FlopCounterMode(display=False) as counter:
         encoder.encode(spectrograms)
     share = counter.get_total_flops() / encode_s / (2 * SIZE**3 / product_s)
     unit, batch_s = "x real time, 1 core", nafp.BATCH / 2
-    return [row("extract_lite", SECONDS / whole_s, SECONDS / their_s, unit),
-            row("extract_decode", SECONDS / decode_s, None, unit),
-            row("extract_mel", batch_s / mel_s, None, unit),
-            row("extract_encoder", batch_s / encode_s, None, unit),
-            row("extract_encoder_flops", 100 * share, None, "% of matmul rate")]
+    return [
+        row("extract_lite", SECONDS / whole_s, SECONDS / their_s, unit),
+        row("extract_decode", SECONDS / decode_s, None, unit),
+        row("extract_mel", batch_s / mel_s, None, unit),
+        row("extract_encoder", batch_s / encode_s, None, unit),
+        row("extract_encoder_flops", 100 * share, None, "% of matmul rate"),
+    ]
 
 
 def rows_of_memory(workspace):
     """Highest memory of a process that fingerprints ten minutes in a piece, and two hours."""
-    code = ("import sys; from amg.sound import audio; from amg.fingerprint import nafp; "
-            "next(nafp.extract_all(nafp.load(), [audio.blocks(sys.argv[1])]))")
+    code = (
+        "import sys; from amg.sound import audio; from amg.fingerprint import nafp; "
+        "next(nafp.extract_all(nafp.load(), [audio.blocks(sys.argv[1])]))"
+    )
     found, rng = [], np.random.default_rng(0)
     for minutes in (10, 120):
         file = workspace / f"{minutes}.wav"

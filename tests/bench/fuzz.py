@@ -7,6 +7,7 @@ for so many seconds; all but a result or an InputError is a finding, and its fil
 temporary folder that is printed. `reports/reference/catalogue/fuzz.json` tells how many were tried.
 """
 
+import contextlib
 import io
 import json
 import pickle
@@ -60,19 +61,32 @@ def fuzz(reader, corpus, seconds):
         from amg.retrieval import published
         from amg.sound import audio
     file = Path(tempfile.mkdtemp()) / "file"
-    read = {"audio": lambda path: list(audio.blocks(path)), "fingerprints": features.load,
-            "checkpoint": checkpoint.load, "test_ids": published.load_test_ids,
-            "profile": lambda path: pipeline.parse_profile("mine", path.read_text("utf-8", "replace"))}
+    read = {
+        "audio": lambda path: list(audio.blocks(path)),
+        "fingerprints": features.load,
+        "checkpoint": checkpoint.load,
+        "test_ids": published.load_test_ids,
+        "profile": lambda path: pipeline.parse_profile("mine", path.read_text("utf-8", "replace")),
+    }
 
     def one(content):
         file.write_bytes(content)
-        try:
+        with contextlib.suppress(InputError):
             read[reader](file)
-        except InputError:
-            pass
 
-    atheris.Setup([sys.argv[0], str(corpus), f"-max_total_time={seconds}", f"-seed={SEED}", "-max_len=8192",
-                   "-rss_limit_mb=8000", "-timeout=60", f"-artifact_prefix={corpus.parent}/{reader}-"], one)
+    atheris.Setup(
+        [
+            sys.argv[0],
+            str(corpus),
+            f"-max_total_time={seconds}",
+            f"-seed={SEED}",
+            "-max_len=8192",
+            "-rss_limit_mb=8000",
+            "-timeout=60",
+            f"-artifact_prefix={corpus.parent}/{reader}-",
+        ],
+        one,
+    )
     atheris.Fuzz()
 
 
@@ -87,15 +101,20 @@ def main():
         (folder / reader).mkdir()
         for number, content in enumerate(seeds(reader)):
             (folder / reader / str(number)).write_bytes(content)
-        done = subprocess.run([sys.executable, "-m", "bench.fuzz", reader, folder / reader, str(seconds)],
-                              stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.fuzz", reader, folder / reader, str(seconds)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
         said = done.stderr.decode(errors="replace")
         tried = re.findall(r"Done (\d+) runs", said) or re.findall(r"#(\d+)\s", said) or [0]
         found[reader] = {"files": int(tried[-1]), "findings": len(list(folder.glob(f"{reader}-*")))}
         print(reader, found[reader], said[-1500:] if found[reader]["findings"] else "", flush=True)
     print(f"findings: {folder}")
-    files.write_json(REFERENCE / "fuzz.json",
-                     {"seconds_each": seconds, "readers": found, "seed": SEED, **machine.describe()})
+    files.write_json(
+        REFERENCE / "fuzz.json",
+        {"seconds_each": seconds, "readers": found, "seed": SEED, **machine.describe()},
+    )
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ and searched at once, votes are counted in dictionaries. The second stage reads 
 query's ten candidates and builds an index over their frames.
 """
 
+import naive
 import numpy as np
 import torch
 
-import naive
 from amg.embedding import crops
 from amg.fingerprint import features
 from amg.retrieval import databases, search
@@ -35,8 +35,9 @@ def embed(encoder, arrays, start, length, padded_frames):
     """Vectors of the frames [start, start + length) of each array, float32 (n, 128)."""
     parts = []
     for first in range(0, len(arrays), BATCH):
-        clips = [arrays[i][start : start + length]
-                 for i in range(first, min(first + BATCH, len(arrays)))]
+        clips = [
+            arrays[i][start : start + length] for i in range(first, min(first + BATCH, len(arrays)))
+        ]
         parts.append(encoder(*naive.pad(clips, padded_frames)).detach().numpy())
     return np.concatenate(parts)
 
@@ -44,8 +45,10 @@ def embed(encoder, arrays, start, length, padded_frames):
 def evaluate(encoder, root, starts, query_frames, duration_max, stages):
     """Top-1 and Top-10 (%) of all queries of a database at all starts, in one or two stages."""
     length, padded = crops.segment_frames(duration_max), crops.PADDED_FRAMES[duration_max]
-    dummies, tests = (databases.split_folder(root / whole, duration_max)
-                      for whole in (databases.DUMMY, databases.TEST))
+    dummies, tests = (
+        databases.split_folder(root / whole, duration_max)
+        for whole in (databases.DUMMY, databases.TEST)
+    )
     segments, queries, ranks = Files(dummies, tests), Files(root / databases.QUERY), []
     n_dummies = len(Files(dummies))
     index = search.flat_index(embed(encoder, segments, 0, length, padded))
@@ -64,8 +67,10 @@ def evaluate(encoder, root, starts, query_frames, duration_max, stages):
 
 def first_stage(encoder, index, queries, start, query_frames, length, padded_frames):
     """The ten segments that each query's pieces vote for, best first: a list of lists."""
-    found = [index.search(embed(encoder, queries, start + low, high - low, padded_frames), 10)
-             for low, high in search.cut_pieces(query_frames, length, crops.SHORTEST)]
+    found = [
+        index.search(embed(encoder, queries, start + low, high - low, padded_frames), 10)
+        for low, high in search.cut_pieces(query_frames, length, crops.SHORTEST)
+    ]
     scores, neighbours = (np.stack(of_piece, axis=1) for of_piece in zip(*found))
     return [naive.vote(*of_query) for of_query in zip(neighbours, scores)]
 
@@ -80,7 +85,8 @@ def step(run, folder, batch):
     run.encoder.train()
     run.optimiser.zero_grad(set_to_none=True)
     song, margin, original = map(
-        torch.from_numpy, (batch.song, crops.margin(crop.share), batch.clip == 0))
+        torch.from_numpy, (batch.song, crops.margin(crop.share), batch.clip == 0)
+    )
     loss = naive.published_loss(run.encoder(x, mask), run.loss.centres, song, margin, original)
     loss.backward()
     run.optimiser.step()
@@ -90,5 +96,9 @@ def step(run, folder, batch):
 def extract(encoder, windows):
     """Fingerprints of windows (T, 8000), float32 (T, 128), in batches of 125."""
     with torch.inference_mode():
-        return np.concatenate([encoder(torch.from_numpy(windows[at : at + WINDOWS])).numpy()
-                               for at in range(0, len(windows), WINDOWS)])
+        return np.concatenate(
+            [
+                encoder(torch.from_numpy(windows[at : at + WINDOWS])).numpy()
+                for at in range(0, len(windows), WINDOWS)
+            ]
+        )

@@ -44,8 +44,10 @@ def medians_alone(*ways, repeats=5):
         for _ in range(1 + repeats):
             for pool, its in zip(pools, times):
                 its.append(pool.submit(_time_held).result())
-    return [Timed(*np.median([its[:2] for its in of_way[1:]], axis=0).tolist(), of_way[0][2])
-            for of_way in times]
+    return [
+        Timed(*np.median([its[:2] for its in of_way[1:]], axis=0).tolist(), of_way[0][2])
+        for of_way in times
+    ]
 
 
 def peak_memory(*way):
@@ -98,6 +100,10 @@ def forward_flops(lengths, layers=10, width=256, feedforward=256):
 def row(name, ours, published_way, unit):
     """One row of bench.json; `published_way` None where there is nothing to compare with."""
     compared = published_way is not None
-    return {"name": name, "ours": round(ours, 2),
-            "published_way": round(published_way, 2) if compared else None,
-            "ratio": round(ours / published_way, 2) if compared else None, "unit": unit}
+    return {
+        "name": name,
+        "ours": round(ours, 2),
+        "published_way": round(published_way, 2) if compared else None,
+        "ratio": round(ours / published_way, 2) if compared else None,
+        "unit": unit,
+    }

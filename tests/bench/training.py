@@ -5,8 +5,14 @@ import numpy as np
 from amg.embedding import batches, runs, training
 from amg.fingerprint import features
 from bench import data, published
-from bench.timing import (forward_flops, matmul_rate, medians_alone, peak_memory, prepare_product,
-                          row)
+from bench.timing import (
+    forward_flops,
+    matmul_rate,
+    medians_alone,
+    peak_memory,
+    prepare_product,
+    row,
+)
 
 BATCH = published.BATCH
 
@@ -16,8 +22,9 @@ def config_of(duration_max):
 
 
 def first_batch(config, songs):
-    return batches.epoch(np.random.default_rng(1), songs.length, BATCH, config.batches,
-                         config.duration_max)[0]
+    return batches.epoch(
+        np.random.default_rng(1), songs.length, BATCH, config.batches, config.duration_max
+    )[0]
 
 
 def prepare_step(duration_max, folder, ours):
@@ -46,10 +53,12 @@ def rows(duration_max, folder):
     # a gradient costs twice what the forward pass does
     share = 3 * forward_flops(lengths) / ours.seconds / matmul_rate(product.seconds)
     name = f"train_{duration_max}"
-    return [row(name, BATCH / ours.seconds, BATCH / theirs.seconds, "samples/s"),
-            row(f"{name}_kernel", ours.kernel_s, theirs.kernel_s, "s of an update in the kernel"),
-            row(f"{name}_flops", 100 * share, None, "% of matmul rate, useful only"),
-            row(f"{name}_memory", *(peak_memory(*way) for way in ways), "MB")]
+    return [
+        row(name, BATCH / ours.seconds, BATCH / theirs.seconds, "samples/s"),
+        row(f"{name}_kernel", ours.kernel_s, theirs.kernel_s, "s of an update in the kernel"),
+        row(f"{name}_flops", 100 * share, None, "% of matmul rate, useful only"),
+        row(f"{name}_memory", *(peak_memory(*way) for way in ways), "MB"),
+    ]
 
 
 def rows_of_sizes(workspace, duration_max=10):
@@ -60,11 +69,15 @@ def rows_of_sizes(workspace, duration_max=10):
     *times, product = medians_alone(*ways, (prepare_product,))
     for n_songs, way, timed in zip(sizes, ways, times):
         songs = data.many_songs(n_songs, workspace)
-        flops = 3 * (forward_flops(first_batch(config_of(duration_max), songs).crop.length)
-                     + 2 * BATCH * n_songs * 128)
+        flops = 3 * (
+            forward_flops(first_batch(config_of(duration_max), songs).crop.length)
+            + 2 * BATCH * n_songs * 128
+        )
         share = flops / timed.seconds / matmul_rate(product.seconds)
         name = f"train_{duration_max}_{n_songs}_songs"
-        found += [row(name, BATCH / timed.seconds, None, "samples/s"),
-                  row(f"{name}_flops", 100 * share, None, "% of matmul rate, useful only"),
-                  row(f"{name}_memory", peak_memory(*way), None, "MB")]
+        found += [
+            row(name, BATCH / timed.seconds, None, "samples/s"),
+            row(f"{name}_flops", 100 * share, None, "% of matmul rate, useful only"),
+            row(f"{name}_memory", peak_memory(*way), None, "MB"),
+        ]
     return found

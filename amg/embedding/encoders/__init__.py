@@ -6,8 +6,8 @@ constructor, without default, is given the longest training input, M.
 
 An encoder with an attribute `dimension` gives vectors of that many values instead of 128. One with
 an attribute `bits`, D, gives (B, D), of which only the signs are kept: D bits for a vector, which
-stand for the unit vector +-1 / sqrt(D). One with an attribute `trained`, False, needs no training; if
-it has a method `fit`, that is given frames of other music, float32 (N, 128).
+stand for the unit vector +-1 / sqrt(D). One with an attribute `trained`, False, needs no training;
+if it has a method `fit`, that is given frames of other music, float32 (N, 128).
 """
 
 import itertools
@@ -30,8 +30,11 @@ register = registry.register
 
 def build(config) -> nn.Module:
     """A fresh encoder of a `runs.Config`."""
-    return registry.build(config.encoder, config.settings,
-                          padded_frames=lambda: crops.PADDED_FRAMES[config.duration_max])
+    return registry.build(
+        config.encoder,
+        config.settings,
+        padded_frames=lambda: crops.PADDED_FRAMES[config.duration_max],
+    )
 
 
 def needs_training(name) -> bool:
@@ -117,5 +120,5 @@ def pad(frames, length) -> tuple[torch.Tensor, torch.Tensor]:
     return x.masked_scatter_(~padding[..., None], frames), padding
 
 
-from amg.embedding.encoders import cnn, lift, lstm, transformer  # noqa: F401 each registers its class
-from amg.embedding.encoders.mean import Mean  # noqa: F401 a name for notebooks
+from amg.embedding.encoders import cnn, lift, lstm, transformer  # noqa: E402, F401 each registers its class
+from amg.embedding.encoders.mean import Mean  # noqa: E402, F401 a name for notebooks

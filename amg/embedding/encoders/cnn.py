@@ -37,12 +37,20 @@ class DenseNet121(nn.Module):
     def __init__(self):
         super().__init__()
         channels = 64
-        parts = [nn.Conv2d(3, channels, 7, 2, 3, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
-                 nn.MaxPool2d(3, 2, 1)]
+        parts = [
+            nn.Conv2d(3, channels, 7, 2, 3, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+        ]
         for block, n_layers in enumerate(BLOCKS):
             if block:  # halve channels, height and width
-                parts += [nn.BatchNorm2d(channels), nn.ReLU(),
-                          nn.Conv2d(channels, channels // 2, 1, bias=False), nn.AvgPool2d(2)]
+                parts += [
+                    nn.BatchNorm2d(channels),
+                    nn.ReLU(),
+                    nn.Conv2d(channels, channels // 2, 1, bias=False),
+                    nn.AvgPool2d(2),
+                ]
                 channels //= 2
             parts += [Layer(channels + GROWTH * i) for i in range(n_layers)]
             channels += GROWTH * n_layers

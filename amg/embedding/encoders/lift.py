@@ -1,11 +1,11 @@
 """`lift`: one bit for each of many random directions, nothing to train.
 
 The paper's vector has to say which frames a segment holds. A mean of frames cannot: different
-frames cancel. So each frame is lifted first, from 128 dimensions to thousands, where different frames
-are nearly orthogonal and a mean keeps them apart: the inner product of two lifted means is, but for
-noise, the mean of k(x, y) over all pairs of their frames x and y, with a kernel k near the square of
-their cosine. A bit tells whether the energy along a direction, (w.x)^2, is above what is usual in
-other music.
+frames cancel. So each frame is lifted first, from 128 dimensions to thousands, where different
+frames are nearly orthogonal and a mean keeps them apart: the inner product of two lifted means is,
+but for noise, the mean of k(x, y) over all pairs of their frames x and y, with a kernel k near the
+square of their cosine. A bit tells whether the energy along a direction, (w.x)^2, is above what is
+usual in other music.
 """
 
 import torch

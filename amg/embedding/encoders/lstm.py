@@ -19,15 +19,22 @@ class LSTM(nn.Module):
 
     def __init__(self, layers=8, hidden=256, dropout=0.1):
         super().__init__()
-        self.lstm = nn.LSTM(DIM, hidden, layers, batch_first=True, bidirectional=True,
-                            dropout=dropout if layers > 1 else 0.0)  # it lies between layers
+        self.lstm = nn.LSTM(
+            DIM,
+            hidden,
+            layers,
+            batch_first=True,
+            bidirectional=True,
+            dropout=dropout if layers > 1 else 0.0,
+        )  # it lies between layers
         self.fc = nn.Linear(2 * hidden, DIM)
 
     def forward(self, x, padding):  # (B, L, 128), (B, L)
         length = (~padding).sum(1)
         # packed, so that the backward direction begins at the last frame, not in padding
-        sequences = nn.utils.rnn.pack_padded_sequence(x.float(), length.cpu(), batch_first=True,
-                                                      enforce_sorted=False)
+        sequences = nn.utils.rnn.pack_padded_sequence(
+            x.float(), length.cpu(), batch_first=True, enforce_sorted=False
+        )
         # autocast would run it in float16, whatever type it is told, and overflow: no scaling here
         with torch.autocast(x.device.type, enabled=False):
             output, _ = self.lstm(sequences)

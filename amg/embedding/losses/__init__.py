@@ -10,4 +10,4 @@ from amg.embedding.registry import Registry
 registry = Registry("loss")
 register = registry.register
 
-from amg.embedding.losses import amg, infonce, triplet  # noqa: F401 each registers its class
+from amg.embedding.losses import amg, infonce, triplet  # noqa: E402, F401 each registers its class

@@ -23,8 +23,9 @@ class ArcFace(nn.Module):
     batches = "classes"
     limits = {"scale": (0, 1000), "margin_max": (0, 1.5), "margin_min": (0, 1.5)}
 
-    def __init__(self, centres, scale=SCALE, margin_max=crops.MARGIN_MAX,
-                 margin_min=crops.MARGIN_MIN):
+    def __init__(
+        self, centres, scale=SCALE, margin_max=crops.MARGIN_MAX, margin_min=crops.MARGIN_MIN
+    ):
         super().__init__()
         self.centres = nn.Parameter(centres)  # (n_songs, 128)
         self.scale, self.margin_max, self.margin_min = scale, margin_max, margin_min

@@ -21,6 +21,9 @@ class Triplet(nn.Module):
 
     def forward(self, vectors, rows):
         anchor, positive, negative = vectors.chunk(3)  # (B / 3, 128) each
-        violation = F.relu(F.cosine_similarity(anchor, negative)
-                           - F.cosine_similarity(anchor, positive) + self.triplet_margin)
+        violation = F.relu(
+            F.cosine_similarity(anchor, negative)
+            - F.cosine_similarity(anchor, positive)
+            + self.triplet_margin
+        )
         return violation.sum() / (violation > 0).sum().clamp_min(1)
