@@ -2,18 +2,19 @@
 
 Read the rooms in this order, from samples to reports:
 
-    (shared)     check, paths, files, made, progress, machine, checkpoint
+    (shared)     check, paths, files, provenance, progress, machine, checkpoint
     sound        ffmpeg, audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, packed, registry
     embedding.encoders  mean, lift, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
-    embedding    validation, lifts, runs, training, growth
-    retrieval    search, duplicates, databases, trials, hits, rates
-    retrieval    published, evaluate, base, trace, unknown, robustness, cost
-    retrieval    shortlists, modelled, scale, tail
-    catalogue    models, store, indexing, memory, chance, windows, identify, calibration
-    catalogue    explore, commands
+    embedding    validation, runs, training
+    retrieval    search, duplicates, databases, trials, hits, intervals
+    retrieval    published, evaluate, nafp_search, cost
+    catalogue    models, store, indexing, catalogue, significance, windows, identify, calibration
+    catalogue    commands
+    studies      unknown_songs, robustness, shortlists, lifts, scale_distractors, scale,
+                 scale_forecast, trace, more_songs, explore
     report       tables, sentences, figures, charts, scale_charts, compare, pages, steps, pipeline
 
 In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name your music.
@@ -24,7 +25,7 @@ A room imports only from those above it, and a module of a room only from those 
 __version__ = "0.2.0"
 
 
-_NAMES = {"index": "indexing", "identify": "identify", "Catalogue": "memory"}  # of the catalogue
+_NAMES = {"index": "indexing", "identify": "identify", "Catalogue": "catalogue"}  # of the catalogue
 
 
 def __getattr__(name):

@@ -18,7 +18,7 @@ import torch
 
 from amg import check, checkpoint, files
 from amg.catalogue import indexing, models, store
-from amg.catalogue.memory import Catalogue
+from amg.catalogue.catalogue import Catalogue
 from amg.check import InputError
 from amg.embedding import runs
 from amg.fingerprint import features, fingerprinters

@@ -12,7 +12,7 @@ from bench.timing import forward_flops, medians_alone, row
 from bench.training import first_batch
 from conftest import CHECKOUT
 
-from amg.catalogue import chance
+from amg.catalogue import significance
 from amg.embedding import runs, training
 from amg.embedding.encoders.transformer import Transformer
 from amg.fingerprint import features, nafp
@@ -97,7 +97,7 @@ def test_what_the_document_tells_of_the_catalogue_is_what_the_code_does():
     text = " ".join((CHECKOUT / "docs/catalogue.md").read_text().split())
     for said in (
         f"lists {search.SHORTLIST} segments",
-        f"at most {chance.ALLOWED:g} counts",
-        f"most alike of {len(chance.background())} other songs",
+        f"at most {significance.ALLOWED:g} counts",
+        f"most alike of {len(significance.background())} other songs",
     ):
         assert said in text

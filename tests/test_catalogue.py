@@ -13,15 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import amg
-from amg.catalogue import (
-    calibration,
-    chance,
-    indexing,
-    models,
-    store,
-    windows,
-)
-from amg.catalogue.memory import Catalogue
+from amg.catalogue import calibration, indexing, models, significance, store, windows
+from amg.catalogue.catalogue import Catalogue
 from amg.check import InputError
 from amg.retrieval import search
 
@@ -79,7 +72,7 @@ def test_an_excerpt_is_named_and_placed(music, indexed, method):
         assert abs(match.position_s - match.begin_s - 7.3) < (
             0.25 if method != "single_stage" else 9.5
         )
-        assert match.chance < chance.ALLOWED
+        assert match.chance < significance.ALLOWED
 
 
 def test_other_music_is_not_here(indexed):
@@ -303,7 +296,7 @@ def test_chance_is_fitted():
     assert np.allclose(found, (middle, rate), rtol=0.03)
     for n in (n_frames, 10 * n_frames):
         u = middle + (np.log(n) + rng.gumbel(size=200000)) / rate
-        accepted = chance.law(u, n, *found) <= 0.01
+        accepted = significance.law(u, n, *found) <= 0.01
         assert 0.008 < accepted.mean() < 0.012
 
 
@@ -313,8 +306,8 @@ def test_ordinary_against_a_naive_loop():
     scores = [
         max(np.sum(window[0] * song[start : start + 4]) / 4 for start in range(9)) for song in songs
     ]
-    assert chance.ordinary(window, songs) == pytest.approx(
-        np.mean(sorted(scores)[-chance.ALIKE :]), abs=1e-6
+    assert significance.ordinary(window, songs) == pytest.approx(
+        np.mean(sorted(scores)[-significance.ALIKE :]), abs=1e-6
     )
 
 

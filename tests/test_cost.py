@@ -9,8 +9,9 @@ from conftest import unit_rows, write_training_set
 
 from amg.embedding import encoders
 from amg.fingerprint import features
-from amg.retrieval import base, cost, databases, evaluate, search, shortlists
+from amg.retrieval import cost, databases, evaluate, nafp_search, search
 from amg.retrieval import trials as trials_
+from amg.studies import shortlists
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +27,15 @@ def task():
 @pytest.fixture(scope="module")
 def coded(task):
     sequences, first_test = task[0].sequences, task[0].first_test
-    return base.coded_index(sequences.frames, sequences.frames[: sequences.bounds[first_test]])
+    return nafp_search.coded_index(
+        sequences.frames, sequences.frames[: sequences.bounds[first_test]]
+    )
 
 
 def test_codes_find_what_the_exhaustive_index_finds(task, coded):
     database, queries, trials = task
-    flat = base.find(trials, queries, database.sequences)
-    found = base.find(trials, queries, database.sequences, coded)
+    flat = nafp_search.find(trials, queries, database.sequences)
+    found = nafp_search.find(trials, queries, database.sequences, coded)
     assert (found[:, 0] == flat[:, 0]).mean() > 0.95
     begin = trials_.first_rows(trials, database.sequences, database.first_test)
     assert (found[:, 0] == begin).mean() > 0.95
@@ -44,22 +47,22 @@ def test_codes_take_64_bytes_a_frame(task, coded):
     more.add(task[0].sequences.frames)
     per_frame = (cost.n_bytes(more) - cost.n_bytes(coded)) / coded.ntotal
     assert per_frame == pytest.approx(64 + 8, abs=0.1)  # a code, and the number of the frame
-    assert "2,360 frames in 45 lists (its authors have 256" in base.describe(coded)
+    assert "2,360 frames in 45 lists (its authors have 256" in nafp_search.describe(coded)
 
 
 def test_a_decimated_index_holds_one_frame_in_so_many_of_each_song(task):
     database, queries, trials = task
     sequences = database.sequences
-    index = base.decimated_index(sequences, 9)
+    index = nafp_search.decimated_index(sequences, 9)
     kept = [position for low in sequences.bounds[:-1] for position in range(low, low + 59, 9)]
     assert index.ntotal == len(kept) == 40 * 7
     assert index.search(sequences.frames[kept], 1)[1][:, 0].tolist() == kept
     assert np.array_equal(
-        base.find(trials, queries, sequences, base.decimated_index(sequences, 1)),
-        base.find(trials, queries, sequences),
+        nafp_search.find(trials, queries, sequences, nafp_search.decimated_index(sequences, 1)),
+        nafp_search.find(trials, queries, sequences),
     )
     begin = trials_.first_rows(trials, sequences, database.first_test)
-    found = base.find(
+    found = nafp_search.find(
         trials, queries, sequences, index
     )  # 9 frames or more hold one that is indexed
     assert (found[:, 0] == begin).mean() > 0.95
@@ -75,16 +78,16 @@ def test_sizes_are_those_of_the_files(task, coded, tmp_path):
 @pytest.mark.parametrize("n_frames", [1, 59, 300])
 def test_a_coded_index_of_few_frames(n_frames):
     frames = unit_rows(np.random.default_rng(1), n_frames, 128)
-    index = base.coded_index(frames, frames[: n_frames // 2 + 1])
+    index = nafp_search.coded_index(frames, frames[: n_frames // 2 + 1])
     assert index.search(frames, 1)[1][:, 0].tolist() == list(range(n_frames))
 
 
 def test_no_more_lists_than_its_authors_have(monkeypatch):
-    assert base.N_LISTS == 256
-    monkeypatch.setattr(base, "N_LISTS", 3)
+    assert nafp_search.N_LISTS == 256
+    monkeypatch.setattr(nafp_search, "N_LISTS", 3)
     frames = unit_rows(np.random.default_rng(2), 39 * 5, 128)
-    index = base.coded_index(frames, frames)
-    assert index.nlist == 3 and "authors" not in base.describe(index)
+    index = nafp_search.coded_index(frames, frames)
+    assert index.nlist == 3 and "authors" not in nafp_search.describe(index)
 
 
 def test_methods_are_called_in_turn():

@@ -11,7 +11,7 @@ from conftest import unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amg import made
+from amg import provenance
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.retrieval import databases, published
@@ -69,7 +69,7 @@ def test_a_split_is_continued_reused_and_never_displaced(tmp_path):
     cut = tmp_path / databases.split_folder(tmp_path / databases.TEST, 10)
     first, file = cut.resolve(), cut / "0_1.npy"
     made_at = file.stat().st_mtime_ns
-    record = made.record_of(first)
+    record = provenance.record_of(first)
     record.write_text(json.dumps({**json.loads(record.read_text()), "finished": False}))
     (cut / "0_2.npy").unlink()  # as if interrupted
     with pytest.raises(InputError, match="not finished; run notebook 02_split again"):
@@ -171,8 +171,8 @@ def test_what_an_unpacked_database_tells(tmp_path):
 
 
 def made_by(fingerprinter, root, folder):
-    recipe = made.Recipe("fingerprints", {}, {"fingerprinter": fingerprinter})
-    with made.making(root / folder, recipe) as place:
+    recipe = provenance.Recipe("fingerprints", {}, {"fingerprinter": fingerprinter})
+    with provenance.making(root / folder, recipe) as place:
         write(place.folder, folders=["."], seed=len(folder))
 
 
@@ -197,8 +197,8 @@ def test_fingerprints_of_two_fingerprinters_are_refused(tmp_path):
 
 def test_an_unfinished_database_is_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        with made.making(
-            tmp_path / "db", made.Recipe("database", {}, {"fingerprinter": "a"})
+        with provenance.making(
+            tmp_path / "db", provenance.Recipe("database", {}, {"fingerprinter": "a"})
         ) as place:
             write(place.folder)
             raise KeyboardInterrupt

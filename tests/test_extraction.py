@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from amg import made
+from amg import provenance
 from amg.check import InputError
 from amg.fingerprint import extraction, features, fingerprinters, nafp
 from amg.sound import clips, degrade, pools
@@ -134,7 +134,7 @@ def test_a_database_tells_its_songs_and_who_made_its_queries(home, music, pool):
     recipe = extraction.recipe(
         "database", {"test": [test], "dummy": [dummy]}, prints, 0, pool, "cpu"
     )
-    with made.making(home / "db", recipe) as place:
+    with provenance.making(home / "db", recipe) as place:
         extraction.write_songs([dummy, test], place.folder)
     table = clips.read_csv(home / "db/songs.csv")
     assert list(table.name) == ["00000", "00000"] and clips.from_table(table) == [dummy, test]

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from conftest import unit_rows, write_training_set
 
-from amg import checkpoint, made, paths
+from amg import checkpoint, paths, provenance
 from amg.check import InputError
 from amg.fingerprint import features
 
@@ -49,8 +49,8 @@ def test_pack_of_a_made_set_follows_its_recipe(home):
     at."""
     contents = []
     for seed in (0, 1, 0):
-        recipe = made.Recipe("training set", {"seed": seed})
-        with made.making(home / "data/train/t", recipe) as place:
+        recipe = provenance.Recipe("training set", {"seed": seed})
+        with provenance.making(home / "data/train/t", recipe) as place:
             if not place.finished:
                 write_training_set(place.folder, seed=seed)
         contents.append(features.pack(home / "data/train/t").content)
@@ -60,7 +60,9 @@ def test_pack_of_a_made_set_follows_its_recipe(home):
 
 def test_pack_refuses_an_unfinished_set(home):
     with pytest.raises(RuntimeError):
-        with made.making(home / "data/train/t", made.Recipe("training set", {})) as place:
+        with provenance.making(
+            home / "data/train/t", provenance.Recipe("training set", {})
+        ) as place:
             write_training_set(place.folder)
             raise RuntimeError
     with pytest.raises(InputError, match="not finished; run notebook 01_data_prep again"):

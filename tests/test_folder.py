@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from amg import files, made
+from amg import files, provenance
 from amg.check import InputError
 from amg.fingerprint import features, fingerprinters, folder, nafp
 from amg.sound import audio
@@ -229,7 +229,7 @@ def test_a_target_that_is_no_folder(music, tmp_path, toy):
 
 
 def test_the_second_of_two_is_told(music, tmp_path, toy):
-    with made.lock(tmp_path / "out"):
+    with provenance.lock(tmp_path / "out"):
         with pytest.raises(InputError, match="another process is working on"):
             folder.extract(music, tmp_path / "out", toy, 1)
 
@@ -255,11 +255,11 @@ def test_killed_and_started_again(tmp_path, toy):
     process.send_signal(signal.SIGKILL)
     process.wait()
     n_written = len(list(target.glob("[!.]*.npy")))
-    assert 3 <= n_written < 15 and not files.read_json(made.record_of(target))["finished"]
+    assert 3 <= n_written < 15 and not files.read_json(provenance.record_of(target))["finished"]
     (target / ".7.wav.123.tmp.npy").write_text("half")
     assert folder.extract(source, target, toy, 1) == (15, [])
     assert set(lengths(target).values()) == {3} and len(list(target.iterdir())) == 15
-    assert files.read_json(made.record_of(target))["finished"]
+    assert files.read_json(provenance.record_of(target))["finished"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

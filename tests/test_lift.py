@@ -8,10 +8,11 @@ from conftest import unit_rows, write_training_set
 
 from amg import files
 from amg.check import InputError
-from amg.embedding import encoders, lifts, runs, validation
+from amg.embedding import encoders, runs, validation
 from amg.embedding.encoders import lift
 from amg.fingerprint import features
 from amg.retrieval import databases, evaluate, search
+from amg.studies import lifts
 
 
 def naive_bits(frames, directions, usual):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import unit_rows
 
-from amg import checkpoint, files, made
+from amg import checkpoint, files, provenance
 from amg.check import InputError
 from amg.fingerprint import nafp, nafp_train, pairs
 from amg.retrieval import search
@@ -270,7 +270,7 @@ def test_training_resumes_exactly(noise, home):
     with pytest.raises(Stop):
         fit(noise, config, stop_at(2), name="b")
     with pytest.raises(InputError, match="not finished; run notebook 00"):
-        made.find(home / "data/models/b", "00_fingerprinter")
+        provenance.find(home / "data/models/b", "00_fingerprinter")
     resumed = fit(noise, config, name="b")
     for name, value in whole.encoder.state_dict().items():
         assert torch.equal(value, resumed.encoder.state_dict()[name]), name

@@ -19,7 +19,7 @@ import amg
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.report import pages, pipeline, steps
-from amg.retrieval import cost, databases, rates
+from amg.retrieval import cost, databases, intervals
 from amg.sound import sheet_music
 
 NOTEBOOKS = [CHECKOUT / "notebooks" / f"{name}.ipynb" for name in steps.NOTEBOOKS]
@@ -29,7 +29,7 @@ SMALL = {"train_set": "smoke", "layers": 1, "epochs": 1, "n_valid": 2}
 def test_the_smoke_report_is_whole(smoke):
     report = smoke / "reports" / "smoke"
     retrieval = pd.read_csv(report / "tables" / "retrieval.csv")
-    assert list(retrieval.columns) == rates.COLUMNS
+    assert list(retrieval.columns) == intervals.COLUMNS
     assert set(retrieval.method) == {"nafp", "nafp ivf-pq", "nafp 1/9", "nafp 1/19", "amg"}
     assert set(retrieval.stage) == {"sequence", "single", "two"}
     assert set(retrieval.duration_max.dropna()) == {5, 10}

@@ -15,7 +15,7 @@ from amg.embedding import encoders, losses, runs, training
 from amg.embedding.encoders.transformer import Transformer
 from amg.fingerprint import features
 from amg.report import charts, tables
-from amg.retrieval import databases, evaluate, rates, search, trials
+from amg.retrieval import databases, evaluate, intervals, search, trials
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_it_is_evaluated_and_named_in_tables_and_figures(own, data):
         stage.assign(**evaluate.labels("toy", "nearest", 10, run))
         for stage in evaluate.amg(asked, queries, run.encoder, vectors, segments, database)
     ]
-    table = rates.table(scored)
+    table = intervals.table(scored)
     assert (table.run == run.name).all() and set(table.encoder) == {"toy"}
     assert tables.ablation_label(table.iloc[0]) == "toy, nearest loss"
     assert tables.curve_label(table.iloc[0]) == "toy, nearest loss, 10 s, single-stage"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import CHECKOUT
 
-from amg import files, machine, made
+from amg import files, machine, provenance
 from amg.check import InputError
 from amg.report import (
     charts,
@@ -500,7 +500,7 @@ def step(home, monkeypatch):
 def make(path, parameters, interrupted=False):
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with made.making(path, made.Recipe("segments", parameters)):
+        with provenance.making(path, provenance.Recipe("segments", parameters)):
             if interrupted:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -550,7 +550,7 @@ def test_formats_code_and_parameters_are_part_of_a_step(step, monkeypatch):
                 patch.setattr(step, name, value)
             assert step.finished() is None
     with monkeypatch.context() as patch:
-        patch.setitem(made.FORMATS, "trials", 99)
+        patch.setitem(provenance.FORMATS, "trials", 99)
         assert step.finished() is None
     assert step.finished()
 
@@ -558,7 +558,7 @@ def test_formats_code_and_parameters_are_part_of_a_step(step, monkeypatch):
 def test_a_second_reproduce_is_told(home):
     (home / "reports").mkdir()
     command = [sys.executable, "-m", "amg", "reproduce", "--profile", "smoke"]
-    with made.lock(home / "reports/smoke"):
+    with provenance.lock(home / "reports/smoke"):
         done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "amg: another process is working on reports/smoke; wait for it" in done.stderr

@@ -6,8 +6,9 @@ import pytest
 import soundfile
 from conftest import unit_rows
 
-from amg.retrieval import databases, hits, rates, robustness, search
+from amg.retrieval import databases, hits, intervals, search
 from amg.sound import clips, degrade
+from amg.studies import robustness
 
 
 def test_every_kind_of_degradation_is_a_condition():
@@ -99,7 +100,7 @@ def test_rates_split_by_song_agree_with_the_whole():
     split = robustness.rates_by(scored, "package", list("aabbcc"))
     exact = split[split.tolerance == "exact"]
     assert list(exact.condition) == ["a", "b", "c"] and list(split.columns) == robustness.COLUMNS
-    whole = rates.table([scored])
+    whole = intervals.table([scored])
     assert np.isclose((exact.top1 * exact.n_queries).sum() / 24, whole.top1.iloc[0], atol=0.01)
     assert robustness.weaknesses(split.assign(query_s=3.0))[0].startswith("package ")
 

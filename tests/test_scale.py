@@ -8,8 +8,9 @@ import pytest
 from amg.check import InputError
 from amg.embedding import encoders
 from amg.report import scale_charts, sentences, tables
-from amg.retrieval import databases, hits, modelled, scale, search
+from amg.retrieval import databases, hits, search
 from amg.retrieval import trials as trials_
+from amg.studies import scale, scale_distractors
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +26,15 @@ def task():
 
 def test_a_mirrored_song_moves_as_the_song_does(task):
     frames = task[0].distractors
-    mirror, song = modelled.Mirror(frames), task[0].sequences.songs()[3]
-    found = mirror(song, modelled.signs(3, 0))
+    mirror, song = scale_distractors.Mirror(frames), task[0].sequences.songs()[3]
+    found = mirror(song, scale_distractors.signs(3, 0))
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(mirror(song, np.ones(128, np.float32)), song, atol=1e-5)
     about, mirrored = (
         song - mirror.mean,
         found
         * np.linalg.norm(
-            ((song - mirror.mean) @ mirror.axes * modelled.signs(3, 0)) @ mirror.axes.T
+            ((song - mirror.mean) @ mirror.axes * scale_distractors.signs(3, 0)) @ mirror.axes.T
             + mirror.mean,
             axis=1,
             keepdims=True,
@@ -46,49 +47,59 @@ def test_a_mirrored_song_moves_as_the_song_does(task):
 
 def test_mirrored_frames_vary_as_frames_do(task):
     frames = task[0].distractors
-    mirror = modelled.Mirror(frames)
-    every = np.concatenate([mirror(frames, modelled.signs(0, copy)) for copy in range(200)])
+    mirror = scale_distractors.Mirror(frames)
+    every = np.concatenate(
+        [mirror(frames, scale_distractors.signs(0, copy)) for copy in range(200)]
+    )
     real, of_mirrored = np.cov(frames.T), np.cov(every.T)
     assert np.linalg.norm(real - of_mirrored) < 0.2 * np.linalg.norm(real)
 
 
 def test_signs_follow_from_the_seed():
-    assert np.array_equal(modelled.signs(1, 2, 3), modelled.signs(1, 2, 3))
+    assert np.array_equal(scale_distractors.signs(1, 2, 3), scale_distractors.signs(1, 2, 3))
     assert (
-        len({tuple(modelled.signs(*of)) for of in ((1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4))})
+        len(
+            {
+                tuple(scale_distractors.signs(*of))
+                for of in ((1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4))
+            }
+        )
         == 4
     )
-    assert set(modelled.signs(0, 0)) == {-1, 1}
+    assert set(scale_distractors.signs(0, 0)) == {-1, 1}
 
 
 def test_a_grown_database_is_the_same_with_more_distractors(task):
     database, *_ = task
-    large = modelled.grown(database, 3000, seed=1)
+    large = scale_distractors.grown(database, 3000, seed=1)
     assert 3000 <= len(large.sequences.frames) < 3040
     n_more = large.first_test - database.first_test
     for old, new in zip(database.sequences.songs(), large.sequences.songs(n_more)):
         assert np.array_equal(old, new)
     assert len(large.names) == len(large.recordings) == n_more + 26
-    mirror = modelled.Mirror(database.distractors)
+    mirror = scale_distractors.Mirror(database.distractors)
     np.testing.assert_array_equal(
-        large.sequences.songs()[21], mirror(database.sequences.songs()[1], modelled.signs(1, 1, 1))
+        large.sequences.songs()[21],
+        mirror(database.sequences.songs()[1], scale_distractors.signs(1, 1, 1)),
     )
-    assert modelled.grown(database, 10).names == database.names
+    assert scale_distractors.grown(database, 10).names == database.names
 
 
 def test_vectors_come_in_blocks_and_test_songs_first(task, monkeypatch):
     database, _, _, segments = task
     encoder, first = encoders.Mean(), 20 * 4
     whole = scale.vectors_of(encoder, database, segments, 400)
-    monkeypatch.setattr(modelled, "BLOCK", 7)
+    monkeypatch.setattr(scale_distractors, "BLOCK", 7)
     np.testing.assert_allclose(scale.vectors_of(encoder, database, segments, 400), whole, atol=1e-6)
     starts = np.concatenate([segments.start[first:], segments.start[:first]])
     for vector, start in zip(whole, starts):
         alone = encoders.embed(encoder, [database.sequences.frames[start : start + 9]])[0]
         np.testing.assert_allclose(vector, alone, atol=1e-6)
-    mirror, song = modelled.Mirror(database.distractors), segments.song[5]
+    mirror, song = scale_distractors.Mirror(database.distractors), segments.song[5]
     number = len(starts) + first + 5  # the second copy of segment 5
-    frames = mirror(database.sequences.frames[segments.start[5] :][:9], modelled.signs(song, 1))
+    frames = mirror(
+        database.sequences.frames[segments.start[5] :][:9], scale_distractors.signs(song, 1)
+    )
     np.testing.assert_allclose(whole[number], encoders.embed(encoder, [frames])[0], atol=1e-5)
     assert np.array_equal(scale.vectors_of(encoder, database, segments, 30), whole[:30])
     with pytest.raises(InputError, match="the number of vectors is 23, but must be"):

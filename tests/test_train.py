@@ -10,15 +10,16 @@ import pytest
 import torch
 from conftest import unit_rows, write_training_set
 
-from amg import checkpoint, files, made
+from amg import checkpoint, files, provenance
 from amg.check import InputError
-from amg.embedding import batches, crops, encoders, growth, losses, runs, training, validation
+from amg.embedding import batches, crops, encoders, losses, runs, training, validation
 from amg.embedding.encoders.cnn import CNN, DenseNet121
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
 from amg.embedding.losses import arcface
 from amg.embedding.losses.triplet import Triplet
 from amg.fingerprint import features, nafp
+from amg.studies import more_songs
 
 ENCODERS, LOSSES = ("mt", "mlstm", "mcnn"), ("amg", "arcface", "infonce", "triplet")
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -352,7 +353,7 @@ def test_short_versions_and_lone_originals_can_be_held_out(home):
 
 
 def test_held_out_songs_are_those_that_the_training_set_names(data, home):
-    files.write_json(made.record_of(home / "data/train/t"), {"parameters": {"n_valid": 3}})
+    files.write_json(provenance.record_of(home / "data/train/t"), {"parameters": {"n_valid": 3}})
     with pytest.raises(
         InputError, match="n_valid is 2, but the last 3 songs of t .*; set n_valid to 3"
     ):
@@ -488,7 +489,7 @@ def test_other_files_than_its_checkpoint_are_refused(data, home, spoil, message)
 
 
 def test_a_learning_curve_holds_out_the_same_songs_and_updates_as_often(data):
-    points = growth.trainings(data, config(), [6, 3, 2], n_seeds=2, n_updates=5)
+    points = more_songs.trainings(data, config(), [6, 3, 2], n_seeds=2, n_updates=5)
     assert [(p.n_songs, p.config.seed) for p in points] == [(2, 0), (3, 0), (3, 1), (6, 0), (6, 1)]
     for p in points:
         assert np.array_equal(p.data.first[:-2], data.first[: p.n_songs])
@@ -500,7 +501,7 @@ def test_a_learning_curve_holds_out_the_same_songs_and_updates_as_often(data):
     assert len({p.data.content for p in points} | {data.content}) == 4
     for sizes, message in (([7], "sizes.* 7"), ([1], "sizes.* 1"), ([], "sizes is \\[\\]")):
         with pytest.raises(InputError, match=message):
-            growth.trainings(data, config(), sizes, 1, 5)
+            more_songs.trainings(data, config(), sizes, 1, 5)
 
 
 def test_shipped_weights_are_the_runs_and_keep_to_their_card(data, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from conftest import unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amg import made
+from amg import provenance
 from amg.check import InputError
 from amg.retrieval import databases, trials
 
@@ -76,7 +76,7 @@ def test_trials_are_drawn_once_read_again_and_never_displaced(tmp_path):
         drawn
     )
     assert (tmp_path / "db/trials.csv").resolve() == file and file.stat().st_mtime_ns == before
-    record = json.loads(made.record_of(file.parent).read_text())
+    record = json.loads(provenance.record_of(file.parent).read_text())
     assert record["kind"] == "trials" and record["finished"] and record["inputs"] == {"songs": "a"}
 
 
@@ -89,7 +89,7 @@ def test_an_interrupted_or_damaged_draw_is_drawn_again(tmp_path):
     ):
         trials.read(tmp_path / "db", database)
     assert make(tmp_path / "db")[0].equals(drawn)
-    note = made.record_of(file.parent)
+    note = provenance.record_of(file.parent)
     note.write_text(note.read_text().replace("true", "false"))
     with pytest.raises(InputError, match="not finished; run notebook 02_split again"):
         trials.read(tmp_path / "db", database)

@@ -1,10 +1,10 @@
 """How good a score has to be: fitted to music that a catalogue does not hold.
 
 `python -m amg calibrate` writes what ships with the kit in `amg/weights/`: the lift's usual
-energies, the background, and the two numbers of `chance.law` for each method and length of window.
-The first and the last come from the training songs of a profile, the songs that notebooks hold out
-for validation check them; of the database's distractors every other one is background, and the rest
-the catalogue. Test songs are not heard.
+energies, the background, and the two numbers of `significance.law` for each method and length of
+window. The first and the last come from the training songs of a profile, the songs that notebooks
+hold out for validation check them; of the database's distractors every other one is background, and
+the rest the catalogue. Test songs are not heard.
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 
 from amg import check, checkpoint, files, progress
-from amg.catalogue import chance, windows
 from amg.catalogue import models as models_
-from amg.catalogue.memory import Catalogue
+from amg.catalogue import significance, windows
+from amg.catalogue.catalogue import Catalogue
 from amg.embedding import crops
 
 LENGTHS = (3, 5, 9, 14, 19)  # frames of windows; 19 are a segment of 10 s
@@ -23,8 +23,8 @@ SMALL = 8  # a part of the catalogue, one in so many of its songs, shows that it
 
 
 def fit(u, n_frames) -> tuple[float, float]:
-    """`middle` and `rate` of `chance.law`, from u, float (n,), of the best scores of windows in a
-    catalogue of `n_frames` that does not hold them."""
+    """`middle` and `rate` of `significance.law`, from u, float (n,), of the best scores of windows
+    in a catalogue of `n_frames` that does not hold them."""
     u, due = np.quantile(u, LEVELS), -np.log(LEVELS)
     rate = np.log(due[0] / due[1]) / (u[1] - u[0])
     return float(u[1] - np.log(n_frames / due[1]) / rate), float(rate)
@@ -35,7 +35,7 @@ def calibrate(data, database, n_valid, seed=0) -> pd.DataFrame:
 
     data: a `features.TrainingSet`, whose last `n_valid` songs are held out. false_accepts, and
     in_small for a part of the catalogue: percentage of their windows for which something counts
-    that chance gives at most `chance.ALLOWED` times.
+    that chance gives at most `significance.ALLOWED` times.
     """
     check.integer("n_valid", n_valid, 2, len(data.length) - 2)
     first_held = len(data.length) - n_valid
@@ -45,11 +45,11 @@ def calibrate(data, database, n_valid, seed=0) -> pd.DataFrame:
     songs = songs[1::2]
     whole, small = Catalogue.of(songs, models), Catalogue.of(songs[::SMALL], models)
     rows = []
-    for method in progress.bar(chance.FITTED, desc="calibrating", unit="method"):
+    for method in progress.bar(significance.FITTED, desc="calibrating", unit="method"):
         for length in LENGTHS:
             asked, song = _windows(data, length, seed)
-            ordinary = chance.ordinary(asked, chance.background())
-            u = chance.scale(_best(asked, whole, method), ordinary)
+            ordinary = significance.ordinary(asked, significance.background())
+            u = significance.scale(_best(asked, whole, method), ordinary)
             middle, rate = fit(u[song < first_held], whole.n_frames)
             row = {
                 "method": method,
@@ -60,13 +60,13 @@ def calibrate(data, database, n_valid, seed=0) -> pd.DataFrame:
                 "n_held": int((song >= first_held).sum()),
             }
             held = song >= first_held
-            in_small = chance.scale(_best(asked[held], small, method), ordinary[held])
+            in_small = significance.scale(_best(asked[held], small, method), ordinary[held])
             for name, found, of in (
                 ("false_accepts", u[held], whole),
                 ("in_small", in_small, small),
             ):
-                expected = chance.law(found, of.n_frames, middle, rate)
-                row[name] = round(100 * float(np.mean(expected <= chance.ALLOWED)), 2)
+                expected = significance.law(found, of.n_frames, middle, rate)
+                row[name] = round(100 * float(np.mean(expected <= significance.ALLOWED)), 2)
             rows.append(row)
     table = pd.DataFrame(rows)
     files.write_json(
@@ -93,9 +93,11 @@ def _ship_background(songs):
     """The first frames of songs that have so many as the longest segment, in a byte each value."""
     n_frames = crops.segment_frames(max(crops.DURATIONS))
     frames = np.stack([song[:n_frames] for song in songs if len(song) >= n_frames])
-    whole = np.clip(np.round(frames / chance.STEP), -127, 127).astype(np.int8)
-    checkpoint.save(chance.BACKGROUND, {"frames": torch.from_numpy(whole)}, {"songs": len(whole)})
-    chance.background.cache_clear()
+    whole = np.clip(np.round(frames / significance.STEP), -127, 127).astype(np.int8)
+    checkpoint.save(
+        significance.BACKGROUND, {"frames": torch.from_numpy(whole)}, {"songs": len(whole)}
+    )
+    significance.background.cache_clear()
 
 
 def _windows(data, length, seed):

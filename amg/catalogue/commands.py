@@ -9,8 +9,8 @@ from pathlib import Path
 
 from amg import check, paths
 from amg.catalogue import calibration, indexing, models
+from amg.catalogue.catalogue import Catalogue
 from amg.catalogue.identify import identify as identify_
-from amg.catalogue.memory import Catalogue
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.retrieval import databases

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from amg import check
-from amg.catalogue import chance as chance_
-from amg.catalogue import windows
+from amg.catalogue import significance, windows
+from amg.catalogue.catalogue import Catalogue
 from amg.catalogue.indexing import CATALOGUE, listen, shown
-from amg.catalogue.memory import Catalogue
 from amg.check import InputError
 from amg.sound import audio
 
@@ -114,7 +113,9 @@ def _groups(hits, frames, catalogue):
         of_second = {}  # windows of two grids, or of one place, are no evidence of their own
         for second, of_row in zip(hits.begin_s[rows] // 1, hits.chance[rows]):
             of_second[second] = min(of_second.get(second, 1.0), of_row)
-        if chance <= chance_.ALLOWED and end - begin > audio.seconds(catalogue.segments.length):
+        if chance <= significance.ALLOWED and end - begin > audio.seconds(
+            catalogue.segments.length
+        ):
             begin, end = windows.heard(frames, hits, best, begin, end, catalogue)
         yield Match(
             shown(place.path),
@@ -138,7 +139,7 @@ def _matches(groups):
             max(0, min(group.end_s, other.end_s) - max(group.begin_s, other.begin_s))
             for other in kept
         )
-        if group.chance <= chance_.ALLOWED and shared <= (group.end_s - group.begin_s) / 2:
+        if group.chance <= significance.ALLOWED and shared <= (group.end_s - group.begin_s) / 2:
             kept.append(group)
     return sorted(kept, key=lambda match: match.begin_s)
 

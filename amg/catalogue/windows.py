@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from amg.catalogue import chance
+from amg.catalogue import significance
 from amg.embedding import encoders
 from amg.retrieval import search
 from amg.sound import audio
@@ -60,8 +60,10 @@ def ask(frames, catalogue, method) -> Hits:
     found, score = place[row, grid, column], score[row, grid, column]
     song = catalogue.sequences.song_of(found)
     begin = np.array(begin_s)[row] + grid * HOP_S / GRIDS
-    ordinary = chance.ordinary(np.concatenate(asked), chance.background()).reshape(-1, grids)
-    expected = chance.expected(score, ordinary[row, grid], length, catalogue.n_frames, method)
+    ordinary = significance.ordinary(np.concatenate(asked), significance.background()).reshape(
+        -1, grids
+    )
+    expected = significance.expected(score, ordinary[row, grid], length, catalogue.n_frames, method)
     return Hits(
         begin,
         begin + audio.seconds(length),

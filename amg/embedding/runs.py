@@ -1,9 +1,9 @@
 """Training runs as files: what decides one, where it lies, how it is read again.
 
 `data/models/<train_set>/<encoder>-<loss>-<duration_max>s` points to the run that was last asked for
-under that name (see `amg.made`). Inside lie `best.safetensors`, the weights of the best epoch, and
-`last.safetensors`, all that is needed to continue. `amg/weights/` holds encoders that come with the
-kit, as if of a training set named `shipped`.
+under that name (see `amg.provenance`). Inside lie `best.safetensors`, the weights of the best
+epoch, and `last.safetensors`, all that is needed to continue. `amg/weights/` holds encoders that
+come with the kit, as if of a training set named `shipped`.
 """
 
 import copy
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from amg import check, checkpoint, files, made, paths
+from amg import check, checkpoint, files, paths, provenance
 from amg.check import InputError
 from amg.embedding import batches, crops, encoders, losses
 from amg.embedding.encoders.lstm import LSTM
@@ -114,7 +114,7 @@ def variants(config, losses_, encoders_) -> list:
     return found
 
 
-def recipe(config, content, fingerprinter, device) -> made.Recipe:
+def recipe(config, content, fingerprinter, device) -> provenance.Recipe:
     """All that decides a run. content, fingerprinter: as the `TrainingSet` has them."""
     inputs = {
         "training set": content,
@@ -123,7 +123,9 @@ def recipe(config, content, fingerprinter, device) -> made.Recipe:
         **losses.registry.source(config.loss),
     }
     precision = "bfloat16 autocast" if device == "cuda" else "float32"
-    return made.Recipe("run", asdict(config), inputs, {"device": device, "precision": precision})
+    return provenance.Recipe(
+        "run", asdict(config), inputs, {"device": device, "precision": precision}
+    )
 
 
 def path(train_set, config) -> Path:
@@ -154,7 +156,7 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     if train_set == SHIPPED:
         file, name, finished, inputs = shipped(asked.name), f"shipped {asked.name}", True, {}
     else:
-        run = made.find(path(train_set, asked), "03_train", unfinished)
+        run = provenance.find(path(train_set, asked), "03_train", unfinished)
         file, name, finished = run.folder / "best.safetensors", run.folder.name, run.finished
         inputs = run.record.get("inputs", {})
     if not file.is_file():

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from amg import check, checkpoint, files, machine, made, paths, progress
+from amg import check, checkpoint, files, machine, paths, progress, provenance
 from amg.check import InputError
 from amg.embedding import batches, crops, encoders, losses, runs, validation
 from amg.fingerprint.nafp import DIM
@@ -68,7 +68,7 @@ class Run:
         and every SAVE_S within one. Raises InputError if another process is training this run.
         """
         recipe = runs.recipe(self.config, self.data.content, self.data.fingerprinter, self.device)
-        with made.making(self.path, recipe, self.config.differs) as place:
+        with provenance.making(self.path, recipe, self.config.differs) as place:
             self.folder = place.folder
             self._resume()
             if self.history:
@@ -198,7 +198,7 @@ def _split(config, data, train_set):
     """Songs to train on, and the last `n_valid`, which are held out: int arrays."""
     n_songs = len(data.length)
     folder = paths.resolve(f"data/train/{train_set}").resolve()
-    record = files.read_json(made.record_of(folder)) or {}
+    record = files.read_json(provenance.record_of(folder)) or {}
     stated = record.get("parameters", {}).get("n_valid", config.n_valid)
     if config.n_valid != stated:
         raise InputError(

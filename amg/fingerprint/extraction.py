@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amg import files, machine, made, paths, progress
+from amg import files, machine, paths, progress, provenance
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.sound import audio, degrade
@@ -19,7 +19,7 @@ from amg.sound import clips as clips_
 TRAIN, TEST = 1, 2  # first word of every degradation's seed: the two never coincide
 
 
-def recipe(kind, clips, fingerprinter, seed, pool, device, **parameters) -> made.Recipe:
+def recipe(kind, clips, fingerprinter, seed, pool, device, **parameters) -> provenance.Recipe:
     """What decides stored fingerprints; clips: role -> list of Clip, the rest as for `songs`."""
     heard = {
         role: files.digest(
@@ -28,7 +28,7 @@ def recipe(kind, clips, fingerprinter, seed, pool, device, **parameters) -> made
         for role, of_role in clips.items()
     }
     sizes = {f"n_{role}": len(of_role) for role, of_role in clips.items()}
-    return made.Recipe(
+    return provenance.Recipe(
         kind,
         {**sizes, "seed": seed, **parameters},
         {"fingerprinter": fingerprinter.digest, "pool": pool.digest, **heard},
@@ -78,8 +78,8 @@ def condition(
 ) -> None:
     """Degraded `songs` as a made thing under the path `name`.
 
-    kinds, fixed: as for `degrade.degrade`; n_grids: frames per hop, as for `base.find_on_grids`, a
-    divisor of the hop in samples.
+    kinds, fixed: as for `degrade.degrade`; n_grids: frames per hop, as for
+    `nafp_search.find_on_grids`, a divisor of the hop in samples.
     """
     made_by = recipe(
         "fingerprints",
@@ -92,7 +92,7 @@ def condition(
         n_grids=n_grids,
         **fixed,
     )
-    with made.making(name, made_by) as place:
+    with provenance.making(name, made_by) as place:
         songs(
             clips,
             place.folder,
@@ -122,7 +122,7 @@ def _write_table(table, path):
 def check_queries(root, tests, dummies, fingerprinter, seed, pool) -> None:
     """InputError unless the database at `root` was made with these very arguments."""
     asked = recipe("database", {"test": tests, "dummy": dummies}, fingerprinter, seed, pool, "")
-    record = made.find(root, "01_data_prep").record
+    record = provenance.find(root, "01_data_prep").record
     if any(record.get(key) != value for key, value in asked.identity.items() if key != "computed"):
         raise InputError(
             f"{paths.relative(root)} was made with other parameters than these; give "
@@ -151,7 +151,7 @@ def originals(clips, fingerprinter, workers=2, device="cpu", label="clips") -> l
 
 
 def _cached(clip, fingerprinter, device):
-    version = made.FORMATS["fingerprints"]
+    version = provenance.FORMATS["fingerprints"]
     return paths.resolve(
         f"data/cache/fingerprints/{fingerprinter.digest}-{device}-v{version}/{clip.sha256[:32]}.npy"
     )

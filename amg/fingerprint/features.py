@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amg import files, made, paths, progress
+from amg import files, paths, progress, provenance
 from amg.check import InputError
 from amg.sound import clips as clips_
 
@@ -129,7 +129,7 @@ def pack(folder) -> TrainingSet:
     and listed in `problems`. Raises InputError if nothing is left, or if the set is not finished.
     """
     found = find(folder, "01_data_prep")
-    training_set = made.find(folder, "01_data_prep")
+    training_set = provenance.find(folder, "01_data_prep")
     name = f"{training_set.folder.parent.name}-{training_set.folder.name}"
     packed = paths.resolve(f"data/cache/{name}-{training_set.identity}.f32")
     note = packed.with_suffix(".f32.json")

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 import amg
-from amg import check, files, machine, made, progress
+from amg import check, files, machine, progress, provenance
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.sound import audio, recordings
@@ -33,12 +33,12 @@ def extract(source, target, fingerprinter, workers=2, device="auto") -> tuple[in
         raise InputError(f"target is {target}, but must be a folder of its own.")
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with made.lock(target):
+        with provenance.lock(target):
             plan, refused = _plan(source)
             record = _claim(source, target, fingerprinter, device, plan)
             jobs = [(source / file, target / name) for name, (file, *_) in plan.items()]
             failed = _run(jobs, fingerprinter, device, workers)
-            files.write_json(made.record_of(target), {**record, "finished": True})
+            files.write_json(provenance.record_of(target), {**record, "finished": True})
     except OSError as error:
         raise InputError(f"{target} cannot be written ({error}); choose another target.") from None
     return len(plan) - len(failed), refused + failed
@@ -68,10 +68,10 @@ def _plan(source):
 
 def _claim(source, target, fingerprinter, device, plan):
     """Remove what is outdated from a target that is ours; writes its new record and returns it."""
-    path, there = made.record_of(target), sorted(file.name for file in target.glob("[!.]*"))
+    path, there = provenance.record_of(target), sorted(file.name for file in target.glob("[!.]*"))
     found, music = files.read_json(path) or {}, {"music": files.digest(plan)}
     old = found if "files" in found else {}
-    new = made.Recipe(
+    new = provenance.Recipe(
         "fingerprints",
         {"source": str(source)},
         {"fingerprinter": fingerprinter.digest, **music},

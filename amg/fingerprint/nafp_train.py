@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from amg import check, checkpoint, files, made, paths, progress
+from amg import check, checkpoint, files, paths, progress, provenance
 from amg.fingerprint import nafp
 from amg.fingerprint.pairs import Pairs, cut_out
 from amg.sound.audio import SAMPLE_RATE, WINDOW
@@ -134,14 +134,14 @@ def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1
     that make batches. An interrupted training of just this is continued, a finished one is read.
     Raises InputError if another process is at it.
     """
-    recipe = made.Recipe(
+    recipe = provenance.Recipe(
         "fingerprinter",
         {**asdict(config), **asdict(nafp.CONFIGS[config.size]), "every": every},
         {side: _digest(music[side], pools[side]) for side in music},
         {"device": device, "precision": precision(device)},
     )
     target = paths.resolve(f"data/models/{name}")
-    with made.making(target, recipe, f"{config.steps}-steps") as place:
+    with provenance.making(target, recipe, f"{config.steps}-steps") as place:
         trainer = Trainer(config, device, place.folder / "last.safetensors")
         best, final = place.folder / "best.safetensors", place.folder / "final.safetensors"
         if not place.finished:

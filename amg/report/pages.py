@@ -10,7 +10,7 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 
-from amg import files, machine, made, paths
+from amg import files, machine, paths, provenance
 from amg.check import InputError
 from amg.report import compare, sentences, tables
 
@@ -198,7 +198,7 @@ def make_reference(profile) -> Path:
         raise InputError(
             f"reports/{profile} holds no report; run `make reproduce PROFILE={profile}`."
         )
-    with made.lock(base):  # no copy of two runs
+    with provenance.lock(base):  # no copy of two runs
         return _copy_reference(profile, base, compare.reference(profile))
 
 

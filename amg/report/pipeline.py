@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from amg import check, machine, made, paths
+from amg import check, machine, paths, provenance
 from amg.check import InputError, one_of
 from amg.report import pages
 from amg.report.steps import NOTEBOOKS, Step
@@ -69,7 +69,7 @@ def reproduce(profile) -> None:
     began = time.perf_counter()
     steps, folder = load_profile(profile), paths.resolve(f"reports/{profile}")
     folder.mkdir(parents=True, exist_ok=True)
-    with made.lock(folder):
+    with provenance.lock(folder):
         labels = ["", *(step.label for step in steps), ""]
         records = [
             _done(step, profile, *beside) for step, beside in zip(steps, zip(labels, labels[2:]))

@@ -1,6 +1,6 @@
 """A step: one run of one notebook, what it reads and writes, and whether it is done.
 
-Each has a record as of all made things (`amg.made`): parameters, the notebook's code without
+Each has a record as of all made things (`amg.provenance`): parameters, the notebook's code without
 comments, what it reads, and the state of what it wrote. One that is finished and equal is skipped.
 """
 
@@ -12,11 +12,12 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from amg import files, machine, made, paths
+from amg import files, machine, paths, provenance
 from amg.check import InputError
-from amg.embedding import encoders, growth, losses, runs
+from amg.embedding import encoders, losses, runs
 from amg.fingerprint import nafp
 from amg.retrieval import databases
+from amg.studies import more_songs
 
 
 def _run(p, **change):
@@ -43,7 +44,7 @@ def _songs(p):
     """A database of notebook 01 is one thing. Of one from elsewhere the songs count, since notebook
     02 writes beside them."""
     root = paths.resolve(p["database"])
-    if made.is_ours(root) or not root.exists():
+    if provenance.is_ours(root) or not root.exists():
         return [p["database"]]
     parts = databases.DUMMY, databases.TEST, databases.QUERY
     return [f"{p['database']}/{part}" for part in parts]
@@ -114,7 +115,7 @@ FILES = {
     ),
     "09_more_songs": (
         lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}"],
-        lambda p: [_run(p, train_set=growth.runs_of(p["train_set"]))],
+        lambda p: [_run(p, train_set=more_songs.runs_of(p["train_set"]))],
     ),
     "10_explore": (
         lambda p: [*_songs(p), *([p["own"], p["catalogue"]] if p["own"] else [])],
@@ -147,17 +148,17 @@ class Step:
             if value != defaults[name] and name != "report"
         }
 
-    def recipe(self) -> made.Recipe:
+    def recipe(self) -> provenance.Recipe:
         """All that decides what the step does, as things are now."""
         reads = FILES[self.notebook][0](self.resolved)
         device = self.resolved.get("device")
-        return made.Recipe(
+        return provenance.Recipe(
             "step",
             {
                 "notebook": self.notebook,
                 "parameters": self.resolved,
                 "code": self.code,
-                "formats": made.FORMATS,
+                "formats": provenance.FORMATS,
             },
             inputs={name: _state(name) for name in reads},
             computed={"device": machine.device(device)} if device else {},
@@ -276,7 +277,7 @@ def _state(name):
         return files.sha256(path)
     if not path.is_dir():
         return "nothing"
-    found = made.find(path, "", unfinished=True)
+    found = provenance.find(path, "", unfinished=True)
     if not found.record:  # names with their folders: a file that moved is another one
         return files.digest(
             [found.identity, sorted(str(file.relative_to(path)) for file in path.rglob("[!.]*"))]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amg import check, files, made, paths, progress
+from amg import check, files, paths, progress, provenance
 from amg.check import InputError
 from amg.embedding import crops
 from amg.fingerprint import features
@@ -120,7 +120,7 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
 
 def _fingerprinter(folder):
     """Digest of the fingerprinter that made a folder, None if it is not known."""
-    return made.find(folder, MAKER).record.get("inputs", {}).get("fingerprinter")
+    return provenance.find(folder, MAKER).record.get("inputs", {}).get("fingerprinter")
 
 
 def load_queries(folder, database) -> list[np.ndarray]:
@@ -153,11 +153,11 @@ def split_database(source, target, max_len) -> int:
     source, target = paths.resolve(source), paths.resolve(target)
     found = features.find(source, MAKER)
     pieces = _pieces([path.stem for path in found], map(features.load, found), max_len)
-    if target.is_dir() and not made.is_ours(target):
+    if target.is_dir() and not provenance.is_ours(target):
         _compare(target, pieces)
         return len(pieces)
-    recipe = made.Recipe("segments", {"frames": max_len}, {"songs": files.stamp(found)})
-    with made.making(target, recipe) as place:
+    recipe = provenance.Recipe("segments", {"frames": max_len}, {"songs": files.stamp(found)})
+    with provenance.making(target, recipe) as place:
         bar = progress.bar(pieces.items(), desc=f"writing {target.name}", unit="piece")
         for stem, piece in bar:
             if not (place.folder / f"{stem}.npy").exists():
@@ -179,7 +179,7 @@ def load_segments(root, database, duration_max) -> search.Segments:
     for whole, part in ((DUMMY, slice(first)), (TEST, slice(first, None))):
         folder = split_folder(root / whole, duration_max)
         if folder != root / whole:  # test songs of 30 s are their own segments
-            made.find(folder, "02_split")
+            provenance.find(folder, "02_split")
             _compare(folder, _pieces(database.names[part], songs[part], length))
     return segments
 

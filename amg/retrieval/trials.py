@@ -8,7 +8,7 @@ notebook, has the same ones: one model has one figure.
 import numpy as np
 import pandas as pd
 
-from amg import check, files, made, paths
+from amg import check, files, paths, provenance
 from amg.check import InputError
 from amg.embedding import crops
 from amg.retrieval import search
@@ -64,12 +64,12 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
             "and is left alone; move it elsewhere."
         )
     lengths, durations = sorted(set(query_frames)), sorted(set(durations))
-    recipe = made.Recipe(
+    recipe = provenance.Recipe(
         "trials",
         {"query_frames": lengths, "n_starts": n_starts, "seed": seed, "durations": durations},
         {"songs": database.identity},
     )
-    with made.making(root / "trials", recipe) as place:
+    with provenance.making(root / "trials", recipe) as place:
         if not (place.folder / link.name).exists():
             drawn = draw(
                 shared_frames(database, queries),
@@ -88,7 +88,7 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
 def read(root, database, durations=()) -> pd.DataFrame:
     """The trials of a database that were last drawn: COLUMNS, and `recording`. InputError if there
     are none, if they are of other songs, or if 02 did not split for all `durations` (seconds)."""
-    found = made.find(root / "trials", MAKER)
+    found = provenance.find(root / "trials", MAKER)
     table = found.folder / "trials.csv"
     drawn_for = found.record.get("inputs", {}).get("songs")
     if not table.exists() or drawn_for != database.identity:

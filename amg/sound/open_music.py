@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from amg import files, made, paths, progress
+from amg import files, paths, progress, provenance
 from amg.check import InputError
 from amg.sound import clips, recordings
 from amg.sound.clips import Clip
@@ -72,7 +72,7 @@ def _fetch_one(package):
     """
     work = paths.resolve(f"data/audio/open_music/.{package}")
     work.parent.mkdir(parents=True, exist_ok=True)
-    with made.lock(work):
+    with provenance.lock(work):
         return _fetch_alone(package, work)
 
 

@@ -32,10 +32,11 @@ import soundfile
 import amg
 from amg import files, machine, paths, progress
 from amg.catalogue import indexing, models, store
+from amg.catalogue.catalogue import Catalogue
 from amg.catalogue.identify import identify
-from amg.catalogue.memory import Catalogue
-from amg.retrieval import databases, rates, unknown
+from amg.retrieval import databases, intervals
 from amg.sound import audio, corpora, degrade, pools
+from amg.studies import unknown_songs
 
 REFERENCE = paths.checkout() / "reports/reference/catalogue"
 CORPUS, DATABASE, N_ROOMS, SEED = "open_music", "database/open_music", 160, 0
@@ -50,7 +51,7 @@ def trip(folder):
     database, _ = databases.load(paths.resolve(DATABASE))
     clips = {clip.recording: clip for clip in database.clips[database.first_test :]}
     names = sorted(clips)
-    fold = unknown.folds(names, SEED)
+    fold = unknown_songs.folds(names, SEED)
     others = database.clips[: database.first_test][1::2]  # see `calibration`
     dummies = {clip.recording: clip for clip in others}
     stored = [clips[name] for name, side in zip(names, fold) if side == 0]
@@ -128,7 +129,7 @@ def speed(folder, n_files=20, seconds=300):
 
 def _rate(name, hit, table):
     """A percentage and its interval, clustered by recording."""
-    low, high = rates.interval(hit, table.recording)
+    low, high = intervals.interval(hit, table.recording)
     return {
         name: round(100 * float(hit.mean()), 2),
         f"{name}_low": round(low, 2),

@@ -8,8 +8,9 @@ from amg.check import InputError
 from amg.embedding import encoders
 from amg.fingerprint.features import TrainingSet
 from amg.report import charts, figures, sentences, tables
-from amg.retrieval import databases, evaluate, search, unknown
+from amg.retrieval import databases, evaluate, search
 from amg.retrieval import trials as trials_
+from amg.studies import unknown_songs
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +30,22 @@ def task():
 
 def test_folds_are_halves_of_the_recordings():
     recordings = [f"r{n // 3}" for n in range(33)]
-    fold = unknown.folds(recordings)
+    fold = unknown_songs.folds(recordings)
     of_recording = {name: set(fold[[r == name for r in recordings]]) for name in set(recordings)}
     assert all(len(sides) == 1 for sides in of_recording.values())
     assert abs(sum(sides == {0} for sides in of_recording.values()) - 5.5) == 0.5
-    assert np.array_equal(fold, unknown.folds(recordings))
-    assert any(not np.array_equal(fold, unknown.folds(recordings, seed)) for seed in range(1, 5))
+    assert np.array_equal(fold, unknown_songs.folds(recordings))
+    assert any(
+        not np.array_equal(fold, unknown_songs.folds(recordings, seed)) for seed in range(1, 5)
+    )
     with pytest.raises(InputError, match="1 recording cannot be split"):
-        unknown.folds(["a", "a"])
+        unknown_songs.folds(["a", "a"])
 
 
 def test_a_part_of_a_database_is_one(task):
     database = task[0]
     kept = np.arange(32) % 3 != 0
-    half = unknown.part(database, kept)
+    half = unknown_songs.part(database, kept)
     assert half.names == [name for name, of in zip(database.names, kept) if of]
     assert half.first_test == kept[:20].sum() and half.names[half.first_test] == "20"
     for song, name in zip(half.sequences.songs(), half.names):
@@ -55,10 +58,14 @@ def test_every_trial_is_asked_with_and_without_its_song(task, of):
     database, queries, trials, background = task
     encoder = encoders.Mean()
     labels = {"method": "amg", "encoder": "mean", "duration_max": 5}
-    method = unknown.base_method() if of == "base" else unknown.amg_method(encoder, labels, 10)
-    found = unknown.ask(method, database, trials, queries, background)
+    method = (
+        unknown_songs.base_method()
+        if of == "base"
+        else unknown_songs.amg_method(encoder, labels, 10)
+    )
+    found = unknown_songs.ask(method, database, trials, queries, background)
     assert [table.stage.iloc[0] for table in found] == [of["stage"] for of in method.labels]
-    fold, songs = unknown.folds(database.recordings[20:]), database.sequences.songs()
+    fold, songs = unknown_songs.folds(database.recordings[20:]), database.sequences.songs()
     for row in range(0, len(trials), 7):
         trial = trials.iloc[row : row + 1].reset_index(drop=True)
         own = fold[trial.song[0]]
@@ -88,7 +95,7 @@ def test_a_cohort_must_be_long_enough_to_be_searched(task):
     database, queries, trials, _ = task
     short = databases.Database.of(list(unit_rows(np.random.default_rng(7), 15, 8, 128)))
     with pytest.raises(InputError, match="too short for a trial to find anything in them"):
-        unknown.ask(unknown.base_method(), database, trials, queries, short)
+        unknown_songs.ask(unknown_songs.base_method(), database, trials, queries, short)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +117,7 @@ def test_no_song_is_embedded_twice(task, model, monkeypatch):
         )[1],
     )
     halves = [
-        unknown.part(database, (np.arange(32) < 20) | (np.arange(32) % 2 == side))
+        unknown_songs.part(database, (np.arange(32) < 20) | (np.arange(32) % 2 == side))
         for side in (0, 1)
     ]
     for stored in (*halves, background, database, halves[0]):
@@ -124,9 +131,9 @@ def test_no_song_is_embedded_twice(task, model, monkeypatch):
 
 def test_known_songs_are_told_from_unknown_ones(task):
     database, queries, trials, background = task
-    (base,) = unknown.ask(unknown.base_method(), database, trials, queries, background)
+    (base,) = unknown_songs.ask(unknown_songs.base_method(), database, trials, queries, background)
     assert base.right.mean() > 0.95 and base.known.min() > base.unknown.max()
-    found, roc = unknown.summary([base], [base])
+    found, roc = unknown_songs.summary([base], [base])
     assert found.recall_at_1.min() > 95 and (found.false_accepts == 0).all()
     assert set(roc.score) == {"raw", "normalised"} and roc.recall.max() > 95
 
@@ -140,12 +147,12 @@ def test_a_curve_is_that_of_counting():
     rng = np.random.default_rng(1)
     known, other = rng.integers(3, 9, 40) / 10, rng.integers(0, 6, 30) / 10  # with ties
     right = rng.random(40) < 0.9
-    points = unknown.curve(known, right, other)
+    points = unknown_songs.curve(known, right, other)
     for row in points.itertuples():
         recall, far = naive_rates(known, right, other, row.threshold)
         assert (row.recall, row.false_accepts) == pytest.approx((recall, far))
     assert set(points.threshold) == {*known, *other}
-    assert unknown.recall_at(points, 0.2) == pytest.approx(
+    assert unknown_songs.recall_at(points, 0.2) == pytest.approx(
         max(
             recall
             for recall, far in (
@@ -161,15 +168,15 @@ def test_one_in_a_hundred_is_one_percent(n):
     """Exactly as many false accepts as are allowed: no rounding makes them one too many."""
     other = np.append(np.full(n // 100, 0.9), np.full(n - n // 100, 0.1))
     known = np.full(n, 0.5)
-    points = unknown.curve(known, np.ones(n, bool), other)
-    assert (known >= unknown.threshold(other)).all()
-    assert unknown.recall_at(points, unknown.FALSE_ACCEPTS) == 1
+    points = unknown_songs.curve(known, np.ones(n, bool), other)
+    assert (known >= unknown_songs.threshold(other)).all()
+    assert unknown_songs.recall_at(points, unknown_songs.FALSE_ACCEPTS) == 1
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5])
 def test_at_most_the_asked_share_reaches_a_threshold(share):
     scores = np.random.default_rng(2).integers(0, 40, 250) / 40  # ties
-    level = unknown.threshold(scores, share)
+    level = unknown_songs.threshold(scores, share)
     assert (scores >= level).mean() <= share
     lower = scores[scores < level].max()
     assert (scores >= lower).mean() > share
@@ -177,12 +184,14 @@ def test_at_most_the_asked_share_reaches_a_threshold(share):
 
 def test_separated_scores_and_equal_ones():
     right = np.ones(50, bool)
-    apart = unknown.curve(np.linspace(0.6, 1, 50), right, np.linspace(0, 0.5, 50))
-    assert unknown.recall_at(apart, 0) == 1
+    apart = unknown_songs.curve(np.linspace(0.6, 1, 50), right, np.linspace(0, 0.5, 50))
+    assert unknown_songs.recall_at(apart, 0) == 1
     same = np.random.default_rng(3).random(4000)
-    alike = unknown.curve(same, np.ones(4000, bool), same)
+    alike = unknown_songs.curve(same, np.ones(4000, bool), same)
     assert np.allclose(alike.recall, alike.false_accepts)
-    assert np.isnan(unknown.recall_at(unknown.curve(np.ones(3), np.ones(3, bool), np.ones(3)), 0.5))
+    assert np.isnan(
+        unknown_songs.recall_at(unknown_songs.curve(np.ones(3), np.ones(3, bool), np.ones(3)), 0.5)
+    )
 
 
 def test_rates_at_the_threshold_of_the_validation(task):
@@ -199,7 +208,7 @@ def test_rates_at_the_threshold_of_the_validation(task):
     )
     table = table.assign(known_normalised=table.known, unknown_normalised=table.unknown)
     valid = table.assign(unknown=0.4)
-    found, _ = unknown.summary([table], [valid])
+    found, _ = unknown_songs.summary([table], [valid])
     row = found[(found.query_frames == 5) & (found.score == "raw")].iloc[0]
     asked = table[table.query_frames == 5]
     level = np.nextafter(0.4, 1)
@@ -214,12 +223,14 @@ def test_rates_at_the_threshold_of_the_validation(task):
 def test_a_thinned_curve_keeps_its_corners():
     rng = np.random.default_rng(7)
     known, other = rng.normal(2, 1, 900), rng.normal(0, 1, 700)
-    points = unknown.curve(known, np.ones(900, bool), other)
-    shown = unknown.thinned(points)
-    assert len(shown) <= unknown.CURVE_POINTS and shown.recall.iloc[-1] == 1
+    points = unknown_songs.curve(known, np.ones(900, bool), other)
+    shown = unknown_songs.thinned(points)
+    assert len(shown) <= unknown_songs.CURVE_POINTS and shown.recall.iloc[-1] == 1
     for row in shown.itertuples():
-        assert row.recall == pytest.approx(unknown.recall_at(points, row.false_accepts))
-    apart = unknown.thinned(unknown.curve(np.arange(5.0) + 9, np.ones(5, bool), np.arange(5.0)))
+        assert row.recall == pytest.approx(unknown_songs.recall_at(points, row.false_accepts))
+    apart = unknown_songs.thinned(
+        unknown_songs.curve(np.arange(5.0) + 9, np.ones(5, bool), np.arange(5.0))
+    )
     assert apart.recall.iloc[0] == 1 and apart.false_accepts.iloc[0] == 0
 
 
@@ -234,7 +245,7 @@ def test_far_is_empty_where_a_recall_is_not_reached(task):
         known_normalised=0.5,
         unknown_normalised=0.4,
     )
-    found, _ = unknown.summary([table], [table])
+    found, _ = unknown_songs.summary([table], [table])
     assert found.far_at_90.isna().all() and found.far_at_95.isna().all()
     assert (found.recall_at_1 == found.recall).all()
 
@@ -248,25 +259,25 @@ def test_validation_songs_stand_where_the_test_songs_stood(task):
     length[7, 2] = 0  # a version is missing
     data = TrainingSet(frames, first, length, "", [])
     recordings = [f"t{n // 2}" for n in range(8)]
-    stored, queries, song = unknown.validation(data, recordings, 4, 2, database)
+    stored, queries, song = unknown_songs.validation(data, recordings, 4, 2, database)
     assert stored.names[:20] == database.names[:20] and stored.first_test == 20
     assert stored.recordings[20:] == ["t2", "t2", "t3", "t3"]
     assert song.tolist() == [0, 0, 1, 1, 2, 2, 3] and len(queries) == 7
     assert np.array_equal(queries[3], data.clip(5, 2))
     assert np.array_equal(stored.sequences.songs(20)[3], data.clip(7, 0))
-    drawn = unknown.draw(stored, queries, song, [5], 9, seed=0)
+    drawn = unknown_songs.draw(stored, queries, song, [5], 9, seed=0)
     assert drawn.recording.tolist() == ["t2"] * 4 + ["t3"] * 3
     assert (drawn.start + drawn.query_frames <= 18).all()
-    assert len(unknown.cohort(data, 4).names) == 4
+    assert len(unknown_songs.cohort(data, 4).names) == 4
     for n_valid, n_versions, said in (
         (1, 2, "n_valid is 1"),
         (7, 2, "n_valid is 7"),
         (4, 3, "n_versions is 3"),
     ):
         with pytest.raises(InputError, match=said):
-            unknown.validation(data, recordings, n_valid, n_versions, database)
+            unknown_songs.validation(data, recordings, n_valid, n_versions, database)
     with pytest.raises(InputError, match="the training set's table is 7, but must be .* 8 to 8"):
-        unknown.validation(data, recordings[1:], 4, 2, database)
+        unknown_songs.validation(data, recordings[1:], 4, 2, database)
 
 
 def test_tables_and_sentences_say_it(task):
@@ -274,10 +285,13 @@ def test_tables_and_sentences_say_it(task):
     labels = {"method": "amg", "encoder": "mean", "duration_max": 5}
     asked = [
         table
-        for method in (unknown.base_method(), unknown.amg_method(encoders.Mean(), labels, 10))
-        for table in unknown.ask(method, database, trials, queries, background)
+        for method in (
+            unknown_songs.base_method(),
+            unknown_songs.amg_method(encoders.Mean(), labels, 10),
+        )
+        for table in unknown_songs.ask(method, database, trials, queries, background)
     ]
-    found, roc = unknown.summary(asked, asked)
+    found, roc = unknown_songs.summary(asked, asked)
     shown = tables.unknown(found)
     assert shown.index.get_level_values("method").unique().tolist() == [
         "NAFP, every frame indexed",

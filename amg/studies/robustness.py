@@ -11,8 +11,7 @@ import pandas as pd
 
 from amg import check, paths
 from amg.fingerprint import extraction
-from amg.retrieval import databases, hits
-from amg.retrieval import rates as rates_
+from amg.retrieval import databases, hits, intervals
 from amg.retrieval import trials as trials_
 from amg.sound import audio, degrade
 from amg.sound.audio import SAME
@@ -78,7 +77,7 @@ def beside(n_grids) -> str:
 
 def rates(scored, group, condition) -> pd.DataFrame:
     """Rows of `robustness.csv`, one per tolerance and query length, from scored trials."""
-    return rates_.table([scored]).assign(group=group, condition=condition)[COLUMNS]
+    return intervals.table([scored]).assign(group=group, condition=condition)[COLUMNS]
 
 
 def rates_by(scored, group, condition_of_song) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import pandas as pd
 from amg import check
 from amg.catalogue import models as models_
 from amg.catalogue import windows
+from amg.catalogue.catalogue import Catalogue
 from amg.catalogue.identify import Answer, identify
-from amg.catalogue.memory import Catalogue
 from amg.catalogue.store import Place
 from amg.check import InputError
 from amg.retrieval import search

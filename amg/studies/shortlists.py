@@ -5,8 +5,9 @@ import pandas as pd
 
 from amg import progress
 from amg.embedding import crops
-from amg.retrieval import base, cost, evaluate, rates, search, unknown
+from amg.retrieval import cost, evaluate, intervals, nafp_search, search
 from amg.sound.audio import seconds
+from amg.studies import unknown_songs
 
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 300, 400)
 CHOICE = [size for size in SIZES if size >= 50]
@@ -42,22 +43,24 @@ def validated(
     in points, by shortlist and query length.
 
     Degraded versions of validation songs are asked for, among the database's distractors; arguments
-    as for `unknown.validation` and `unknown.draw`, labels as `evaluate.labels`.
+    as for `unknown_songs.validation` and `unknown_songs.draw`, labels as `evaluate.labels`.
     """
     length = crops.segment_frames(labels["duration_max"])
-    stored, degraded, song = unknown.validation(data, recordings, n_valid, n_versions, database)
-    asked = unknown.draw(stored, degraded, song, query_frames, length, seed)
+    stored, degraded, song = unknown_songs.validation(
+        data, recordings, n_valid, n_versions, database
+    )
+    asked = unknown_songs.draw(stored, degraded, song, query_frames, length, seed)
     sequences, segments = stored.sequences, search.Segments.of(stored.sequences, length)
     first = sequences.bounds[stored.first_test + song[asked.song.to_numpy()]]
     begin = first + asked.start.to_numpy()
-    by_base = base.find(asked, degraded, sequences)[:, 0] == begin
+    by_base = nafp_search.find(asked, degraded, sequences)[:, 0] == begin
     vectors, rows = evaluate.segment_vectors(encoder, segments, sequences), []
     for n in progress.bar(sizes, desc="shortlists, validation", unit="list"):
         listed, _ = evaluate.first_stage(asked, degraded, encoder, vectors, segments, n_best=n)
         found, _ = evaluate.second_stage(asked, degraded, listed, segments, sequences)
         hit = found[:, 0] == begin
         for frames, at in asked.groupby("query_frames").indices.items():
-            gained = rates.paired_difference(hit[at], by_base[at], asked.recording.iloc[at])
+            gained = intervals.paired_difference(hit[at], by_base[at], asked.recording.iloc[at])
             rows.append(
                 (
                     labels["encoder"],
@@ -88,7 +91,7 @@ def measured(models, segments, database, queries, trials, sizes=SIZES) -> pd.Dat
         methods = [cost.base_method("nafp", index, sequences)]
         scored = [
             (
-                evaluate.score(asked, base.find(asked, queries, sequences, index), database),
+                evaluate.score(asked, nafp_search.find(asked, queries, sequences, index), database),
                 {"encoder": "nafp"},
             )
         ]
@@ -112,5 +115,5 @@ def measured(models, segments, database, queries, trials, sizes=SIZES) -> pd.Dat
 def _top1(scored):
     """Exact Top-1 of scored trials with its interval, in percent."""
     hit = scored.exact_rank == 1
-    low, high = rates.interval(hit, scored.recording)
+    low, high = intervals.interval(hit, scored.recording)
     return {"n_queries": len(hit), "top1": 100 * hit.mean(), "top1_low": low, "top1_high": high}

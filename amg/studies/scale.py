@@ -13,9 +13,10 @@ import torch
 
 from amg import check, files
 from amg.embedding import crops, encoders
-from amg.retrieval import base, cost, evaluate, hits, modelled, search
+from amg.retrieval import cost, evaluate, hits, nafp_search, search
 from amg.retrieval import trials as trials_
 from amg.sound.audio import HOP, SAMPLE_RATE, seconds
+from amg.studies import scale_distractors
 
 FLOATS = {
     "flat": "Flat",
@@ -58,7 +59,7 @@ def vectors_of(encoder, database, segments, n_vectors, seed=0) -> np.ndarray:
     real = np.roll(evaluate.segment_vectors(encoder, segments, database.sequences), -first, axis=0)
     check.integer("the number of vectors", n_vectors, len(real) - first)
     parts = [real[:n_vectors]]
-    for block in modelled.blocks(database, segments, n_vectors - len(real), seed):
+    for block in scale_distractors.blocks(database, segments, n_vectors - len(real), seed):
         start = np.arange(0, len(block), segments.length)
         length = np.full(len(start), segments.length)
         parts.append(encoders.embed_runs(encoder, block, start, length))
@@ -80,11 +81,13 @@ def build(vectors, name, training) -> tuple:
     core: a graph depends on the order in which it grows.
 
     training: vectors of distractors alone, of which an IVF index takes as many as it needs, evenly
-    spread; fewer than `base.PER_LIST` for each list give fewer lists.
+    spread; fewer than `nafp_search.PER_LIST` for each list give fewer lists.
     """
     binary, began = vectors.dtype == np.uint8, time.perf_counter()
     kind, dim = name.split(",")[0], vectors.shape[1]
-    n_lists = int(min(LISTS.get(kind, 0) * len(vectors) ** 0.5, len(training) // base.PER_LIST))
+    n_lists = int(
+        min(LISTS.get(kind, 0) * len(vectors) ** 0.5, len(training) // nafp_search.PER_LIST)
+    )
     text = (BITS if binary else FLOATS)[name].format(n_lists=max(1, n_lists))
     index = (
         faiss.index_binary_factory(8 * dim, text)
@@ -97,7 +100,7 @@ def build(vectors, name, training) -> tuple:
         index.pq.cp.min_points_per_centroid = 1
         index.do_polysemous_training = False  # it orders codes for a search that is not made here
     if not index.is_trained:
-        most = base.PER_LIST * max(n_lists, index.pq.ksub if kind == "IVF-PQ" else 256)
+        most = nafp_search.PER_LIST * max(n_lists, index.pq.ksub if kind == "IVF-PQ" else 256)
         some = training[:: -(-len(training) // most)]
         index.train(np.resize(some, (max(len(some), 256), dim)))
     with one_core():

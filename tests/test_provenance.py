@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amg import files, machine, made, paths
+from amg import files, machine, paths, provenance
 from amg.check import InputError
 
 
 def recipe(**parameters):
-    return made.Recipe("run", parameters, {"data": "abc"})
+    return provenance.Recipe("run", parameters, {"data": "abc"})
 
 
 def make(name, text, **parameters):
     """Write one file into what `parameters` make; returns the folder."""
-    with made.making(name, recipe(**parameters)) as place:
+    with provenance.making(name, recipe(**parameters)) as place:
         if not place.finished:
             (place.folder / "a.txt").write_text(text)
     return place.folder
@@ -62,27 +62,27 @@ def test_going_back_to_earlier_parameters_finds_what_they_made(tmp_path):
 
 def test_what_was_interrupted_is_not_finished_and_continues(tmp_path):
     name = tmp_path / "mt"
-    with pytest.raises(KeyError), made.making(name, recipe()) as place:
+    with pytest.raises(KeyError), provenance.making(name, recipe()) as place:
         (place.folder / "half").touch()
         raise KeyError
     with pytest.raises(InputError, match="mt-.* is not finished; run notebook 03_train again"):
-        made.find(name, "03_train")
-    assert not made.find(name, "03_train", unfinished=True).finished
-    with made.making(name, recipe()) as place:
+        provenance.find(name, "03_train")
+    assert not provenance.find(name, "03_train", unfinished=True).finished
+    with provenance.making(name, recipe()) as place:
         assert not place.finished and (place.folder / "half").exists()
-    assert made.find(name, "03_train").finished
+    assert provenance.find(name, "03_train").finished
 
 
 @pytest.mark.parametrize("text", ["", "{", None])
 def test_a_lost_record_costs_no_data(tmp_path, text):
     folder = make(tmp_path / "mt", "kept")
-    record = made.record_of(folder)
+    record = provenance.record_of(folder)
     record.unlink() if text is None else record.write_text(text)
     with pytest.raises(InputError, match="not finished"):
-        made.find(tmp_path / "mt", "03_train")
-    with made.making(tmp_path / "mt", recipe()) as place:
+        provenance.find(tmp_path / "mt", "03_train")
+    with provenance.making(tmp_path / "mt", recipe()) as place:
         assert not place.finished and (place.folder / "a.txt").read_text() == "kept"
-    assert made.find(tmp_path / "mt", "03_train").finished
+    assert provenance.find(tmp_path / "mt", "03_train").finished
 
 
 def test_a_folder_from_elsewhere_is_read_and_left_alone(tmp_path):
@@ -92,35 +92,35 @@ def test_a_folder_from_elsewhere_is_read_and_left_alone(tmp_path):
     with pytest.raises(InputError, match="was not made by this kit and is left alone"):
         make(tmp_path / "data-1k", "x")
     assert [path.name for path in (tmp_path / "data-1k").iterdir()] == ["1-00.npy"]
-    found = made.find(tmp_path / "data-1k", "01_data_prep")
+    found = provenance.find(tmp_path / "data-1k", "01_data_prep")
     assert found.finished and found.record == {}
     identity = found.identity
     np.save(tmp_path / "data-1k/1-01.npy", np.zeros(3))
-    assert made.find(tmp_path / "data-1k", "01_data_prep").identity != identity
+    assert provenance.find(tmp_path / "data-1k", "01_data_prep").identity != identity
     assert files.stamp([tmp_path / "data-1k/1-00.npy"]) == before
 
 
 def test_what_is_missing_names_the_notebook(tmp_path):
     with pytest.raises(InputError, match="none is missing; run notebook 01_data_prep first"):
-        made.find(tmp_path / "none", "01_data_prep")
+        provenance.find(tmp_path / "none", "01_data_prep")
 
 
 def test_a_new_format_version_makes_another_thing(tmp_path, monkeypatch):
     first = make(tmp_path / "mt", "old")
-    monkeypatch.setitem(made.FORMATS, "run", made.FORMATS["run"] + 1)
+    monkeypatch.setitem(provenance.FORMATS, "run", provenance.FORMATS["run"] + 1)
     assert make(tmp_path / "mt", "new") != first and (first / "a.txt").read_text() == "old"
 
 
 def test_the_kit_s_version_makes_no_other_thing(tmp_path, monkeypatch):
     first = make(tmp_path / "mt", "old")
-    identity = made.find(tmp_path / "mt", "x").identity
-    monkeypatch.setattr(made.amg, "__version__", "9")
+    identity = provenance.find(tmp_path / "mt", "x").identity
+    monkeypatch.setattr(provenance.amg, "__version__", "9")
     assert make(tmp_path / "mt", "new") == first and (first / "a.txt").read_text() == "old"
-    assert made.find(tmp_path / "mt", "x").identity == identity
+    assert provenance.find(tmp_path / "mt", "x").identity == identity
 
 
 def _hold(name, ready):
-    with made.making(name, recipe()):
+    with provenance.making(name, recipe()):
         ready.set()
         time.sleep(60)
 
@@ -149,9 +149,12 @@ def test_a_link_of_somebodys_own_is_read_and_left_alone(tmp_path):
     (tmp_path / "disk" / "songs.json").write_text('{"about": "these songs"}')
     name = tmp_path / "songs"
     name.symlink_to(tmp_path / "disk" / "songs")
-    found = made.find(name, "01_data_prep")
+    found = provenance.find(name, "01_data_prep")
     assert found.finished and found.record == {} and found.identity
-    with pytest.raises(InputError, match="was not made by this kit"), made.making(name, recipe()):
+    with (
+        pytest.raises(InputError, match="was not made by this kit"),
+        provenance.making(name, recipe()),
+    ):
         pass
     assert name.resolve() == tmp_path / "disk" / "songs"
 

@@ -23,7 +23,7 @@ import pandas as pd
 from amg import check
 from amg.check import InputError
 from amg.embedding import crops
-from amg.retrieval import base, databases, evaluate, rates, search
+from amg.retrieval import databases, evaluate, intervals, nafp_search, search
 from amg.retrieval import trials as trials_
 from amg.sound.audio import seconds
 
@@ -130,7 +130,7 @@ def base_method() -> Method:
 
     def find(database, trials, queries):
         index = search.flat_index(database.sequences.frames)
-        return [base.find_scored(index, trials, queries, database.sequences)]
+        return [nafp_search.find_scored(index, trials, queries, database.sequences)]
 
     return Method(find, [{"method": "nafp", "encoder": "nafp", "stage": "sequence"}])
 
@@ -271,7 +271,7 @@ def _row(asked, known, unknown, points, level):
         ("misidentified", answered & ~asked.right),
     ):
         row[name] = 100 * hit.mean()
-        row[f"{name}_low"], row[f"{name}_high"] = rates.interval(hit, asked.recording)
+        row[f"{name}_low"], row[f"{name}_high"] = intervals.interval(hit, asked.recording)
     return {**row, "threshold": level}
 
 

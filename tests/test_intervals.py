@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 
 from amg.check import InputError
-from amg.retrieval import rates
+from amg.retrieval import intervals
 
 
 def scored(rank, recording, query_frames=19, **labels):
@@ -25,7 +25,7 @@ def scored(rank, recording, query_frames=19, **labels):
 
 
 def test_rates_count_and_name_everything():
-    table = rates.table(
+    table = intervals.table(
         [
             scored(
                 [1, 3, 0, 0],
@@ -38,7 +38,7 @@ def test_rates_count_and_name_everything():
             )
         ]
     )
-    assert list(table.columns) == rates.COLUMNS and list(table.tolerance) == ["exact", "near"]
+    assert list(table.columns) == intervals.COLUMNS and list(table.tolerance) == ["exact", "near"]
     exact, near = table.iloc[0], table.iloc[1]
     assert (exact.method, exact.top1, exact.top10, exact.n_queries) == ("nafp", 25, 50, 4)
     assert exact.query_s == 10 and near.top1 == 100 and np.isnan(exact.duration_max)
@@ -48,20 +48,22 @@ def test_rates_count_and_name_everything():
 def test_a_rate_of_100_percent_is_not_certain():
     """100 of 100 trials of as many recordings: Wilson's interval; of ten recordings: a wider
     one."""
-    assert rates.interval(np.ones(100), np.arange(100)) == pytest.approx((96.30, 100), abs=0.01)
-    assert rates.interval(np.ones(100), np.arange(100) % 10) == pytest.approx(
+    assert intervals.interval(np.ones(100), np.arange(100)) == pytest.approx((96.30, 100), abs=0.01)
+    assert intervals.interval(np.ones(100), np.arange(100) % 10) == pytest.approx(
         (72.25, 100), abs=0.01
     )
-    assert rates.interval(np.zeros(100), np.arange(100)) == pytest.approx((0, 3.70), abs=0.01)
+    assert intervals.interval(np.zeros(100), np.arange(100)) == pytest.approx((0, 3.70), abs=0.01)
 
 
 def test_recordings_are_drawn_not_trials():
     """Six equal trials a recording: the interval is that of the recordings."""
     hit = np.random.default_rng(0).random(300) < 0.3
-    low, high = rates.interval(np.repeat(hit, 6), np.repeat(np.arange(300), 6))
+    low, high = intervals.interval(np.repeat(hit, 6), np.repeat(np.arange(300), 6))
     half = 196 * np.sqrt(hit.mean() * (1 - hit.mean()) / 300)
     assert (low, high) == pytest.approx((100 * hit.mean() - half, 100 * hit.mean() + half), abs=0.7)
-    assert high - low > 2 * np.subtract(*rates.interval(np.repeat(hit, 6), np.arange(1800))[::-1])
+    assert high - low > 2 * np.subtract(
+        *intervals.interval(np.repeat(hit, 6), np.arange(1800))[::-1]
+    )
 
 
 def test_bootstrap_agrees_with_scipy():
@@ -77,7 +79,7 @@ def test_bootstrap_agrees_with_scipy():
         rng=rng,
         n_resamples=9999,
     ).confidence_interval
-    assert rates.bootstrap(total, count) == pytest.approx(
+    assert intervals.bootstrap(total, count) == pytest.approx(
         (100 * theirs.low, 100 * theirs.high), abs=0.6
     )
 
@@ -91,7 +93,7 @@ def test_intervals_cover_the_rate_of_clustered_trials(rate, n_recordings):
     recording, held, width = np.repeat(np.arange(n_recordings), 6), 0, []
     for _ in range(200):
         own = rng.beta(rate * 7 / 3, (1 - rate) * 7 / 3, n_recordings)
-        low, high = rates.interval(rng.random(6 * n_recordings) < own[recording], recording)
+        low, high = intervals.interval(rng.random(6 * n_recordings) < own[recording], recording)
         held += low <= 100 * rate <= high
         width.append(high - low)
     assert held >= 180
@@ -106,14 +108,14 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     recording = np.repeat(np.arange(100), 6)
     easy = rng.random(600) < 0.7
     better = easy | (rng.random(600) < 0.1)
-    found = rates.paired_difference(better, easy, recording)
+    found = intervals.paired_difference(better, easy, recording)
     assert found.points == pytest.approx(100 * (better.mean() - easy.mean()))
     assert 0 < found.low < found.points < found.high < 10 and found.n_recordings == 100
-    apart = [rates.interval(hit, recording) for hit in (better, easy)]
+    apart = [intervals.interval(hit, recording) for hit in (better, easy)]
     assert apart[0][0] < apart[1][1]  # those overlap
-    mirrored = rates.paired_difference(easy, better, recording)
+    mirrored = intervals.paired_difference(easy, better, recording)
     assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
-    assert rates.paired_difference(easy, easy, recording)[:3] == (0, 0, 0)
+    assert intervals.paired_difference(easy, easy, recording)[:3] == (0, 0, 0)
 
 
 def test_a_paired_difference_covers_the_true_one():
@@ -124,7 +126,7 @@ def test_a_paired_difference_covers_the_true_one():
             recording
         ]  # both find it more often in some recordings than in others
         one, two = rng.random(480) < own, rng.random(480) < 0.8 * own
-        found = rates.paired_difference(one, two, recording)
+        found = intervals.paired_difference(one, two, recording)
         held += found.low <= 100 * 0.2 * 2 / 3 <= found.high
     assert held >= 180
 
@@ -137,7 +139,7 @@ def test_comparisons_pair_every_method_with_the_others():
         name: scored(rng.integers(0, 3, 48), recording, length, duration_max=10, stage="two")
         for name in "abc"
     }
-    table = rates.comparisons([(methods, {name: methods[name] for name in "bc"}, "exact")])
+    table = intervals.comparisons([(methods, {name: methods[name] for name in "bc"}, "exact")])
     assert list(zip(table.method, table.against)) == [
         pair for pair in [("a", "b"), ("a", "c"), ("b", "c"), ("c", "b")] for _ in range(2)
     ]
@@ -146,13 +148,13 @@ def test_comparisons_pair_every_method_with_the_others():
     assert row.query_s == 10 and row.stage == "two" and row.n_recordings == 12
     assert row.difference == pytest.approx(100 * (ours.mean() - theirs.mean()), abs=0.01)
     with pytest.raises(InputError, match="a and b were not asked the same trials"):
-        rates.comparisons([(methods, {"b": methods["b"].assign(start=1)}, "exact")])
-    assert rates.choose(methods.values(), stage="two", duration_max=10)[1] is methods["b"]
-    assert rates.choose(methods.values(), stage="single") == []
+        intervals.comparisons([(methods, {"b": methods["b"].assign(start=1)}, "exact")])
+    assert intervals.choose(methods.values(), stage="two", duration_max=10)[1] is methods["b"]
+    assert intervals.choose(methods.values(), stage="single") == []
 
 
 def test_every_trial_is_written_with_its_answers():
     one, two = (scored([1, 0], list("ab"), stage=stage) for stage in ("single", "two"))
-    table = rates.by_trial([one.drop(columns="near_rank"), two])
+    table = intervals.by_trial([one.drop(columns="near_rank"), two])
     assert len(table) == 4 and list(table.stage) == ["single", "single", "two", "two"]
     assert table.to_csv(index=False).splitlines()[1].endswith(",1,")  # near was not measured

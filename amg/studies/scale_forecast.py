@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from amg.embedding import encoders
-from amg.retrieval import evaluate, hits, scale
+from amg.retrieval import evaluate, hits
 from amg.retrieval import trials as trials_
+from amg.studies import scale
 
 MOST = 5  # songs that tell of the tail; more reach down to where it is none
 PARTS = (2, 4, 8, 16)  # of the distractors, by which the forecast is checked
