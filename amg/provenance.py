@@ -1,9 +1,11 @@
 """Made things and how they were made: the one mechanism of provenance.
 
 A training set, a database, a run: each is a folder `<name>-<digest>` with a record beside it,
-`<name>-<digest>.json`, that tells its kind, the format version of that kind, parameters, digests of
-its inputs, and whether it is finished. Another recipe has another folder: nothing is displaced, and
-going back to earlier parameters finds what they made. The plain `<name>` is a link to what was last
+`<name>-<digest>.json`, that tells its kind, parameters, digests of its inputs and of the code that
+makes it (`amg.code`), and whether it is finished. Another recipe has another folder: nothing is
+displaced, and going back to earlier parameters, or code, finds what they made. If code alone
+differs, it is said which module; with the environment variable KEEP set, what earlier code made is
+taken all the same. The plain `<name>` is a link to what was last
 asked for, and what later notebooks read. A folder of that name, or a link that leads elsewhere, is
 not ours: it is read, never written into.
 """
@@ -21,39 +23,24 @@ import amg
 from amg import files, paths
 from amg.check import InputError
 
-# raised when the same recipe gives something else than before; a comment changes no version
-FORMATS = {
-    "sounds": 1,
-    "fingerprints": 1,
-    "training set": 1,
-    "database": 1,
-    "segments": 1,
-    "trials": 1,
-    "fingerprinter": 1,
-    "run": 1,
-    "step": 1,
-}
-IDENTITY = ("kind", "format", "parameters", "inputs", "computed")  # what two equal things share
+IDENTITY = ("kind", "parameters", "inputs", "computed", "code")  # what two equal things share
+KEEP = "AMG_KEEP_EARLIER"
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All that decides a made thing."""
 
-    kind: str  # a key of FORMATS
+    kind: str  # what it makes, in words
     parameters: dict  # JSON-able
     inputs: dict = field(default_factory=dict)  # name -> digest
     computed: dict = field(default_factory=dict)  # device and precision, where they matter
+    code: dict = field(default_factory=dict)  # module -> digest, as `code.of`
 
     @property
     def identity(self) -> dict:
         """The part of the record that two equal things share."""
-        return dict(
-            zip(
-                IDENTITY,
-                (self.kind, FORMATS[self.kind], self.parameters, self.inputs, self.computed),
-            )
-        )
+        return {name: getattr(self, name) for name in IDENTITY}
 
     @property
     def digest(self) -> str:
@@ -103,12 +90,13 @@ def making(name, recipe, differs="") -> Iterator[Made]:
             f"{paths.relative(name)} was not made by this kit and is left alone; "
             "choose another name, or move it elsewhere."
         )
+    earlier = None if record_of(folder).exists() else _by_earlier_code(name, recipe)
+    if earlier and os.environ.get(KEEP):
+        folder = earlier
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
         record = files.read_json(record_of(folder)) or {}
-        same = files.digest({key: record.get(key) for key in recipe.identity}) == files.digest(
-            recipe.identity
-        )
+        same = _but_code(record) == _but_code(recipe.identity)
         if not same or not record.get("finished"):
             record = {**recipe.identity, "kit": amg.__version__, "finished": False}
             files.write_json(record_of(folder), record)
@@ -116,6 +104,37 @@ def making(name, recipe, differs="") -> Iterator[Made]:
         yield Made(folder, record, record["finished"])
         if not record["finished"]:
             files.write_json(record_of(folder), {**record, "finished": True})
+
+
+def _but_code(identity):
+    """Digest of an identity without its code."""
+    return files.digest({key: identity.get(key) for key in IDENTITY if key != "code"})
+
+
+def _by_earlier_code(name, recipe):
+    """Folder of the last finished thing whose recipe differs in its code alone, which is said."""
+    records = name.parent.glob(f"{name.name}-*.json")
+    for path in sorted(records, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        record = files.read_json(path) or {}
+        if record.get("finished") and _but_code(record) == _but_code(recipe.identity):
+            print(f"{paths.relative(name)}: {said_of(differing(record, recipe.identity))}.")
+            return path.with_suffix("")
+    return None
+
+
+def differing(one, other) -> list[str]:
+    """Modules whose code is not the same in two identities."""
+    return sorted({name for name, _ in one.get("code", {}).items() ^ other["code"].items()})
+
+
+def said_of(modules) -> str:
+    """That some modules have changed, and what becomes of what earlier code made."""
+    end = (
+        "made by earlier code, kept"
+        if os.environ.get(KEEP)
+        else (f"made anew ({KEEP}=1 would keep what there is)")
+    )
+    return f"{', '.join(modules)} changed since; {end}"
 
 
 def find(name, made_by, unfinished=False) -> Made:

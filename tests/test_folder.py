@@ -38,11 +38,15 @@ class Projection(torch.nn.Module):
         return nafp.extract_all(self, recordings, hop)
 
 
+def load_toy(weights, device):
+    return Projection().to(device)
+
+
 @pytest.fixture
 def toy(monkeypatch):
     """The toy fingerprinter, registered."""
     monkeypatch.setattr(fingerprinters, "SOURCES", dict(fingerprinters.SOURCES))
-    fingerprinters.register("toy")(lambda weights, device: Projection().to(device))
+    fingerprinters.register("toy")(load_toy)
     return fingerprinters.find("toy")
 
 
@@ -242,7 +246,7 @@ def test_killed_and_started_again(tmp_path, toy):
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[3]); import test_folder as t; "
         "save = t.features.save; t.features.save = lambda *a: (time.sleep(0.1), save(*a)); "
-        "t.fingerprinters.register('toy')(lambda weights, device: t.Projection()); "
+        "t.fingerprinters.register('toy')(t.load_toy); "
         "t.folder.extract(sys.argv[1], sys.argv[2], t.fingerprinters.find('toy'), 1)"
     )
     process = subprocess.Popen(

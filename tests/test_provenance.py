@@ -105,12 +105,6 @@ def test_what_is_missing_names_the_notebook(tmp_path):
         provenance.find(tmp_path / "none", "01_data_prep")
 
 
-def test_a_new_format_version_makes_another_thing(tmp_path, monkeypatch):
-    first = make(tmp_path / "mt", "old")
-    monkeypatch.setitem(provenance.FORMATS, "run", provenance.FORMATS["run"] + 1)
-    assert make(tmp_path / "mt", "new") != first and (first / "a.txt").read_text() == "old"
-
-
 def test_the_kit_s_version_makes_no_other_thing(tmp_path, monkeypatch):
     first = make(tmp_path / "mt", "old")
     identity = provenance.find(tmp_path / "mt", "x").identity

@@ -462,7 +462,7 @@ def notebook(tmp_path, *cells):
 
 
 def test_a_notebook_s_digest_is_blind_to_comments_alone(tmp_path):
-    digest, defaults = steps.read_notebook(
+    digest, modules, defaults = steps.read_notebook(
         notebook(tmp_path, "a: int = 1  # one\nb = [1,\n 2]", "x = 1")
     )
     assert defaults == {"a": 1, "b": [1, 2]}
@@ -543,16 +543,19 @@ def test_a_step_s_outputs_are_what_it_wrote(step, home):
     assert list(step.finished()["outputs"]) == ["segments", TABLE]
 
 
-def test_formats_code_and_parameters_are_part_of_a_step(step, monkeypatch):
-    for change in ({"resolved": {**step.resolved, "durations": [5]}}, {"code": "0"}):
+def test_cells_code_and_parameters_are_part_of_a_step(step, monkeypatch, capsys):
+    for change in ({"resolved": {**step.resolved, "durations": [5]}}, {"cells": "0"}):
         with monkeypatch.context() as patch:
             for name, value in change.items():
                 patch.setattr(step, name, value)
             assert step.finished() is None
-    with monkeypatch.context() as patch:
-        patch.setitem(provenance.FORMATS, "trials", 99)
-        assert step.finished() is None
-    assert step.finished()
+    assert step.finished()["kept"] == []
+    monkeypatch.setattr(step, "code", {**step.code, "amg.check": "changed"})
+    assert step.finished() is None
+    assert "02_split: amg.check changed since; made anew" in capsys.readouterr().err
+    monkeypatch.setenv(provenance.KEEP, "1")
+    assert step.finished()["kept"] == ["amg.check"]
+    assert "made by earlier code, kept" in capsys.readouterr().err
 
 
 def test_a_second_reproduce_is_told(home):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from amg import check, files
+from amg import check, code
 from amg.check import InputError
 
 
@@ -70,13 +70,6 @@ class Registry(dict):
             ) from None
 
     def source(self, name) -> dict:
-        """{kind: digest of the class's methods} if it is somebody's own, whose changes no format
-        version tells; {} if it is the kit's."""
-        methods = [
-            method
-            for cls in self[name].__mro__
-            if cls.__module__.split(".")[0] not in ("amg", "torch", "builtins")
-            for method in vars(cls).values()
-            if inspect.isfunction(method)
-        ]
-        return {self.kind: files.digest([inspect.getsource(m) for m in methods])} if methods else {}
+        """{kind: digest} of a class that is somebody's own, as `code.of_own`; {} of the kit's."""
+        own = self[name].__module__.split(".")[0] != "amg"
+        return {self.kind: code.of_own(self[name])} if own else {}

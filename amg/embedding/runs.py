@@ -14,11 +14,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from amg import check, checkpoint, files, paths, provenance
+from amg import check, checkpoint, code, files, paths, provenance
 from amg.check import InputError
 from amg.embedding import batches, crops, encoders, losses
-from amg.embedding.encoders.lstm import LSTM
-from amg.embedding.encoders.transformer import Transformer
 
 SHIPPED = "shipped"  # in place of a training set's name
 
@@ -123,9 +121,13 @@ def recipe(config, content, fingerprinter, device) -> provenance.Recipe:
         **losses.registry.source(config.loss),
     }
     precision = "bfloat16 autocast" if device == "cuda" else "float32"
-    return provenance.Recipe(
-        "run", asdict(config), inputs, {"device": device, "precision": precision}
+    classes = encoders.registry[config.encoder], losses.registry[config.loss]
+    modules = [base.__module__ for cls in classes for base in cls.__mro__]
+    made_by = code.of(
+        "amg.embedding.training", *(name for name in modules if name.split(".")[0] == "amg")
     )
+    computed = {"device": device, "precision": precision}
+    return provenance.Recipe("run", asdict(config), inputs, computed, made_by)
 
 
 def path(train_set, config) -> Path:
@@ -243,9 +245,10 @@ def load_published(file, encoder="mt") -> nn.Module:
             raise ValueError("its weights are not finite")
         layers = re.findall(r"(?:encoder\.layers\.|weight_hh_l)(\d+)", " ".join(weights))
         if encoder == "mlstm":
-            model = LSTM(len(set(layers)), weights["lstm.weight_hh_l0"].shape[1])
+            width = weights["lstm.weight_hh_l0"].shape[1]
+            model = encoders.registry[encoder](len(set(layers)), width)
         else:
-            model = Transformer(
+            model = encoders.registry[encoder](
                 len(set(layers)),
                 len(weights["linear1.weight"]),
                 feedforward=len(weights["encoder.layers.0.linear1.weight"]),

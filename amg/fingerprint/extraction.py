@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amg import files, machine, paths, progress, provenance
+from amg import code, files, machine, paths, progress, provenance
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.sound import audio, degrade
@@ -33,6 +33,7 @@ def recipe(kind, clips, fingerprinter, seed, pool, device, **parameters) -> prov
         {**sizes, "seed": seed, **parameters},
         {"fingerprinter": fingerprinter.digest, "pool": pool.digest, **heard},
         {"device": device},
+        {**code.of(__name__, "amg.sound.pools"), **fingerprinter.code},
     )
 
 
@@ -151,9 +152,9 @@ def originals(clips, fingerprinter, workers=2, device="cpu", label="clips") -> l
 
 
 def _cached(clip, fingerprinter, device):
-    version = provenance.FORMATS["fingerprints"]
     return paths.resolve(
-        f"data/cache/fingerprints/{fingerprinter.digest}-{device}-v{version}/{clip.sha256[:32]}.npy"
+        f"data/cache/fingerprints/{fingerprinter.digest}-{device}-"
+        f"{files.digest(fingerprinter.code)[:8]}/{clip.sha256[:32]}.npy"
     )
 
 

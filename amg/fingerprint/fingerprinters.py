@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from amg import files, paths
+from amg import code, files, paths
 from amg.check import InputError
 from amg.fingerprint import nafp
 from amg.sound.audio import HOP, WINDOW
@@ -30,6 +30,13 @@ class Source:
     def digest(self) -> str:
         """Names it as an input of what is made with it: from its weights, if it has any."""
         return files.sha256(self.weights)[:16] if self.weights else files.digest(self.name)
+
+    @property
+    def code(self) -> dict:
+        """Module -> digest of what loads and computes it, as `code.of`."""
+        module = self.loader.__module__
+        own = module.split(".")[0] != "amg"
+        return {self.name: code.of_own(self.loader)} if own else code.of(module)
 
     def load(self, device="cpu"):
         """The fingerprinter, loaded once per process, device and version of its weights.
@@ -58,7 +65,7 @@ SOURCES = {"nafp": Source("nafp", nafp.load, nafp.shipped())}
 def register(name) -> Callable:
     """Decorate a function (path of weights or None, device) -> fingerprinter: known as `name`.
 
-    Without weights the name alone tells its fingerprints from others: a changed one needs another.
+    Its fingerprints are told from others by the name and the source of the function.
     """
 
     def keep(load):

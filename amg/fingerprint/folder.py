@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 import amg
-from amg import check, files, machine, progress, provenance
+from amg import check, code, files, machine, progress, provenance
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.sound import audio, recordings
@@ -76,8 +76,13 @@ def _claim(source, target, fingerprinter, device, plan):
         {"source": str(source)},
         {"fingerprinter": fingerprinter.digest, **music},
         {"device": device},
+        {**code.of(__name__), **fingerprinter.code},
     ).identity
-    was = {**old, "inputs": {**old.get("inputs", {}), **music}}  # files may come and go
+    earlier = provenance.differing(old, new) if old else []
+    if earlier:
+        print(f"{target}: {provenance.said_of(earlier)}.")
+    # files may come and go, and code may change
+    was = {**old, "inputs": {**old.get("inputs", {}), **music}, "code": new["code"]}
     known = old.get("files", {}) if new.items() <= was.items() else {}
     strange = [name for name in there if name not in known]
     if found and not old:  # somebody else's notes
@@ -88,9 +93,12 @@ def _claim(source, target, fingerprinter, device, plan):
             f"by fingerprinter {fingerprinter.digest} on {device}; choose another "
             "target, or delete it first."
         )
-    outdated = [target / name for name in there if known[name] != plan.get(name)]
+    anew = earlier and not os.environ.get(provenance.KEEP)
+    outdated = [target / name for name in there if anew or known[name] != plan.get(name)]
     for file in [*outdated, *target.glob(".*.*.tmp.npy")]:  # half ones of a process that was killed
         file.unlink()
+    if earlier and not anew:
+        new = {**new, "code": old["code"]}
     record = {**new, "kit": amg.__version__, "finished": False, "files": plan}
     files.write_json(path, record)
     return record

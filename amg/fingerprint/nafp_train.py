@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from amg import check, checkpoint, files, paths, progress, provenance
+from amg import check, checkpoint, code, files, paths, progress, provenance
 from amg.fingerprint import nafp
 from amg.fingerprint.pairs import Pairs, cut_out
 from amg.sound.audio import SAMPLE_RATE, WINDOW
@@ -139,6 +139,7 @@ def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1
         {**asdict(config), **asdict(nafp.CONFIGS[config.size]), "every": every},
         {side: _digest(music[side], pools[side]) for side in music},
         {"device": device, "precision": precision(device)},
+        code.of(__name__),
     )
     target = paths.resolve(f"data/models/{name}")
     with provenance.making(target, recipe, f"{config.steps}-steps") as place:

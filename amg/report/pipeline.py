@@ -75,7 +75,7 @@ def reproduce(profile) -> None:
             _done(step, profile, *beside) for step, beside in zip(steps, zip(labels, labels[2:]))
         ]
         written = [name for record in records for name in record["outputs"]]
-        told = ("label", "commit", "wall_s", "peak_memory_mb", "begun_before")
+        told = ("label", "commit", "wall_s", "peak_memory_mb", "begun_before", "kept")
         manifest = {
             "profile": profile,
             "command": f"make reproduce PROFILE={profile}",

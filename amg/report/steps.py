@@ -6,13 +6,15 @@ comments, what it reads, and the state of what it wrote. One that is finished an
 
 import ast
 import json
+import os
+import sys
 import time
 
 import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from amg import files, machine, paths, provenance
+from amg import code, files, machine, paths, provenance
 from amg.check import InputError
 from amg.embedding import encoders, losses, runs
 from amg.fingerprint import nafp
@@ -134,7 +136,7 @@ class Step:
         self.base = paths.resolve(f"reports/{report}")
         self.executed = self.base / "executed" / f"{label}.ipynb"
         self.state = self.base / "state" / f"{label}.json"
-        self.code, defaults = read_notebook(self.source)
+        self.cells, self.code, defaults = read_notebook(self.source)
         for name, value in parameters.items():
             if name not in defaults:
                 raise InputError(
@@ -157,11 +159,11 @@ class Step:
             {
                 "notebook": self.notebook,
                 "parameters": self.resolved,
-                "code": self.code,
-                "formats": provenance.FORMATS,
+                "cells": self.cells,
             },
             inputs={name: _state(name) for name in reads},
             computed={"device": machine.device(device)} if device else {},
+            code=self.code,
         )
 
     def finished(self) -> dict | None:
@@ -171,7 +173,14 @@ class Step:
             return None
         outputs = {name: _state(name) for name in record["outputs"]}
         now = {**self.recipe().identity, "outputs": outputs}
-        return record if {key: record.get(key) for key in now} == now else None
+        if any(record.get(key) != value for key, value in now.items() if key != "code"):
+            return None
+        changed = provenance.differing(record, now)
+        if changed:
+            print(f"{self.label}: {provenance.said_of(changed)}", file=sys.stderr)
+        if changed and not os.environ.get(provenance.KEEP):
+            return None
+        return {**record, "kept": sorted({*record["kept"], *changed})}
 
     def run(self) -> dict:
         """Execute the notebook and return its record; InputError tells which cell failed."""
@@ -194,6 +203,7 @@ class Step:
             "label": self.label,
             "commit": commit,
             "begun_before": begun_before,
+            "kept": sorted({module for name in outputs for module in _earlier(name)}),
             "wall_s": round(time.perf_counter() - began, 1),
             "peak_memory_mb": memory.peak_mb,
         }
@@ -235,8 +245,8 @@ class Step:
             ) from None
 
 
-def read_notebook(source) -> tuple[str, dict]:
-    """Digest of a notebook's code, blind to comments and white space, and its parameters."""
+def read_notebook(source) -> tuple[str, dict, dict]:
+    """Digest of a notebook's cells, that of the code they import, and its parameters."""
     cells = [
         cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"
     ]
@@ -255,7 +265,8 @@ def read_notebook(source) -> tuple[str, dict]:
         )
         for line in tagged.body
     }
-    return files.digest([ast.dump(tree) for tree in trees]), defaults
+    cells = files.digest([code.tree_digest(tree) for tree in trees])
+    return cells, code.of_cells(trees), defaults
 
 
 def _typed(name, value, default):
@@ -283,3 +294,9 @@ def _state(name):
             [found.identity, sorted(str(file.relative_to(path)) for file in path.rglob("[!.]*"))]
         )
     return found.identity + ("" if found.finished else ", unfinished")
+
+
+def _earlier(name):
+    """Modules that have changed since a made thing was made, at a path."""
+    path = paths.resolve(name)
+    return code.changed(provenance.find(path, "", unfinished=True).record) if path.is_dir() else []

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amg import check, files, paths, progress, provenance
+from amg import check, code, files, paths, progress, provenance
 from amg.check import InputError
 from amg.embedding import crops
 from amg.fingerprint import features
 from amg.fingerprint.nafp import DIM
-from amg.retrieval import duplicates, search
+from amg.retrieval import search
 from amg.sound import clips
 
 DUMMY, TEST, QUERY = "dummy_db/fma_part", "db/test_30s", "query"
@@ -52,7 +52,8 @@ class Database:
 
     def hear(self, position, n_frames) -> np.ndarray:
         """Undegraded samples of `n_frames` frames from a position on, float32."""
-        return duplicates.excerpt(*self.place(position), n_frames)
+        clip, frame = self.place(position)
+        return clip.excerpt(frame, n_frames)
 
 
 def load(root) -> tuple[Database, list[np.ndarray]]:
@@ -156,7 +157,8 @@ def split_database(source, target, max_len) -> int:
     if target.is_dir() and not provenance.is_ours(target):
         _compare(target, pieces)
         return len(pieces)
-    recipe = provenance.Recipe("segments", {"frames": max_len}, {"songs": files.stamp(found)})
+    inputs = {"songs": files.stamp(found)}
+    recipe = provenance.Recipe("segments", {"frames": max_len}, inputs, code=code.of(__name__))
     with provenance.making(target, recipe) as place:
         bar = progress.bar(pieces.items(), desc=f"writing {target.name}", unit="piece")
         for stem, piece in bar:

@@ -18,7 +18,6 @@ import pandas as pd
 from amg import progress
 from amg.fingerprint import extraction, features
 from amg.retrieval import search
-from amg.sound import audio
 from amg.sound.audio import SAME, likeness
 
 # mean inner product over 5 s: the same sound a quarter of a second off, the worst case, is mostly
@@ -90,21 +89,11 @@ def agree(clip, other, places) -> bool:
     """Whether two clips have the same waveform at one of `places`, within half a second."""
     return any(
         likeness(
-            excerpt(clip, at, EXCERPT_FRAMES), excerpt(other, max(there - 1, 0), EXCERPT_FRAMES + 2)
+            clip.excerpt(at, EXCERPT_FRAMES), other.excerpt(max(there - 1, 0), EXCERPT_FRAMES + 2)
         )
         >= SAME
         for at, there, _ in places
     )
-
-
-def excerpt(clip, frame, n_frames) -> np.ndarray:
-    """Undegraded samples of up to `n_frames` frames of a clip, from one of its frames on."""
-    n_frames = min(n_frames, audio.n_frames(clip.seconds) - frame)
-    return replace(
-        clip,
-        start_s=clip.start_s + frame * audio.HOP / audio.SAMPLE_RATE,
-        seconds=audio.seconds(n_frames),
-    ).read()
 
 
 def counts(table) -> dict[str, int]:

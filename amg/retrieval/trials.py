@@ -8,7 +8,7 @@ notebook, has the same ones: one model has one figure.
 import numpy as np
 import pandas as pd
 
-from amg import check, files, paths, provenance
+from amg import check, code, files, paths, provenance
 from amg.check import InputError
 from amg.embedding import crops
 from amg.retrieval import search
@@ -68,6 +68,7 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
         "trials",
         {"query_frames": lengths, "n_starts": n_starts, "seed": seed, "durations": durations},
         {"songs": database.identity},
+        code=code.of(__name__),
     )
     with provenance.making(root / "trials", recipe) as place:
         if not (place.folder / link.name).exists():

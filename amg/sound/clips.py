@@ -14,6 +14,7 @@ import soundfile
 
 from amg import paths
 from amg.check import InputError
+from amg.sound import audio
 from amg.sound.audio import SAMPLE_RATE
 
 ROLES = ("fingerprinter", "train", "valid", "test", "dummy")
@@ -65,6 +66,12 @@ class Clip:
                 f"{self.file}, the sound of {self.piece}, is missing or damaged; run "
                 "notebook 01_data_prep again."
             ) from None
+
+    def excerpt(self, frame, n_frames) -> np.ndarray:
+        """Samples of up to `n_frames` frames of the clip, from one of its frames on."""
+        n_frames = min(n_frames, audio.n_frames(self.seconds) - frame)
+        start_s = self.start_s + frame * audio.HOP / SAMPLE_RATE
+        return replace(self, start_s=start_s, seconds=audio.seconds(n_frames)).read()
 
     def check(self) -> None:
         """Raise InputError if its sound is not what it was when the clip was measured."""

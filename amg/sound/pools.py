@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.signal
 
-from amg import files, paths, progress
+from amg import code, files, paths, progress
 from amg.sound.audio import SAMPLE_RATE
 
-FORMAT = 1  # raised when the same sounds and seed give another pool
 SIDES = {"train": 0, "test": 1, "valid": 2}  # part of the seed: no two pools coincide
 T60_S = (0.1, 1.0)
 DISTANCE_M = (0.3, 3.0)  # from the loudspeaker to the microphone
@@ -33,7 +32,7 @@ class Pool:
     microphones: np.ndarray  # float32 (N_DEVICES, n_taps), linear phase
     speakers: np.ndarray  # float32 (N_DEVICES, n_taps), linear phase
     sounds: np.ndarray  # str (n_sounds,): digests of the reserved sounds that it is made from
-    digest: str = ""  # of all that the pool follows from
+    digest: str = ""  # of all that the pool follows from, but for the code
 
 
 def make(side, sounds, n_rooms, seed, workers=2) -> Pool:
@@ -47,8 +46,8 @@ def make(side, sounds, n_rooms, seed, workers=2) -> Pool:
         for name, group in sounds.items()
     }
     seed, n_noises = [seed, SIDES[side]], N_NOISES[side]
-    digest = files.digest([FORMAT, seed, n_rooms, n_noises, N_DEVICES, NOISE_S, heard])
-    file = paths.resolve(f"data/cache/pool-{digest}.npz")
+    digest = files.digest([seed, n_rooms, n_noises, N_DEVICES, NOISE_S, heard])
+    file = paths.resolve(f"data/cache/pool-{digest}-{code.digest(__name__)}.npz")
     if not file.exists():
         pool = _make(np.random.default_rng(seed), sounds, n_noises, n_rooms, workers)
         with files.atomic(file) as temporary:

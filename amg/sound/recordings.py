@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from amg import files, paths, progress
+from amg import code, files, paths, progress
 from amg.check import InputError
 from amg.sound import audio, ffmpeg
 from amg.sound.audio import SAMPLE_RATE
@@ -39,7 +39,6 @@ SUFFIXES = tuple(
 DECODED = (*SUFFIXES, *ffmpeg.SUFFIXES)
 TOLERANCE_S = 0.1  # data sets of 30 s clips have some of 29.9 s
 SPEEDS = (0.94, 1.06)  # a semitone down and up
-SPEED_FORMAT = 1  # raised when the same recording and speed give another sound
 
 
 def find(folder, suffixes=DECODED) -> list[Path]:
@@ -79,7 +78,7 @@ def decode_folder(folder, shortest_s, workers=2) -> list[Clip]:
     as `completed`."""
     source = root(folder)
     name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
-    target = paths.resolve(f"data/audio/folder/{name}")
+    target = paths.resolve(f"data/audio/folder/{name}-{code.digest(__name__)}")
     return decode_all(source, target, shortest_s, workers, as_written=completed)
 
 
@@ -170,7 +169,7 @@ def at_speeds(clips, workers=2) -> list[Clip]:
 
 def _at_speed(clip, speed):
     sound = clip.measured().sha256  # what is there now, not what was decoded once
-    file = paths.resolve(f"data/audio/speed/{speed}-v{SPEED_FORMAT}/{sound}.flac")
+    file = paths.resolve(f"data/audio/speed/{speed}-{code.digest(__name__)}/{sound}.flac")
     if not file.exists():
         write(file, audio.resampled(clip.blocks(), speed * SAMPLE_RATE))
     name = f"{clip.recording} x{speed}"

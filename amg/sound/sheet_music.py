@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from amg import files, paths, progress
+from amg import code, files, paths, progress
 from amg.check import InputError
 from amg.sound import recordings
 from amg.sound.audio import SAMPLE_RATE
 from amg.sound.clips import CLIP_S, MAX_SILENCE_S, Clip, longest_silence
 
-FORMAT = 1  # raised when the same piece and seed give another sound
 START_S = 0.5  # rendered before the clip, and as much after it
 RENDER_S = CLIP_S + 2 * START_S
 RENDER_RATE = 44100  # the rate of the font's own samples; high partials alias at 8 kHz
@@ -229,10 +228,10 @@ def build(role, n_clips, seed, workers=2, spare=0) -> list[Clip]:
     """Render the first `n_clips` usable pieces of a role to FLAC; the clips are their middle 30 s.
 
     Up to `spare` further clips are added while the role has pieces. Files lie in
-    `data/audio/sheet_music/<seed>-v<FORMAT>/<role>/`; those already there are kept, so an
+    `data/audio/sheet_music/<seed>-<code>/<role>/`; those already there are kept, so an
     interrupted call continues. Raises InputError if the role has too few pieces.
     """
-    folder = paths.resolve(f"data/audio/sheet_music/{seed}-v{FORMAT}/{role}")
+    folder = paths.resolve(f"data/audio/sheet_music/{seed}-{code.digest(__name__)}/{role}")
     candidates, clips = iter(pieces(role, seed)), []
     # a round asks for as many pieces as are missing, until none refuses or none is left
     while jobs := [

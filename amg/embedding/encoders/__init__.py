@@ -10,6 +10,7 @@ stand for the unit vector +-1 / sqrt(D). One with an attribute `trained`, False,
 if it has a method `fit`, that is given frames of other music, float32 (N, 128).
 """
 
+import hashlib
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from amg import files
 from amg.check import InputError
 from amg.embedding import crops
 from amg.embedding.registry import Registry
@@ -51,6 +53,13 @@ def untrained(name, frames) -> nn.Module:
     if hasattr(encoder, "fit"):
         encoder.fit(frames)
     return encoder.eval()
+
+
+def digest(encoder) -> str:
+    """What tells an encoder from others: its class, weights and buffers."""
+    state = {name: of.numpy(force=True).tobytes() for name, of in encoder.state_dict().items()}
+    hashed = {name: hashlib.sha256(raw).hexdigest() for name, raw in state.items()}
+    return files.digest([type(encoder).__name__, hashed])
 
 
 def embed(encoder, clips) -> np.ndarray:
