@@ -22,7 +22,7 @@ In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name y
 A room imports only from those above it, and a module of a room only from those before it.
 """
 
-__version__ = "0.2.0"
+__version__ = "1.0.0"
 
 
 _NAMES = {"index": "indexing", "identify": "identify", "Catalogue": "catalogue"}  # of the catalogue

@@ -115,7 +115,10 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     assert apart[0][0] < apart[1][1]  # those overlap
     mirrored = intervals.paired_difference(easy, better, recording)
     assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
-    assert intervals.paired_difference(easy, easy, recording)[:3] == (0, 0, 0)
+    same = intervals.paired_difference(easy, easy, recording)
+    bound = 100 * (1 - 0.025 ** (1 / 100))  # of a share of which none of 100 was seen
+    assert same.points == 0 and np.allclose((same.low, same.high), (-bound, bound))
+    assert intervals.paired_difference([True] * 2, [True] * 2, ["a", "b"]).high > 80
 
 
 def test_a_paired_difference_covers_the_true_one():

@@ -313,7 +313,9 @@ def test_the_verdict_follows_from_the_intervals():
     differences = pd.DataFrame(
         rows, columns=["method", "against", "stage", "difference", "low", "high"]
     )
-    differences = differences.assign(duration_max=10, query_s=10.0, query_frames=19)
+    differences = differences.assign(
+        duration_max=10, query_s=10.0, query_frames=19, n_recordings=90
+    )
     cost = pd.concat(
         [
             COST.assign(method=["nafp", "amg two-stage"]),
@@ -334,6 +336,8 @@ def test_the_verdict_follows_from_the_intervals():
     worse = differences.assign(difference=-9.0, low=-12.0, high=-6.0)
     assert "not supported" in sentences.verdict({"differences": worse, "cost": cost})[0]
     assert sentences.verdict({"differences": differences.iloc[1:], "cost": cost}) == []
+    few = differences.assign(n_recordings=29)
+    assert "too few to judge (29" in sentences.verdict({"differences": few, "cost": cost})[0]
 
 
 def test_cosine_against_overlap_shows_medians_of_tenths():

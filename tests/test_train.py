@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import unit_rows, write_training_set
+from torch import nn
+from torch.nn import functional as F
 
 from amg import checkpoint, files, provenance
 from amg.check import InputError
@@ -626,3 +628,45 @@ def test_the_kits_own_encoders_are_of_its_fingerprinter_and_have_cards():
         )
         assert card["validation_top1"] == pytest.approx(found.history[-1]["top1"], abs=0.06)
         assert {"of_mean_pooling", "training_minutes", "made_with", "seed"} <= set(card)
+
+
+class Constant(nn.Module):
+    """Learns nothing but one direction: an encoder that has collapsed."""
+
+    def __init__(self):
+        super().__init__()
+        self.direction = nn.Parameter(torch.ones(128))
+
+    def forward(self, x, padding):
+        return F.normalize(self.direction.expand(len(x), -1) + 0 * x.sum(1))
+
+
+def test_a_collapse_is_told_once(home, monkeypatch, capsys):
+    write_training_set(home / "data/train/t", n_songs=12, n_frames=59)
+    data = features.pack(home / "data/train/t")
+    config = runs.Config(epochs=2, batch_size=12, n_valid=3, settings={"layers": 1})
+    training.Run(config, data, "t", "cpu").fit()
+    assert "collapsed" not in capsys.readouterr().out
+    for n_valid in (3, 0):
+        config = runs.Config(
+            epochs=2, batch_size=12, n_valid=n_valid, settings={"layers": 1}, seed=1
+        )
+        run = training.Run(config, data, "t", "cpu")
+        monkeypatch.setattr(run, "encoder", Constant())
+        run.optimiser = torch.optim.Adam(run.encoder.parameters(), lr=1e-3)
+        run.fit()
+        said = capsys.readouterr().out
+        assert said.count("has collapsed after epoch 1") == 1
+        assert "mean cosine 1.000); train with a lower lr, 0.0003 say" in said
+
+
+def test_the_cosine_between_songs_is_that_of_all_pairs(home):
+    write_training_set(home / "data/train/t", n_songs=6, n_frames=59)
+    data, songs = features.pack(home / "data/train/t"), np.arange(1, 6)
+    first, length = validation.centres(data, songs, 10)
+    means = [data.frames[at : at + n].mean(axis=0) for at, n in zip(first, length)]
+    means = [mean / np.linalg.norm(mean) for mean in means]
+    pairs = [one @ other for i, one in enumerate(means) for other in means[:i]]
+    assert np.isclose(
+        validation.between(encoders.Mean(), data, songs, 10), np.mean(pairs), atol=1e-5
+    )

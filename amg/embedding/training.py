@@ -19,6 +19,8 @@ from amg.fingerprint.nafp import DIM
 
 EPOCHS = 1  # second word of the seeds; validation has others
 MICRO_FRAMES = 4096  # frames that are computed together; decides speed, and which dropout is drawn
+# mean cosine of different songs, above that of an encoder as it is drawn; of so many at most
+COLLAPSED, SAMPLE = 0.999, 50
 SAVE_S = 60.0  # seconds between checkpoints within an epoch
 
 
@@ -50,7 +52,7 @@ class Run:
             lr=config.lr,
             weight_decay=config.weight_decay,
         )
-        self.history = []
+        self.history, self.told = [], False  # told: that it has collapsed
         self.progress = {"step": 0, "loss": 0.0}  # steps done; sum of losses of this epoch
         self.seconds = [0.0] * config.epochs  # kept apart, for they differ from run to run
 
@@ -116,6 +118,19 @@ class Run:
             }
         )
         self.progress = {"step": done["step"], "loss": 0.0}
+        self._tell_collapse()
+
+    def _tell_collapse(self):
+        """Say, once, if vectors of different songs have become all alike."""
+        some = self.held_out if len(self.held_out) > 1 else self.songs[:SAMPLE]
+        alike = validation.between(self.encoder, self.data, some, self.config.duration_max)
+        if alike > COLLAPSED and not self.told:
+            self.told = True
+            print(
+                f"{self.config.name} has collapsed after epoch {len(self.history)}: vectors of "
+                f"different songs are all alike (mean cosine {alike:.3f}); train with a lower lr, "
+                f"{self.config.lr / 3:.1g} say, or with fewer layers."
+            )
 
     def _learning_rate(self, done):
         """Cosine from lr to final_lr; done: share of all steps."""

@@ -52,6 +52,13 @@ def overlaps(encoder, data, held_out, duration_max, seed=0) -> pd.DataFrame:
     return asked.assign(overlap=crop.share, cosine=cosine[own], others=others)
 
 
+def between(encoder, data, songs, duration_max) -> float:
+    """Mean cosine between the centres of different songs' originals, int (n,); 1: all alike."""
+    vectors = _vectors(encoder, data, *centres(data, songs, duration_max))
+    n = len(vectors)
+    return float((np.square(vectors.sum(axis=0)).sum() - n) / max(n * (n - 1), 1))
+
+
 def _vectors(encoder, data, first, length):
     return encoders.floats(encoders.embed_runs(encoder, data.frames, first, length))
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from amg.report import tables
-from amg.retrieval import duplicates
+from amg.retrieval import duplicates, intervals
 
 
 def differences(table) -> list[str]:
@@ -167,14 +167,12 @@ def verdict(found, query_s=10.0) -> list[str]:
 
 
 def _settled(row, least=0):
-    """Whether a difference is above `least`, by its interval."""
-    return (
-        "supported"
-        if row.low > least
-        else "not supported"
-        if row.high < least
-        else "not settled here"
-    )
+    """Whether a difference is above `least`, by its interval, if there are recordings enough."""
+    if row.n_recordings < intervals.TOO_FEW:
+        return f"too few to judge ({row.n_recordings:.0f} recordings)"
+    if row.low > least:
+        return "supported"
+    return "not supported" if row.high < least else "not settled here"
 
 
 def _points(row):

@@ -47,6 +47,7 @@ DIFFERENCES = [
     "n_recordings",
 ]
 FEW = 10
+TOO_FEW = 30  # recordings, below which a difference is not judged
 N_DRAWS = 2000
 
 Difference = namedtuple("Difference", "points low high n_recordings")  # the first three in percent
@@ -94,8 +95,13 @@ def interval(hit, recording) -> tuple[float, float]:
 
 def paired_difference(hit_a, hit_b, recording) -> Difference:
     """Hit rate of `hit_a` minus that of `hit_b`, bool (n,) of the same trials; recording (n,)."""
-    gained, count = _per_recording(np.asarray(hit_a, float) - np.asarray(hit_b, float), recording)
-    return Difference(100 * gained.sum() / count.sum(), *bootstrap(gained, count), len(gained))
+    differ = np.asarray(hit_a, float) - np.asarray(hit_b, float)
+    gained, count = _per_recording(differ, recording)
+    low, high = bootstrap(gained, count)
+    if not differ.any():  # no draw of recordings could tell; the exact bound of 0 of n can
+        high = 100 * scipy.stats.binomtest(0, len(gained)).proportion_ci(0.95, "exact").high
+        low = -high
+    return Difference(100 * gained.sum() / count.sum(), low, high, len(gained))
 
 
 def bootstrap(total, count, seed=0) -> tuple[float, float]:

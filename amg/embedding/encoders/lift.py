@@ -6,6 +6,9 @@ frames are nearly orthogonal and a mean keeps them apart: the inner product of t
 but for noise, the mean of k(x, y) over all pairs of their frames x and y, with a kernel k near the
 square of their cosine. A bit tells whether the energy along a direction, (w.x)^2, is above what is
 usual in other music.
+
+Its forebears: compact bilinear pooling (Gao et al., CVPR 2016, arXiv 1511.06062) lifts to the same
+kernel, and one-bit random projections (Charikar, STOC 2002) keep signs.
 """
 
 import torch

@@ -1,0 +1,37 @@
+"""AMG-Embedding: one 128-d unit vector for up to 30 s of music.
+
+Read the rooms in this order, from samples to reports:
+
+    (shared)     check, paths, files, provenance, progress, machine, checkpoint
+    sound        ffmpeg, audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
+    fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
+    embedding    crops, batches, packed, registry
+    embedding.encoders  mean, lift, transformer, lstm, cnn
+    embedding.losses    arcface, amg, infonce, triplet
+    embedding    validation, runs, training
+    retrieval    search, duplicates, databases, trials, hits, intervals
+    retrieval    published, evaluate, nafp_search, cost
+    catalogue    models, store, indexing, catalogue, significance, windows, identify, calibration
+    catalogue    commands
+    studies      unknown_songs, robustness, shortlists, lifts, scale_distractors, scale,
+                 scale_forecast, trace, more_songs, explore
+    report       tables, sentences, figures, charts, scale_charts, compare, pages, steps, pipeline
+
+In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name your music.
+
+A room imports only from those above it, and a module of a room only from those before it.
+"""
+
+__version__ = "1.0.0"
+
+
+_NAMES = {"index": "indexing", "identify": "identify", "Catalogue": "catalogue"}  # of the catalogue
+
+
+def __getattr__(name):
+    """What is imported when it is first asked for: `import amg` stays quick."""
+    if name not in _NAMES:
+        raise AttributeError(f"module 'amg' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"amg.catalogue.{_NAMES[name]}"), name)

@@ -1,0 +1,162 @@
+"""`python -m amg index ~/Music`: bring a catalogue up to date with one's folders of music.
+
+A file is read again if its size or time has changed, and heard again only if its content has. Each
+is committed by itself, in the order of paths: the same command continues after any interruption,
+and ends with the same catalogue as an undisturbed one.
+"""
+
+import os
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tinytag
+
+from amg import check, files, progress
+from amg.catalogue import models as models_
+from amg.catalogue import store as store_
+from amg.catalogue.store import Place
+from amg.check import InputError
+from amg.sound import audio, recordings
+
+CATALOGUE = "data/catalogue"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `index` did: numbers of files, and a sentence for each file that cannot be used."""
+
+    heard: int
+    unchanged: int
+    moved: int  # their content was known: renamed, copied, or only written again
+    removed: int
+    refused: list
+
+    @property
+    def usable(self) -> int:
+        """Files of these folders that the catalogue holds."""
+        return self.heard + self.unchanged + self.moved
+
+    def __str__(self):
+        return "\n".join(
+            [
+                *self.refused,
+                f"{self.heard} files fingerprinted, {self.unchanged} "
+                f"unchanged, {self.moved} known by content, {self.removed} removed, "
+                f"{len(self.refused)} left out",
+            ]
+        )
+
+
+def index(folders, catalogue=CATALOGUE, models=None, workers=2) -> Report:
+    """Index every audio file below `folders`, a list, into the folder `catalogue`.
+
+    models: a `models.Models`, by default the improved recipe in 10 s. What has gone from these
+    folders is removed; what was indexed from others stays. Raises InputError if there is no audio,
+    or if the catalogue cannot be written or was made by other models.
+    """
+    check.integers(1, workers=workers)
+    models = models or models_.load()
+    roots = [recordings.root(folder, recordings.find_linked).resolve() for folder in folders]
+    models.fingerprinter.load()  # refused here, not in every worker
+    with store_.writing(catalogue, models.about) as store:
+        known, (found, refused) = store.places(), _look(roots)
+        below = tuple(os.fsencode(os.path.join(root, "")) for root in roots)
+        gone = [path for path in known if path.startswith(below) and path not in found]
+        changed = [place for path, place in found.items() if not place.same(known.get(path))]
+        reading = progress.bar(changed, desc="reading", unit="file") if changed else ()
+        places = list(_usable(map(_read, reading), refused))
+        held, fresh = {sha256 for sha256, *_ in store.sounds()}, {}
+        for place in places:
+            if place.sha256 not in held:
+                fresh.setdefault(place.sha256, []).append(place)
+        moved = [place for place in places if place.sha256 in held]
+        with store.commit():
+            store.forget(gone)
+            store.keep(moved)
+        jobs, n_heard = [(copies, models.fingerprinter) for copies in fresh.values()], 0
+        heard = (
+            progress.parallel(
+                _hear, jobs, min(workers, len(jobs)), desc="fingerprinting", unit="file"
+            )
+            if jobs
+            else ()
+        )
+        for copies, frames in _usable(heard, refused):
+            store.add(copies, frames, models.vectors(frames))
+            n_heard += len(copies)
+        store.compact()
+    return Report(n_heard, len(found) - len(changed), len(moved), len(gone), sorted(refused))
+
+
+def shown(path) -> str:
+    """A path, bytes, as text, whatever bytes it has."""
+    return path.decode(errors="backslashreplace")
+
+
+def _look(roots):
+    """({path: Place} in the order of paths, sentences about files that cannot be looked at)."""
+    found, refused = {}, []
+    for path in {path for root in roots for path in recordings.find_linked(root)}:
+        try:
+            stat = path.stat()
+            found[os.fsencode(path)] = Place(os.fsencode(path), stat.st_size, stat.st_mtime_ns)
+        except OSError as error:
+            refused.append(f"{shown(os.fsencode(path))} cannot be read ({error.strerror}).")
+    return dict(sorted(found.items())), refused
+
+
+def _usable(answers, refused):
+    """The answers that are no sentences; those go to `refused`."""
+    for answer in answers:
+        if isinstance(answer, str):
+            refused.append(answer)
+        else:
+            yield answer
+
+
+def _read(place):
+    """The place with checksum and tags, or a sentence on why its file cannot be read."""
+    try:
+        sha256 = files.sha256(os.fsdecode(place.path))
+    except OSError as error:
+        return f"{shown(place.path)} cannot be read ({error.strerror})."
+    try:
+        tags = tinytag.TinyTag.get(os.fsdecode(place.path))
+        title, artist = tags.title or "", tags.artist or ""
+    except Exception:  # whatever a strange file makes of it: its sound counts
+        title = artist = ""
+    return replace(place, sha256=sha256, title=title, artist=artist)
+
+
+def _hear(copies, fingerprinter):
+    """(copies, fingerprints float32 (T, 128)) of a file that lies at several places, or a
+    sentence."""
+    path = os.fsdecode(copies[0].path)
+    try:
+        return copies, listen(path, audio.blocks(path), fingerprinter)
+    except InputError as reason:
+        return str(reason).replace(path, shown(copies[0].path))
+
+
+def listen(name, blocks, fingerprinter, hop=audio.HOP) -> np.ndarray:
+    """Fingerprints float32 (T, 128) of blocks of sound; InputError if it is shorter than a frame,
+    or silent."""
+    n_samples, loud = 0, False
+
+    def checked():
+        nonlocal n_samples, loud
+        for block in blocks:
+            n_samples, loud = n_samples + len(block), loud or block.any()
+            yield block
+        if n_samples < audio.WINDOW:
+            raise InputError(
+                f"{name} holds {n_samples / audio.SAMPLE_RATE:.2f} s of sound, but a "
+                "fingerprint needs 1 s."
+            )
+
+    frames = next(fingerprinter.load().extract([checked()], hop))
+    if not loud:
+        raise InputError(
+            f"{name} holds nothing but digital silence, or channels that cancel each other."
+        )
+    return frames

@@ -1,0 +1,101 @@
+"""What turns sound into fingerprints and segments into vectors in a catalogue.
+
+Nothing here depends on the music that is indexed: the lift's usual energies, which notebooks fit to
+a database's distractors, come with the kit.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from amg import check, checkpoint, files
+from amg.embedding import crops, encoders, runs
+from amg.fingerprint import fingerprinters
+from amg.fingerprint.nafp import DIM
+from amg.retrieval import search
+from amg.sound import audio
+
+USUAL = Path(__file__).parents[1] / "weights" / "usual.safetensors"
+CALIBRATION = USUAL.with_name("identify.json")  # of scores, see `windows`
+FITTED = ("lift", "lift1024")  # encoders whose usual energies lie in that file
+
+
+@dataclass(frozen=True)
+class Models:
+    """A fingerprinter, an encoder, and the length of segments in seconds."""
+
+    fingerprinter: fingerprinters.Source
+    encoder: nn.Module
+    duration_max: int
+    about: dict  # what names them in a catalogue
+
+    @cached_property
+    def silence(self) -> np.ndarray:
+        """What the fingerprinter makes of digital silence, float32 (128,)."""
+        return next(self.fingerprinter.load().extract([[np.zeros(audio.WINDOW, np.float32)]]))[0]
+
+    @property
+    def segment_frames(self) -> int:
+        """Frames of a segment."""
+        return crops.segment_frames(self.duration_max)
+
+    def segments(self, bounds, live=None) -> search.Segments:
+        """Consecutive segments of every song, song i of frames bounds[i] to bounds[i + 1].
+
+        The last one ends with its song, over the one before: no tail goes unheard. A song that is
+        shorter than a segment is one, of its own length. live: bool per song; others have none.
+        """
+        length, starts, songs = self.segment_frames, [], []
+        for song, (low, high) in enumerate(zip(bounds, bounds[1:])):
+            if high > low and (live is None or live[song]):
+                starts += [*range(low, high - length, length), max(low, high - length)]
+                songs += [song] * (len(starts) - len(songs))
+        return search.Segments(np.array(starts, np.int64), np.array(songs, np.int64), length)
+
+    def vectors(self, frames) -> np.ndarray:
+        """One vector for each segment of a song, float32 (T, 128), as `encoders.embed_runs`."""
+        segments = self.segments([0, len(frames)])
+        length = np.minimum(segments.length, len(frames) - segments.start)
+        return encoders.embed_runs(self.encoder, frames, segments.start, length)
+
+
+def load(encoder="lift", duration_max=10, fingerprinter="") -> Models:
+    """The models by their names; fingerprinter: as for `fingerprinters.find`.
+
+    An encoder is one of those whose weights come with the kit: `lift`, `lift1024`, `mean`, `mt`.
+    """
+    check.one_of("encoder", encoder, (*FITTED, "mean", "mt"))
+    crops.segment_frames(duration_max)
+    source, weights = fingerprinters.find(fingerprinter), None
+    if encoder == "mt":
+        weights = runs.shipped(runs.Config(duration_max, encoder).name)
+        model = runs.find(runs.SHIPPED, encoder, duration_max=duration_max).encoder
+    else:
+        model = encoders.registry.build(encoder, {}).eval()
+    if encoder in FITTED:
+        weights = USUAL
+        usual, _ = checkpoint.load(USUAL)
+        runs.load_weights(model, {**model.state_dict(), "usual": usual[encoder]}, USUAL)
+    bits = getattr(model, "bits", 0)
+    about = {
+        "encoder": encoder,
+        "duration_max": duration_max,
+        "fingerprinter": source.digest,
+        "weights": files.sha256(weights)[:16] if weights else "",
+        "vector_type": "uint8" if bits else "float32",
+        "vector_values": bits // 8 or DIM,
+    }
+    return Models(source, model, duration_max, about)
+
+
+def ship(frames) -> Path:
+    """Write the usual energies of music, frames float32 (N, 128), to `amg/weights/`."""
+    usual = {}
+    for name in FITTED:
+        usual[name] = encoders.untrained(name, frames).usual.to(torch.float32)
+    checkpoint.save(USUAL, usual, {"frames": len(frames)})
+    return USUAL

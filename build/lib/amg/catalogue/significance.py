@@ -1,0 +1,72 @@
+"""How good a hit has to be: how many as good ones chance gives.
+
+Some sounds, a held chord or a plain beat, are like much music, others like little. So a score
+counts by how far it lies above what the same window finds in other music, a background of a few
+hundred songs that comes with the kit: with u = logit(score) - logit(ordinary), music that is not in
+a catalogue of n frames finds there n * exp(-rate * (u - middle)) hits as good as u. The two numbers
+are fitted, by method and length of window, to songs that are not there; see `calibration`.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from amg import checkpoint, files
+from amg.catalogue.models import CALIBRATION
+
+BACKGROUND = CALIBRATION.with_name("background.safetensors")
+ALLOWED = 0.005  # a match that chance gives more often is "not here"
+ALIKE = 10  # songs of the background: the score of those that are most alike is ordinary
+TOGETHER = 8  # windows that are compared with the background at once
+STEP = 1 / 255  # of the background's values, which lie between -0.5 and 0.5
+FITTED = ("two_stage", "single_stage")  # the base system's score is that of two stages
+
+
+@cache
+def background() -> np.ndarray:
+    """Fingerprints of other music, float32 (S, T, 128)."""
+    return checkpoint.load(BACKGROUND)[0]["frames"].numpy().astype(np.float32) * np.float32(STEP)
+
+
+def ordinary(windows, songs) -> np.ndarray:
+    """The mean best score in the songs that are most alike: float32 (W,), of windows float32 (W, L,
+    128) in songs (S, T, 128), L at most T."""
+    n_songs, n_frames, dim = songs.shape
+    length, found = windows.shape[1], np.empty(len(windows), np.float32)
+    n_starts = n_frames - length + 1
+    for low in range(0, len(windows), TOGETHER):
+        part = slice(low, low + TOGETHER)
+        likeness = windows[part].reshape(-1, dim) @ songs.reshape(-1, dim).T
+        likeness = likeness.reshape(-1, length, n_songs, n_frames)
+        score = sum(likeness[:, at, :, at : at + n_starts] for at in range(length)).max(2) / length
+        found[part] = np.sort(score)[:, -ALIKE:].mean(1)
+    return found
+
+
+def expected(score, ordinary, length, n_frames, method) -> np.ndarray:
+    """How many hits of a window of `length` frames are as good as `score`, float (n,), by chance,
+    where `ordinary` is ordinary, float (n,).
+
+    A catalogue that is smaller than the smallest one that was checked counts as that.
+    """
+    known = files.read_json(CALIBRATION)
+    fitted = known[method if method in FITTED else FITTED[0]]
+    middle, rate = (
+        np.interp(length, fitted["frames"], fitted[name]) for name in ("middle", "rate")
+    )
+    return law(scale(score, ordinary), max(n_frames, known["smallest_frames"]), middle, rate)
+
+
+def law(u, n_frames, middle, rate) -> np.ndarray:
+    """The same, with the two numbers given."""
+    return n_frames * np.exp(-rate * (u - middle))
+
+
+def scale(score, ordinary) -> np.ndarray:
+    """u, on which the scores of unknown music fall off exponentially."""
+    return _logit(score) - _logit(ordinary)
+
+
+def _logit(score):
+    score = np.clip(score, 1e-3, 1 - 1e-6)
+    return np.log(score / (1 - score))

@@ -1,0 +1,149 @@
+"""A query in windows, and where each is heard.
+
+A query is heard on two grids, the second a quarter of a second later, so that no window lies
+farther than an eighth from a stored frame. Windows are as long as a segment, or as the query if
+that is shorter. The first stage hears a window on both grids at once, the second one on each by
+itself.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from amg.catalogue import significance
+from amg.embedding import encoders
+from amg.retrieval import search
+from amg.sound import audio
+
+METHODS = ("two_stage", "single_stage", "sequence")
+GRIDS = 2
+STEP = 10  # frames from one window to the next
+BATCH = 64  # windows that are asked for at once
+SILENT = 0.99  # inner product with the fingerprint of silence from which on a frame is silent
+HOP_S = audio.HOP / audio.SAMPLE_RATE
+
+
+class Hits(NamedTuple):
+    """Where windows are heard: arrays (n,), times in seconds."""
+
+    begin_s: np.ndarray  # of the window, in the query
+    end_s: np.ndarray
+    song: np.ndarray  # int, number of the sound
+    position_s: np.ndarray  # in the sound, where the window begins
+    score: np.ndarray
+    chance: np.ndarray  # how many as good ones chance gives in the whole query
+
+
+def begins(n_frames, length) -> list[int]:
+    """Where the windows of a grid begin, in frames: every STEP, and the last at the end."""
+    last = n_frames - length
+    return sorted({*range(0, last, STEP), last}) if last >= 0 else []
+
+
+def ask(frames, catalogue, method) -> Hits:
+    """The ten best hits of each window of a query, on each grid.
+
+    frames: float32 (GRIDS * (T - 1) + 1 or so, 128), all grids by turns. Silent windows have none.
+    """
+    grids = min(GRIDS, len(frames))
+    length = min(catalogue.segments.length, len(frames) // grids)
+    asked, begin_s = [], []
+    for at in begins(len(frames) // grids, length):
+        window = frames[at * grids : (at + length) * grids]
+        if np.mean(window @ catalogue.models.silence > SILENT) < 0.5:
+            asked.append(window.reshape(length, grids, -1).swapaxes(0, 1))
+            begin_s.append(at * HOP_S)
+    if not asked:
+        return Hits(*np.zeros((6, 0)))._replace(song=np.zeros(0, int))
+    place, score = find(np.stack(asked), catalogue, method)
+    row, grid, column = np.nonzero(place >= 0)
+    found, score = place[row, grid, column], score[row, grid, column]
+    song = catalogue.sequences.song_of(found)
+    begin = np.array(begin_s)[row] + grid * HOP_S / GRIDS
+    ordinary = significance.ordinary(np.concatenate(asked), significance.background()).reshape(
+        -1, grids
+    )
+    expected = significance.expected(score, ordinary[row, grid], length, catalogue.n_frames, method)
+    return Hits(
+        begin,
+        begin + audio.seconds(length),
+        song,
+        (found - catalogue.sequences.bounds[song]) * HOP_S,
+        score,
+        place.shape[0] * place.shape[1] * expected,
+    )
+
+
+def find(windows, catalogue, method) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of frames, or -1, and scores, both (W, G, 10), of windows float32 (W, G, L, 128), L
+    a segment at most, on G grids; (W, 1, 10) by the first stage alone."""
+    if len(windows) > BATCH:
+        parts = [
+            find(windows[low : low + BATCH], catalogue, method)
+            for low in range(0, len(windows), BATCH)
+        ]
+        return tuple(map(np.concatenate, zip(*parts)))
+    n_windows, grids = windows.shape[:2]
+    queries = windows.reshape(-1, *windows.shape[2:])
+    if method == "sequence":
+        found = _sequences(queries, catalogue)
+    else:
+        segments, scores = _segments(windows, catalogue)
+        if method == "single_stage":
+            best = segments[:, : search.N_BEST]
+            found = catalogue.segments.first_frames(best), scores[:, : search.N_BEST]
+        else:
+            found = search.two_stage(
+                queries, np.repeat(segments, grids, axis=0), catalogue.segments, catalogue.sequences
+            )
+    return tuple(of.reshape(n_windows, -1, of.shape[-1]) for of in found)
+
+
+def _segments(windows, catalogue):
+    """The first stage's segments and their scores, (W, SHORTLIST) or as many as there are.
+
+    What an untrained encoder makes of frames has no order, so it takes those of all grids at once.
+    """
+    encoder, index = catalogue.models.encoder, catalogue.index("vectors")
+    ordered = getattr(encoder, "trained", True)
+    queries = windows[:, 0] if ordered else windows.reshape(len(windows), -1, windows.shape[-1])
+    vectors = encoders.embed(encoder, list(queries))
+    scores, segments = search.nearest(index, vectors, min(search.SHORTLIST, index.ntotal))
+    return segments, scores
+
+
+def _sequences(queries, catalogue):
+    """What the base system finds."""
+    index, flat = catalogue.index("frames"), queries.reshape(-1, queries.shape[-1])
+    neighbours = index.search(flat, min(search.FRAME_NEIGHBOURS, index.ntotal))[1]
+    return search.sequence_search(
+        queries, neighbours.reshape(*queries.shape[:2], -1), catalogue.sequences
+    )
+
+
+def heard(frames, hits, best, begin_s, end_s, catalogue) -> tuple[float, float]:
+    """Which part of a query, between two of its times, is what a hit says: from where to where, in
+    seconds, its frames are like the song's by more than half the hit's score, on balance.
+
+    frames, hits: as `ask` takes and gives them; best: the hit's number.
+    """
+    low, high = catalogue.sequences.bounds[hits.song[best] :][:2]
+    begin, at, end = (
+        round(time_s / HOP_S * GRIDS)
+        for time_s in (begin_s, hits.begin_s[best], end_s - audio.seconds(1))
+    )
+    asked = np.arange(at - (at - begin) // GRIDS * GRIDS, min(end + 1, len(frames)), GRIDS)
+    song = low + round(hits.position_s[best] / HOP_S) + (asked - at) // GRIDS
+    likeness = np.full(len(asked), -1.0)
+    for late in (-1, 0, 1):  # the tempo may not be quite the same
+        inside = (song + late >= low) & (song + late < high)
+        found = catalogue.sequences.frames[song[inside] + late]
+        likeness[inside] = np.maximum(
+            likeness[inside], np.einsum("ld,ld->l", frames[asked[inside]], found)
+        )
+    gain = np.cumsum(np.append(0, likeness - hits.score[best] / 2))
+    last = np.argmax(gain - np.minimum.accumulate(gain))
+    first = np.argmin(gain[: last + 1])
+    return asked[first] * HOP_S / GRIDS, asked[
+        max(last - 1, first)
+    ] * HOP_S / GRIDS + audio.seconds(1)

@@ -1,0 +1,76 @@
+"""Which crops an epoch trains on, and in which batches: index arithmetic, no file is opened.
+
+A loss says what its batches hold (`PARTS`). Of classes, every clip comes once, in any company. Of
+pairs and triplets, every degraded version comes once and no song twice in a batch: beside each lies
+the original of its song, and in triplets also that of another song.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from amg.embedding import crops
+
+# kind of batch -> rows that belong together
+PARTS = {
+    "classes": 1,  # a clip
+    "pairs": 2,  # (original, degraded version): the first half of a batch, and the second
+    "triplets": 3,
+}  # (degraded version, its song's original, another's): three thirds
+
+
+class Rows(NamedTuple):
+    """What a loss may know of the rows of a batch, tensors (B,)."""
+
+    song: torch.Tensor  # int64, the class
+    overlap: torch.Tensor  # float32, what the crop shares with its original's centre: 0 to 1 of it
+    is_original: torch.Tensor  # bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Row i is a crop of clip `clip[i]` of song `song[i]`; int64 (B,)."""
+
+    song: np.ndarray
+    clip: np.ndarray
+    crop: crops.Crops
+
+    def rows(self, device) -> Rows:
+        """What a loss is told of the rows: song, share of the crop, whether it is an original."""
+        columns = self.song, self.crop.share, self.clip == 0
+        return Rows(*(torch.from_numpy(column).to(device) for column in columns))
+
+
+def epoch(rng, length, batch_size, kind, duration_max) -> list:
+    """All batches of an epoch, the fewest of at most `batch_size` rows, as alike in size as can be.
+
+    length: frames of each clip, int (n_songs, n_clips), 0 where there is none.
+    """
+    if kind == "classes":
+        clips = rng.permutation(np.flatnonzero(length))
+        parts = [np.divmod(part, length.shape[1]) for part in _cut(clips, batch_size)]
+    else:
+        parts = list(_contrasts(rng, length, batch_size // PARTS[kind], kind))
+    song, clip = np.concatenate(parts, axis=1)
+    crop = crops.draw(rng, length[song, clip], clip == 0, duration_max)
+    ends = np.cumsum([len(songs) for songs, _ in parts])[:-1]
+    columns = [np.split(column, ends) for column in (song, clip, *crop)]
+    return [Batch(song, clip, crops.Crops(*crop)) for song, clip, *crop in zip(*columns)]
+
+
+def _contrasts(rng, length, most, kind):
+    """Songs and clips of batches of at most `most` pairs or triplets, a version after the other."""
+    for version in rng.permutation(np.flatnonzero(length[:, 1:].any(axis=0)) + 1):
+        for song in _cut(rng.permutation(np.flatnonzero(length[:, version])), most):
+            other = (song + rng.integers(1, len(length), len(song))) % len(length)
+            original, degraded = np.zeros_like(song), np.full_like(song, version)
+            rows = [(song, original), (song, degraded)]
+            if kind == "triplets":
+                rows = [(song, degraded), (song, original), (other, original)]
+            yield np.concatenate(rows, axis=1)
+
+
+def _cut(rows, most):
+    return np.array_split(rows, -(-len(rows) // most))

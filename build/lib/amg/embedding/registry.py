@@ -1,0 +1,75 @@
+"""Encoders and losses by the name that a parameter gives them, and the settings that they take.
+
+A class gets its name in its file or in a notebook's cell, by `@encoders.register("toy")`. Its
+settings are the arguments of its constructor that have a default. Their types follow from the
+defaults; its attribute `limits`, {setting: (low, high)}, may narrow their range. Arguments without
+a default are the kit's to give.
+"""
+
+import inspect
+from collections.abc import Callable
+
+from torch import nn
+
+from amg import check, code
+from amg.check import InputError
+
+
+class Registry(dict):
+    """Name -> class, of encoders or of losses."""
+
+    def __init__(self, kind):
+        self.kind, self.aliases = kind, {}
+
+    def register(self, name, *aliases) -> Callable:
+        """Class decorator: from now on parameters may say `name`, or an alias of it."""
+
+        def keep(cls):
+            self[name] = cls
+            self.aliases |= dict.fromkeys(aliases, name)
+            return cls
+
+        check.texts(name=name)
+        return keep
+
+    def canonical(self, name) -> str:
+        """The registered name, aliases resolved; InputError for any other."""
+        check.one_of(
+            self.kind,
+            name,
+            (*self, *self.aliases),
+            f" (or the name of your own {self.kind}, once it is registered)",
+        )
+        return self.aliases.get(name, name)
+
+    def accepts(self, name) -> dict:
+        """Settings of a class and their defaults."""
+        arguments = inspect.signature(self[name]).parameters.values()
+        return {a.name: a.default for a in arguments if a.default is not a.empty}
+
+    def settings(self, name, known) -> dict:
+        """All settings of a class, from `known`, a dict, or by default; InputError if wrong."""
+        found, limits = self.accepts(name), getattr(self[name], "limits", {})
+        for setting, default in found.items():
+            value = found[setting] = known.get(setting, default)
+            if type(default) is int:
+                check.integer(setting, value, *limits.get(setting, (min(1, default),)))
+            elif type(default) is float:
+                low, high = limits.get(setting, (min(0, default), 1e9))
+                found[setting] = float(check.number(setting, value, low, high))
+        return found
+
+    def build(self, name, known, **given) -> nn.Module:
+        """An instance with its `settings`; given: argument -> function, for what has no default."""
+        asked = inspect.signature(self[name]).parameters.keys() - self.accepts(name)
+        try:
+            return self[name](**{a: given[a]() for a in asked}, **self.settings(name, known))
+        except (AssertionError, KeyError, TypeError) as error:
+            raise InputError(
+                f"the {self.kind} {name} cannot be built with {known}: {error}"
+            ) from None
+
+    def source(self, name) -> dict:
+        """{kind: digest} of a class that is somebody's own, as `code.of_own`; {} of the kit's."""
+        own = self[name].__module__.split(".")[0] != "amg"
+        return {self.kind: code.of_own(self[name])} if own else {}

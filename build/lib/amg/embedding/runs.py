@@ -1,0 +1,263 @@
+"""Training runs as files: what decides one, where it lies, how it is read again.
+
+`data/models/<train_set>/<encoder>-<loss>-<duration_max>s` points to the run that was last asked for
+under that name (see `amg.provenance`). Inside lie `best.safetensors`, the weights of the best
+epoch, and `last.safetensors`, all that is needed to continue. `amg/weights/` holds encoders that
+come with the kit, as if of a training set named `shipped`.
+"""
+
+import copy
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from amg import check, checkpoint, code, files, paths, provenance
+from amg.check import InputError
+from amg.embedding import batches, crops, encoders, losses
+
+SHIPPED = "shipped"  # in place of a training set's name
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides the weights, given the training set; defaults as published, but for `n_valid`.
+
+    settings: those of the encoder's and the loss's class, by name. Each takes its own, what is not
+    given keeps the class's default, and what only others know is dropped.
+    """
+
+    duration_max: int = 10  # seconds that one vector stands for
+    encoder: str = "mt"
+    loss: str = "amg"
+    epochs: int = 50
+    batch_size: int = 640  # rows
+    lr: float = 1e-3  # falls to final_lr along a cosine
+    final_lr: float = 1e-4
+    weight_decay: float = 1e-5
+    n_valid: int = 50  # the last songs
+    seed: int = 0  # of weights, batches, crops and dropout
+    settings: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        crops.segment_frames(self.duration_max)
+        found, known = {"settings": {}}, set()
+        for registry in (encoders.registry, losses.registry):
+            name = found[registry.kind] = registry.canonical(getattr(self, registry.kind))
+            found["settings"] |= registry.settings(name, self.settings)
+            for other in registry:
+                known |= registry.accepts(other).keys()
+        for name in self.settings:
+            check.one_of("a setting", name, sorted(known))
+        for name in ("lr", "final_lr", "weight_decay"):
+            found[name] = float(check.number(name, getattr(self, name), 0, 1))
+        self.__dict__.update(found)
+        check.integers(1, epochs=self.epochs)
+        check.integers(0, n_valid=self.n_valid)
+        check.seed(self.seed)
+        n_parts = batches.PARTS[self.batches]
+        check.integer("batch_size", self.batch_size, 2 * n_parts if n_parts > 1 else 1)
+
+    @property
+    def batches(self) -> str:
+        """What the loss's batches hold, a key of `batches.PARTS`."""
+        held = getattr(losses.registry[self.loss], "batches", None)
+        return check.one_of(f"the attribute batches of {self.loss}", held, batches.PARTS)
+
+    @property
+    def name(self) -> str:
+        """Encoder, loss and duration, as `mt-amg-10s`."""
+        return f"{self.encoder}-{self.loss}-{self.duration_max}s"
+
+    @property
+    def differs(self) -> str:
+        """What is not as published, for people: `epochs12-layers2`."""
+        published = Config(self.duration_max, self.encoder, self.loss)
+        own, usual = ({**asdict(config), **config.settings} for config in (self, published))
+        words = [
+            f"{name}{value}"
+            for name, value in own.items()
+            if name != "settings" and value != usual[name]
+        ]
+        return re.sub(r"[^\w.+-]", "", "-".join(words))
+
+
+def variants(config, losses_, encoders_) -> list:
+    """`config` with each of the other losses, and with each of the other encoders.
+
+    Both: name -> dict of what is that variant's own, fields of Config and settings. Raises
+    InputError for what is not known.
+    """
+    fields = sorted(asdict(config).keys() - {"duration_max", "encoder", "loss", "settings"})
+    found = []
+    for registry, asked in ((losses.registry, losses_), (encoders.registry, encoders_)):
+        if not isinstance(asked, dict) or not all(isinstance(own, dict) for own in asked.values()):
+            raise InputError(
+                f"the variants {asked!r} must be names with settings of their own, or "
+                "{}, as {mlstm: {}, mcnn: {batch_size: 64}}."
+            )
+        for name, own in asked.items():
+            check.one_of(
+                f"another {registry.kind}",
+                name,
+                [other for other in registry if other != getattr(config, registry.kind)],
+            )
+            for setting in own:
+                check.one_of(f"a setting of {name}", setting, (*fields, *registry.accepts(name)))
+            of_config = {setting: own[setting] for setting in own if setting in fields}
+            settings = config.settings | {s: own[s] for s in own if s not in fields}
+            found.append(replace(config, **{registry.kind: name}, **of_config, settings=settings))
+    return found
+
+
+def recipe(config, content, fingerprinter, device) -> provenance.Recipe:
+    """All that decides a run. content, fingerprinter: as the `TrainingSet` has them."""
+    inputs = {
+        "training set": content,
+        "fingerprinter": fingerprinter,
+        **encoders.registry.source(config.encoder),
+        **losses.registry.source(config.loss),
+    }
+    precision = "bfloat16 autocast" if device == "cuda" else "float32"
+    classes = encoders.registry[config.encoder], losses.registry[config.loss]
+    modules = [base.__module__ for cls in classes for base in cls.__mro__]
+    made_by = code.of(
+        "amg.embedding.training", *(name for name in modules if name.split(".")[0] == "amg")
+    )
+    computed = {"device": device, "precision": precision}
+    return provenance.Recipe("run", asdict(config), inputs, computed, made_by)
+
+
+def path(train_set, config) -> Path:
+    """The name under which such runs lie; InputError if that of the training set is not allowed."""
+    check.texts(train_set=train_set)
+    return paths.resolve(f"data/models/{train_set}/{config.name}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained encoder and the run that it comes from."""
+
+    encoder: nn.Module  # in eval mode, with the weights of the best epoch
+    config: Config
+    history: list  # a dict per epoch, up to that one
+    name: str  # of the run's folder
+    finished: bool
+    fingerprinter: str | None = None  # digest of the one it was trained on; None: not known
+
+
+def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False) -> Trained:
+    """The run that was last asked for under these names; of the training set `shipped`, the kit's.
+
+    Raises InputError if there is none, if its checkpoint is damaged or of something else, or if it
+    is unfinished (unless that is asked for).
+    """
+    asked = Config(duration_max, encoder, loss)
+    if train_set == SHIPPED:
+        file, name, finished, inputs = shipped(asked.name), f"shipped {asked.name}", True, {}
+    else:
+        run = provenance.find(path(train_set, asked), "03_train", unfinished)
+        file, name, finished = run.folder / "best.safetensors", run.folder.name, run.finished
+        inputs = run.record.get("inputs", {})
+    if not file.is_file():
+        raise InputError(f"{paths.relative(file)} is missing; run notebook 03_train first.")
+    weights, record = checkpoint.load(file, "config", "history")
+    inputs = record.get("inputs", inputs)
+    try:
+        config = Config(**record["config"])
+    except TypeError:  # of another program, or an older version of this one
+        config = None
+    if config is None or config.name != asked.name:
+        raise InputError(
+            f"{paths.relative(file)} holds another run than {asked.name}; move it "
+            "away and run notebook 03_train."
+        )
+    of_data = inputs.get("training set"), inputs.get("fingerprinter")
+    if inputs and inputs != recipe(config, *of_data, "").inputs:
+        raise InputError(
+            f"{name} was trained with another class of the name {encoder} "
+            f"or {loss} than the one registered now; train it again."
+        )
+    model = load_weights(encoders.build(config), checkpoint.part("model", weights), file)
+    return Trained(
+        model.eval(), config, record["history"], name, finished, inputs.get("fingerprinter")
+    )
+
+
+def shipped(name) -> Path:
+    """Where weights lie that come with the kit, by the `name` of their Config."""
+    return Path(__file__).parents[1] / "weights" / f"{name}.safetensors"
+
+
+def ship(run, data, card) -> Path:
+    """Write a `Trained`'s half-precision weights and their model card to `amg/weights/`.
+
+    data: the `TrainingSet` it was trained on; card: a JSON-able dict.
+    """
+    file, model = shipped(run.config.name), copy.deepcopy(run.encoder).half()
+    inputs = recipe(run.config, data.content, data.fingerprinter, "").inputs
+    checkpoint.save(
+        file,
+        checkpoint.prefixed("model", model.state_dict()),
+        {"config": asdict(run.config), "history": run.history, "inputs": inputs},
+    )
+    files.write_json(file.with_suffix(".json"), {"sha256": files.sha256(file), **card})
+    return file
+
+
+def check_same(run, config) -> None:
+    """InputError unless a `Trained` comes of `config`: the names may have been trained anew
+    since."""
+    if run.config != config:
+        raise InputError(
+            f"{run.name} is another training of that name than the one asked for here; "
+            "another process has begun it meanwhile. Run this again."
+        )
+
+
+def load_weights(module, weights, file) -> nn.Module:
+    """Put `weights` (name -> tensor) of a file into a module; InputError if they do not fit."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"the weights of {paths.relative(file)} do not fit "
+            f"({' '.join(str(error).split())[:200]}); train it again."
+        ) from None
+    return module
+
+
+def load_published(file, encoder="mt") -> nn.Module:
+    """An encoder `mt` or `mlstm` from a checkpoint of the published code, a `.pth`.
+
+    Its size follows from its weights. Training on several GPUs leaves names that begin with
+    `module.`; the published Transformer carries an `encoder_layer` that it never uses. Reads
+    numbers only, executes nothing. Raises InputError if it is missing, or something else.
+    """
+    check.one_of("encoder", encoder, ("mt", "mlstm"), ", if a published checkpoint is given")
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)["model"]
+        weights = {name.removeprefix("module."): weight for name, weight in weights.items()}
+        weights = {name: w for name, w in weights.items() if not name.startswith("encoder_layer.")}
+        if not all(torch.isfinite(weight).all() for weight in weights.values()):
+            raise ValueError("its weights are not finite")
+        layers = re.findall(r"(?:encoder\.layers\.|weight_hh_l)(\d+)", " ".join(weights))
+        if encoder == "mlstm":
+            width = weights["lstm.weight_hh_l0"].shape[1]
+            model = encoders.registry[encoder](len(set(layers)), width)
+        else:
+            model = encoders.registry[encoder](
+                len(set(layers)),
+                len(weights["linear1.weight"]),
+                feedforward=len(weights["encoder.layers.0.linear1.weight"]),
+            )
+        model.load_state_dict(weights)
+        return model.eval()
+    except Exception as error:  # whatever a foreign file makes of torch.load
+        reason = " ".join(str(error).split()).split(". ")[0][:200]  # not how to execute it
+        raise InputError(
+            f"{paths.relative(file)} is no published checkpoint of {encoder}, a "
+            f"dict with its weights under 'model' ({reason})."
+        ) from None

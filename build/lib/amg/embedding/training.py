@@ -1,0 +1,233 @@
+"""Training of the AMG encoder (AMG paper, embedding stage).
+
+Every song is a class; its samples are the original and its degraded versions. Step `i` follows
+from (seed, i) alone, so that an interrupted run ends with the weights of an undisturbed one.
+"""
+
+import math
+import time
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from amg import check, checkpoint, files, machine, paths, progress, provenance
+from amg.check import InputError
+from amg.embedding import batches, crops, encoders, losses, runs, validation
+from amg.fingerprint.nafp import DIM
+
+EPOCHS = 1  # second word of the seeds; validation has others
+MICRO_FRAMES = 4096  # frames that are computed together; decides speed, and which dropout is drawn
+COLLAPSED, SAMPLE = 0.99, 50  # mean cosine of different songs, so many at most
+SAVE_S = 60.0  # seconds between checkpoints within an epoch
+
+
+class Run:
+    """Encoder, loss, optimiser and history of one training.
+
+    data: the `features.TrainingSet` of the name `train_set`; device: auto, cpu or cuda.
+    """
+
+    def __init__(self, config, data, train_set, device="auto"):
+        self.config, self.data, self.device = config, data, machine.device(device)
+        self.path = runs.path(train_set, config)
+        if not encoders.needs_training(config.encoder):
+            raise InputError(
+                f"the encoder {config.encoder} has nothing to train; notebook "
+                "04_evaluate takes it as it is."
+            )
+        check.one_of(
+            f"the number of values in a fingerprint of {train_set}", data.frames.shape[1], (DIM,)
+        )
+        self.songs, self.held_out = _split(config, data, train_set)
+        torch.manual_seed(config.seed)
+        self.encoder = encoders.build(config).to(self.device)
+        self.loss = losses.registry.build(
+            config.loss, config.settings, centres=self._first_centres
+        ).to(self.device)
+        self.optimiser = torch.optim.Adam(
+            [*self.encoder.parameters(), *self.loss.parameters()],
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+        )
+        self.history, self.told = [], False  # told: that it has collapsed
+        self.progress = {"step": 0, "loss": 0.0}  # steps done; sum of losses of this epoch
+        self.seconds = [0.0] * config.epochs  # kept apart, for they differ from run to run
+
+    def _first_centres(self):
+        """Class centres start as the mean of each original's centre frames, (n_songs, 128)."""
+        places = zip(*validation.centres(self.data, self.songs, self.config.duration_max))
+        return torch.from_numpy(
+            np.stack([self.data.frames[first : first + n].mean(axis=0) for first, n in places])
+        )
+
+    def fit(self, on_epoch=lambda history: None) -> list:
+        """Train from the last checkpoint to the last epoch; returns the history, a dict per epoch.
+
+        `on_epoch` is called with the history so far. Checkpoints are written after every epoch,
+        and every SAVE_S within one. Raises InputError if another process is training this run.
+        """
+        recipe = runs.recipe(self.config, self.data.content, self.data.fingerprinter, self.device)
+        with provenance.making(self.path, recipe, self.config.differs) as place:
+            self.folder = place.folder
+            self._resume()
+            if self.history:
+                print(
+                    f"{paths.relative(self.folder)}: {len(self.history)} of {self.config.epochs} "
+                    "epochs were trained earlier and are kept."
+                )
+                on_epoch(self.history)
+            with progress.bar(desc=self.config.name, unit="step") as bar:
+                for epoch in range(len(self.history), self.config.epochs):
+                    self._train(epoch, bar)
+                    self._save(is_whole=True)
+                    on_epoch(self.history)
+        return [{**row, "seconds": seconds} for row, seconds in zip(self.history, self.seconds)]
+
+    def _train(self, epoch, bar):
+        """The rest of an epoch, and its row of the history."""
+        config, done = self.config, self.progress
+        of_epoch = batches.epoch(
+            np.random.default_rng([config.seed, EPOCHS, epoch]),
+            self.data.length[self.songs],
+            config.batch_size,
+            config.batches,
+            config.duration_max,
+        )
+        began, saved = time.perf_counter() - self.seconds[epoch], time.perf_counter()
+        bar.total = n_steps = config.epochs * len(of_epoch)
+        for batch in of_epoch[done["step"] - epoch * len(of_epoch) :]:
+            torch.manual_seed(config.seed * 1_000_003 + done["step"])  # dropout
+            lr = self._learning_rate(done["step"] / n_steps)
+            done["loss"] += self._update(batch, lr) * len(batch.song)
+            done["step"] += 1
+            bar.update(done["step"] - bar.n)
+            self.seconds[epoch] = time.perf_counter() - began
+            if time.perf_counter() - saved > SAVE_S:
+                saved = time.perf_counter()
+                self._save()
+        n_rows = sum(len(batch.song) for batch in of_epoch)
+        self.history.append(
+            {
+                "epoch": epoch + 1,
+                "loss": done["loss"] / n_rows,
+                "lr": self._learning_rate((done["step"] - 1) / n_steps),
+                **self._validate(),
+            }
+        )
+        self.progress = {"step": done["step"], "loss": 0.0}
+        self._tell_collapse()
+
+    def _tell_collapse(self):
+        """Say, once, if vectors of different songs have become all alike."""
+        some = self.held_out if len(self.held_out) > 1 else self.songs[:SAMPLE]
+        alike = validation.between(self.encoder, self.data, some, self.config.duration_max)
+        if alike > COLLAPSED and not self.told:
+            self.told = True
+            print(
+                f"{self.config.name} has collapsed after epoch {len(self.history)}: vectors of "
+                f"different songs are all alike (mean cosine {alike:.3f}); train with a lower lr, "
+                f"{self.config.lr / 3:.1g} say, or with fewer layers."
+            )
+
+    def _learning_rate(self, done):
+        """Cosine from lr to final_lr; done: share of all steps."""
+        low, high = self.config.final_lr, self.config.lr
+        return low + (high - low) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _update(self, batch, lr):
+        """One optimiser step on a `batches.Batch`; returns the loss.
+
+        The batch is sorted by crop length and embedded in micro-batches, nearly without padding.
+        The loss is taken once, over the whole batch; its gradient then goes back through each
+        micro-batch. So the update is that of the padded batch, and memory that of its crops.
+        """
+        self.encoder.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        # batch normalisation cannot be computed in parts
+        whole = any(isinstance(module, _BatchNorm) for module in self.encoder.modules())
+        most = batch.crop.length.sum() if whole else MICRO_FRAMES
+        groups = crops.micro_batches(batch.crop.length, most)
+        parts = [self._embed(batch, group) for group in groups]
+        found = torch.cat([part.detach() for part in parts]).requires_grad_()
+        place = torch.from_numpy(np.argsort(np.concatenate(groups))).to(self.device)
+        loss = self.loss(found[place], batch.rows(self.device))
+        loss.backward()
+        for part, gradient in zip(parts, found.grad.split([len(group) for group in groups])):
+            part.backward(gradient)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"the loss of {self.config.name} is no longer finite; train with a "
+                "lower lr. The last checkpoint is kept."
+            )
+        self.optimiser.step()
+        return loss.item()
+
+    def _embed(self, batch, rows):
+        """Vectors of some rows of a batch, float32 (n, 128)."""
+        length = batch.crop.length[rows]
+        first = self.data.first[batch.song[rows], batch.clip[rows]] + batch.crop.start[rows]
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            found = encoders.forward(self.encoder, self.data.frames, first, length, self.device)
+        return found.float()
+
+    def _validate(self):
+        """Top-1 and Top-10 (%) of the held-out songs; {} if none has a degraded version."""
+        rank = validation.ranks(
+            self.encoder, self.data, self.held_out, self.config.duration_max, self.config.seed
+        )["rank"]
+        return {f"top{n}": 100 * float((rank < n).mean()) for n in (1, 10) if len(rank)}
+
+    def _save(self, is_whole=False):
+        """Write the checkpoint `last`; after a whole epoch `best`, too, if validation improved."""
+        record = {"config": asdict(self.config), "history": self.history, "progress": self.progress}
+        tensors = checkpoint.prefixed("model", self.encoder.state_dict())
+        # without validation, the last is the best
+        scores = [row.get("top1", row["epoch"]) for row in self.history]
+        if is_whole and scores[-1] > max(scores[:-1], default=-1):
+            checkpoint.save(self.folder / "best.safetensors", tensors, record)
+        tensors |= checkpoint.prefixed("loss", self.loss.state_dict())
+        tensors |= checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser))
+        checkpoint.save(self.folder / "last.safetensors", tensors, record)
+        files.write_json(self.folder / "seconds.json", {"seconds": self.seconds})
+
+    def _resume(self):
+        """Take up the last checkpoint of this run, if there is one."""
+        last = self.folder / "last.safetensors"
+        if not last.exists():
+            return
+        tensors, record = checkpoint.load(last, "history", "progress")
+        runs.load_weights(self.encoder, checkpoint.part("model", tensors), last)
+        runs.load_weights(self.loss, checkpoint.part("loss", tensors), last)
+        checkpoint.restore_optimiser(self.optimiser, checkpoint.part("optimiser", tensors))
+        self.history, self.progress = record["history"], record["progress"]
+        seconds = (files.read_json(self.folder / "seconds.json") or {}).get("seconds", [])
+        self.seconds[: len(seconds)] = seconds
+
+
+def _split(config, data, train_set):
+    """Songs to train on, and the last `n_valid`, which are held out: int arrays."""
+    n_songs = len(data.length)
+    folder = paths.resolve(f"data/train/{train_set}").resolve()
+    record = files.read_json(provenance.record_of(folder)) or {}
+    stated = record.get("parameters", {}).get("n_valid", config.n_valid)
+    if config.n_valid != stated:
+        raise InputError(
+            f"n_valid is {config.n_valid}, but the last {stated} songs of {train_set} "
+            f"were made for validation; set n_valid to {stated}."
+        )
+    if config.n_valid >= n_songs - 1:
+        raise InputError(
+            f"n_valid is {config.n_valid}, but the training set has only {n_songs} "
+            "songs; keep at least 2 for training."
+        )
+    songs, held_out = np.split(np.arange(n_songs), [n_songs - config.n_valid])
+    if config.batches != "classes" and not data.length[songs, 1:].any():
+        raise InputError(
+            f"the loss {config.loss} compares originals with degraded versions, but "
+            "the training set has none."
+        )
+    return songs, held_out

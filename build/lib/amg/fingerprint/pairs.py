@@ -1,0 +1,82 @@
+"""Training pairs of the fingerprinter (NAFP, arXiv 2010.11910, sec. 3).
+
+A batch holds N/2 windows of music as it is (*anchors*) and N/2 degraded *replicas* of them, each
+shifted by up to 0.3 s. Several windows of a batch come from the same few seconds of one track:
+they are each other's hardest negatives, and the ones that an exact answer must tell apart.
+Batch `i` follows from (seed, i) alone.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import soxr
+import torch
+
+from amg.sound import degrade
+from amg.sound.audio import SAMPLE_RATE, WINDOW
+
+MAX_SHIFT = int(0.3 * SAMPLE_RATE)  # a query may start half a hop, 0.25 s, beside a stored frame
+LEAD = SAMPLE_RATE // 2  # samples before a window whose echoes reach into it
+SPREAD = 8 * SAMPLE_RATE  # windows of one visit to a track lie within these samples
+SPEED_OCTAVES = 0.35  # tracks are played up to so much slower or faster: more music than there is
+SNR_DB = (-4.0, 10.0)  # of a window; a clip of 0 dB has seconds that are quieter than the rest
+QUIET = 1e-3 * 32768  # RMS under which a window holds nothing to recognise
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Item i is batch i: (anchors, replicas), each float32 (pairs, 8000)."""
+
+    def __init__(self, tracks, pool, config):
+        self.tracks, self.pool, self.config = tracks, pool, config
+        lengths = np.array([len(track) for track in tracks], float)
+        self.share = lengths / lengths.sum()
+
+    def __getitem__(self, step):
+        rng = np.random.default_rng([self.config.seed, step])
+        n_visits = -(-self.config.pairs // self.config.per_visit)
+        visits = rng.choice(len(self.tracks), n_visits, p=self.share)
+        pairs = [pair for visit in visits for pair in self._visit(rng, self.tracks[visit])]
+        return tuple(torch.from_numpy(np.stack(side)) for side in zip(*pairs[: self.config.pairs]))
+
+    def _visit(self, rng, track):
+        """`per_visit` pairs from a random place of a track, played at a speed of its own."""
+        margin, n = LEAD + MAX_SHIFT, self.config.per_visit
+        least = WINDOW + 2 * margin
+        speed = min(2 ** rng.uniform(-SPEED_OCTAVES, SPEED_OCTAVES), len(track) / (least + 1))
+        length = min(len(track), int(speed * (least + 1 + (SPREAD if n > 1 else 0))))
+        for _ in range(8):  # a silent place is left, a silent track endured
+            first = rng.integers(len(track) - length + 1)
+            place = track[first : first + length].astype(np.float32)
+            if np.square(place).mean() > QUIET**2:
+                break
+        sound = soxr.resample(place / 32768, speed * SAMPLE_RATE, SAMPLE_RATE, "LQ")
+        # not evenly: bars of equal length would make negatives of equal sound
+        starts = (np.arange(n) + rng.uniform(0, 0.5, n)) * (len(sound) - least) / n
+        return [self._pair(rng, sound, margin + int(start)) for start in starts]
+
+    def _pair(self, rng, sound, start):
+        anchor = sound[start : start + WINDOW]
+        start += rng.integers(-MAX_SHIFT, MAX_SHIFT + 1)
+        settings = degrade.draw(rng, self.pool, degrade.training_kinds(rng))
+        settings = replace(settings, snr_db=float(rng.uniform(*SNR_DB)))
+        heard = degrade.apply(sound[start - LEAD : start + WINDOW], settings, self.pool)
+        return anchor, heard[LEAD:]
+
+
+def cut_out(spectrograms, generator) -> torch.Tensor:
+    """Blank one random rectangle (up to half of each side) of spectrograms (B, 1, F, T), in place.
+
+    generator: a torch.Generator of the CPU, whatever the device.
+    """
+    batch, _, n_freq, n_time = spectrograms.shape
+    rows = _random_span(batch, n_freq, generator)[:, None, :, None]
+    columns = _random_span(batch, n_time, generator)[:, None, None, :]
+    return spectrograms.masked_fill_((rows & columns).to(spectrograms.device), -1.0)
+
+
+def _random_span(batch, n, generator):
+    """True on one random run of up to half of `n` places; bool (batch, n)."""
+    size = torch.rand(batch, 1, generator=generator) * n / 2
+    start = torch.rand(batch, 1, generator=generator) * (n - size)
+    at = torch.arange(n)
+    return (at >= start) & (at < start + size)

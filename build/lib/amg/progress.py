@@ -1,0 +1,21 @@
+"""One look for every progress bar: on standard output, so that it is no warning in a notebook."""
+
+import sys
+
+import joblib
+from tqdm import tqdm
+
+
+def bar(iterable=None, **options) -> tqdm:
+    """A tqdm bar; options are tqdm's (`desc`, `unit`, `total`, `initial`)."""
+    return tqdm(iterable, file=sys.stdout, mininterval=1, ncols=88, **options)
+
+
+def parallel(function, jobs, workers, done=0, **options) -> tqdm:
+    """Yield `function(*job)` for each of `jobs`, in order, from several processes, with a bar.
+
+    done: jobs that an earlier call has finished; the bar counts them.
+    """
+    calls = [joblib.delayed(function)(*job) for job in jobs]
+    results = joblib.Parallel(workers, return_as="generator")(calls)
+    return bar(results, total=done + len(calls), initial=done, **options)

@@ -1,0 +1,112 @@
+"""Sound that two roles share is left out before anything is measured.
+
+Of a test clip and a clip of another role whose waveforms agree, the other one goes; if it trained
+the fingerprinter, the test clip goes, for the weights have heard it. What is alike only to the
+fingerprinter stays: to tell that apart is its task. So do test clips that share sound among
+themselves.
+
+Whether waveforms agree is too costly to ask of all pairs. It is asked of those with 5 s of
+fingerprints of a mean inner product of ALIKE. Such a mean needs one frame of at least that, so that
+a range search over the test clips' frames finds them all.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from amg import progress
+from amg.fingerprint import extraction, features
+from amg.retrieval import search
+from amg.sound.audio import SAME, likeness
+
+# mean inner product over 5 s: the same sound a quarter of a second off, the worst case, is mostly
+# above it, other music below
+ALIKE = 0.7
+EXCERPT_FRAMES = 9
+N_PLACES = 3  # of a pair that are listened to
+BLOCK_FRAMES = 8192  # of the range search; bounds its memory
+SHARED = "same sound as"  # begins the reason why a clip was left out
+
+
+def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
+    """Leave out what test clips share with other roles.
+
+    clips: role -> list of Clip, `test` among them. Returns (the same without what was left out,
+    what was left out, its reason in `refused`).
+    """
+    files = {
+        role: extraction.originals(of_role, fingerprinter, workers, device, role)
+        for role, of_role in clips.items()
+        if of_role
+    }
+    stored = search.Sequences.of([features.load(file) for file in files.pop("test")])
+    tests, index, left_out = stored.songs(), search.flat_index(stored.frames), {}
+    for role, of_role in files.items():
+        bar = progress.bar(clips[role], desc=f"comparing {role}", unit="clip")
+        for other, file in zip(bar, of_role):
+            song = features.load(file)
+            for number in near(stored, index, song, ALIKE):
+                test = clips["test"][number]
+                if other in left_out or test in left_out:
+                    continue
+                if agree(test, other, alike_places(tests[number], song, ALIKE)):
+                    goes, stays = (test, other) if role == "fingerprinter" else (other, test)
+                    left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
+    kept = {role: [clip for clip in clips[role] if clip not in left_out] for role in clips}
+    return kept, list(left_out.values())
+
+
+def near(stored, index, song, threshold) -> list[int]:
+    """Numbers of the stored songs with a frame whose inner product with one of `song` is at least
+    the threshold; index: `search.flat_index` of their frames."""
+    found = set()
+    for first in range(0, len(song), BLOCK_FRAMES):
+        _, _, hits = index.range_search(song[first : first + BLOCK_FRAMES], threshold)
+        found |= set(np.unique(stored.song_of(hits)).tolist())
+    return sorted(found)
+
+
+def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
+    """Best places where two songs share 5 s, (frame in one, in the other, mean inner product): at
+    most N_PLACES, the most alike first, each with another time between the two."""
+    n_rows, n_columns = len(song) - EXCERPT_FRAMES + 1, len(other) - EXCERPT_FRAMES + 1
+    similarity = song @ other.T
+    if min(n_rows, n_columns) < 1:
+        return []
+    mean = (
+        sum(similarity[k : k + n_rows, k : k + n_columns] for k in range(EXCERPT_FRAMES))
+        / EXCERPT_FRAMES
+    )
+    at, there = np.nonzero(mean >= threshold)
+    best = np.argsort(-mean[at, there], kind="stable")
+    _, first = np.unique((there - at)[best], return_index=True)
+    kept = best[np.sort(first)[:N_PLACES]]
+    return [(int(at[i]), int(there[i]), float(mean[at[i], there[i]])) for i in kept]
+
+
+def agree(clip, other, places) -> bool:
+    """Whether two clips have the same waveform at one of `places`, within half a second."""
+    return any(
+        likeness(
+            clip.excerpt(at, EXCERPT_FRAMES), other.excerpt(max(there - 1, 0), EXCERPT_FRAMES + 2)
+        )
+        >= SAME
+        for at, there, _ in places
+    )
+
+
+def counts(table) -> dict[str, int]:
+    """How many clips of each role were left out, from a report's `clips.csv`; none: no key."""
+    shared = table[table.refused.astype(str).str.startswith(SHARED)]
+    return shared.role.value_counts(sort=False).to_dict()
+
+
+def overlaps(recordings) -> pd.DataFrame:
+    """How many recordings each two roles share; recordings: role -> iterable of names."""
+    sets = {role: set(names) for role, names in recordings.items()}
+    return pd.DataFrame(
+        [[len(a & b) for b in sets.values()] for a in sets.values()],
+        index=list(sets),
+        columns=list(sets),
+    )

@@ -1,0 +1,166 @@
+"""Hit rates with 95 % intervals, and differences between methods.
+
+Trials of one recording are no independent evidence: recordings are drawn anew, not trials. Where
+the rate is so near 0 or 100 % that fewer than FEW recordings hold a miss (or a hit), no resampling
+tells what is rare. There the interval is Wilson's, with as many trials as there are recordings: the
+design effect is taken at its most, trials of one recording count as one. So 100 of 100 is not
+"[100, 100]".
+"""
+
+import itertools
+from collections import namedtuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from amg.check import InputError
+from amg.retrieval import hits
+from amg.retrieval import trials as trials_
+from amg.sound.audio import seconds
+
+LABELS = ["method", "encoder", "loss", "duration_max", "stage", "protocol"]  # name a method
+COLUMNS = [
+    *LABELS,
+    "tolerance",
+    "query_frames",
+    "query_s",
+    "n_queries",
+    "top1",
+    "top10",
+    "top1_low",
+    "top1_high",
+    "run",
+    "finished",
+]
+DIFFERENCES = [
+    "method",
+    "against",
+    "duration_max",
+    "stage",
+    "tolerance",
+    "query_frames",
+    "query_s",
+    "difference",
+    "low",
+    "high",
+    "n_recordings",
+]
+FEW = 10
+TOO_FEW = 30  # recordings, below which a difference is not judged
+N_DRAWS = 2000
+
+Difference = namedtuple("Difference", "points low high n_recordings")  # the first three in percent
+
+
+def table(scored) -> pd.DataFrame:
+    """Rows of `retrieval.csv`, one per method, tolerance and query length, in percent.
+
+    scored: list of DataFrames, the trials of a method each, with `recording`, `query_frames`,
+    `<tolerance>_rank` for each tolerance that is measured, and labels.
+    """
+    rows = []
+    for trials in scored:
+        labels = {name: trials[name].iloc[0] for name in COLUMNS if name in trials}
+        measured = [name for name in hits.TOLERANCES if f"{name}_rank" in trials]
+        by_length = trials.groupby("query_frames")
+        for tolerance, (length, group) in itertools.product(measured, by_length):
+            rank = group[f"{tolerance}_rank"]
+            low, high = interval(rank == 1, group.recording)
+            rows.append(
+                {
+                    **labels,
+                    "tolerance": tolerance,
+                    "query_frames": length,
+                    "query_s": seconds(length),
+                    "n_queries": len(group),
+                    "top1": 100 * (rank == 1).mean(),
+                    "top10": 100 * (rank > 0).mean(),
+                    "top1_low": low,
+                    "top1_high": high,
+                }
+            )
+    return pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"duration_max": float}).round(2)
+
+
+def interval(hit, recording) -> tuple[float, float]:
+    """95 % interval of a hit rate, in percent; hit bool (n,), recording (n,)."""
+    n_hits, n_trials = _per_recording(hit, recording)
+    if min((n_hits > 0).sum(), (n_hits < n_trials).sum()) < FEW:
+        k, n = round(len(n_hits) * n_hits.sum() / n_trials.sum()), len(n_hits)
+        found = scipy.stats.binomtest(k, n).proportion_ci(0.95, "wilson")
+        return 100 * found.low, 100 * found.high
+    return bootstrap(n_hits, n_trials)
+
+
+def paired_difference(hit_a, hit_b, recording) -> Difference:
+    """Hit rate of `hit_a` minus that of `hit_b`, bool (n,) of the same trials; recording (n,)."""
+    differ = np.asarray(hit_a, float) - np.asarray(hit_b, float)
+    gained, count = _per_recording(differ, recording)
+    low, high = bootstrap(gained, count)
+    if not differ.any():  # no draw of recordings could tell; the exact bound of 0 of n can
+        high = 100 * scipy.stats.binomtest(0, len(gained)).proportion_ci(0.95, "exact").high
+        low = -high
+    return Difference(100 * gained.sum() / count.sum(), low, high, len(gained))
+
+
+def bootstrap(total, count, seed=0) -> tuple[float, float]:
+    """95 % percentile interval of sum(total) / sum(count) in percent, both (n_recordings,)."""
+    n = len(total)  # recordings, and draws of them: how often each is drawn is multinomial
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), N_DRAWS)
+    low, high = np.percentile((drawn @ total) / (drawn @ count), [2.5, 97.5])
+    return 100 * float(low), 100 * float(high)
+
+
+def _per_recording(value, recording):
+    """Sum of the values, and number of trials, of each recording: two arrays (n_recordings,)."""
+    code = np.unique(np.asarray(recording, dtype=str), return_inverse=True)[1]
+    return np.bincount(code, np.asarray(value, float)), np.bincount(code)
+
+
+def choose(scored, **labels) -> list[pd.DataFrame]:
+    """Those of some methods' scored trials, a list, that have these labels."""
+    return [
+        trials
+        for trials in scored
+        if all(name in trials and trials[name].iloc[0] == value for name, value in labels.items())
+    ]
+
+
+def comparisons(parts) -> pd.DataFrame:
+    """Rows of `differences.csv`: Top-1 of methods minus that of others, by query length, in points.
+
+    parts: list of (methods, others, tolerance), both name -> scored trials, of the same trials.
+    """
+    rows = []
+    for methods, others, tolerance in parts:
+        for (name, ours), (other, theirs) in itertools.product(methods.items(), others.items()):
+            if name == other:
+                continue
+            if not np.array_equal(ours[trials_.COLUMNS], theirs[trials_.COLUMNS]):
+                raise InputError(f"{name} and {other} were not asked the same trials.")
+            rank = f"{tolerance}_rank"
+            for length, at in ours.groupby("query_frames").indices.items():
+                hits_ = [trials[rank].iloc[at] == 1 for trials in (ours, theirs)]
+                found = paired_difference(*hits_, ours.recording.iloc[at])
+                rows.append(
+                    (
+                        name,
+                        other,
+                        ours.duration_max.iloc[0],
+                        ours.stage.iloc[0],
+                        tolerance,
+                        length,
+                        seconds(length),
+                        *found,
+                    )
+                )
+    return pd.DataFrame(rows, columns=DIFFERENCES).round(2)
+
+
+def by_trial(scored) -> pd.DataFrame:
+    """`trials.csv`: each method's answers to every trial, and the ranks of the first right ones."""
+    table = pd.concat(scored, ignore_index=True)
+    ranks = [f"{name}_rank" for name in hits.TOLERANCES if f"{name}_rank" in table]
+    columns = [*LABELS, "run", "finished", *trials_.COLUMNS, "answers", *ranks]
+    return table.reindex(columns=columns).astype(dict.fromkeys(ranks, "Int8"))

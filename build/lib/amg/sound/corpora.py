@@ -1,0 +1,161 @@
+"""Where sound comes from, and which part of it plays which role.
+
+    sheet_music  real compositions played by a sound font (`sheet_music.py`); needs nothing but pip
+    open_music   recordings from Debian's free games (`open_music.py`); needs apt
+    folder       any directory of audio files (`recordings.py`)
+
+The roles of a corpus share no recording, whatever the seed. Of open_music a role is some packages;
+of sheet_music, and of a folder, it is some names, by their hash.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from amg import check, progress
+from amg.check import InputError
+from amg.sound import open_music, recordings, sheet_music
+from amg.sound.clips import CLIP_S, MARGIN_S, ROLES, Clip
+
+NAMES = ("sheet_music", "open_music", "folder")
+WHOLE = ("fingerprinter", "dummy")  # roles whose recordings are not cut
+PER_TRACK = 10  # clips of one recording at most
+N_NOISE = 16  # clips reserved as background music, if so many are to be had
+N_RENDERED = 400  # renderings among the distractors of open_music
+
+
+def check_source(corpus, folder="") -> None:
+    """InputError unless `corpus` is one of NAMES, and `folder` has audio if it is asked for."""
+    check.one_of("corpus", corpus, NAMES)
+    if corpus == "folder":
+        recordings.root(folder)
+
+
+def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
+    """Every recording of some roles of a corpus, as a whole, the refused ones with their reason.
+
+    Of open_music, packages of other `roles` are not fetched, and distractors are played at other
+    speeds, too, and joined by renderings.
+    """
+    if corpus == "folder":
+        found = recordings.decode_folder(folder, CLIP_S, workers)
+        found = [replace(clip, role=_role_in_folder(clip.piece)) for clip in found]
+        return [clip for clip in found if clip.role in roles]
+    role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}
+    found = [
+        replace(clip, role=role_of[clip.source])
+        for clip in open_music.fetch(role_of, workers)
+        if clip.seconds >= CLIP_S or not clip.file
+    ]
+    if "dummy" not in roles:
+        return found
+    again = [clip for clip in found if clip.role == "dummy" and not clip.refused]
+    rendered = sheet_music.build("dummy", N_RENDERED, 0, workers)
+    return found + recordings.at_speeds(again, workers) + rendered
+
+
+def _role_in_folder(name):
+    """Nothing is reserved for noise, or heard by the shipped fingerprinter."""
+    role = sheet_music.role_by_hash(name)
+    return "train" if role.startswith("noise") else role
+
+
+def choose(corpus, sizes, seed, workers=2, folder="", whole=WHOLE) -> tuple[dict, list[Clip]]:
+    """Clips of some roles, and what cannot be used.
+
+    sizes: role -> how many clips, None for all recordings that there are (renderings: none); whole:
+    roles whose recordings are not cut. Others become clips of 30 s, at most PER_TRACK a recording,
+    evenly spread. Returns (role -> clips in the seed's order, those asked for first, then spare
+    ones; the refused with their reason). Raises InputError if there are too few, before any clip is
+    listened to or rendered if that shows.
+    """
+    check.seed(seed)
+    if corpus == "sheet_music":
+        _check_sizes(corpus, sizes, {role: sheet_music.pieces(role, 0) for role in sizes})
+        return {
+            role: sheet_music.build(role, size, seed, workers, spare=2) if size else []
+            for role, size in sizes.items()
+        }, []
+    tracks = manifest(corpus, workers, folder, list(sizes))
+    refused = [track for track in tracks if track.refused] + [
+        replace(
+            track,
+            refused=f"lasts {track.seconds:.1f} s, too short to be cut: a clip has "
+            f"{CLIP_S} s, and {MARGIN_S:g} s before and after it",
+        )
+        for track in tracks
+        if not (track.refused or track.role in whole or _cut(track))
+    ]
+    found = {
+        role: [
+            clip
+            for track in tracks
+            if track.role == role and not track.refused
+            for clip in ([track] if role in whole else _cut(track))
+        ]
+        for role in sizes
+    }
+    _check_sizes(corpus, sizes, found)
+    for role, clips in found.items():
+        measured = list(
+            progress.parallel(
+                Clip.measured,
+                [(clip,) for clip in clips],
+                workers,
+                desc=f"listening to {role}",
+                unit="clip",
+            )
+        )
+        refused += [clip for clip in measured if clip.refused]
+        usable = [clip for clip in measured if not clip.refused]
+        found[role] = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
+    _check_sizes(corpus, sizes, found)
+    return found, refused
+
+
+def _cut(track):
+    """Up to PER_TRACK clips of 30 s of a recording, each with MARGIN_S of it before and after."""
+    n_clips = min(PER_TRACK, int((track.seconds - 2 * MARGIN_S) // CLIP_S))
+    last = track.seconds - MARGIN_S - CLIP_S
+    starts = np.linspace(MARGIN_S, last, n_clips) if n_clips > 1 else np.full(n_clips, MARGIN_S)
+    return [
+        replace(track, piece=f"{track.piece}@{start:.1f}", start_s=start, seconds=float(CLIP_S))
+        for start in (np.floor(10 * starts + 1e-6) / 10).tolist()
+    ]
+
+
+def _check_sizes(corpus, sizes, found):
+    for role, size in sizes.items():
+        n_clips = len(found[role])
+        if (size or 0) > n_clips:
+            raise InputError(
+                f"n_{role} is {size}, but corpus {corpus!r} has only {n_clips} usable "
+                "clips for that role; ask for fewer, or add music."
+            )
+
+
+def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
+    """Sounds for the noise of a side (train, valid or test): kind -> list of float32 (n_samples,).
+
+    Of open_music: whole tracks of music, and its packages' prompts and sound effects. Other corpora
+    borrow music from the sheet music.
+    """
+    check.seed(seed)
+    if corpus != "open_music":
+        n_clips = N_NOISE // 2
+        clips = sheet_music.build(f"noise_{side}", n_clips, seed, workers, spare=n_clips)
+        return {"music": [clip.read() for clip in clips]}
+    sounds = {}
+    for kind, packages in open_music.NOISES[side].items():
+        shortest_s, longest_s = (CLIP_S, np.inf) if kind == "music" else open_music.NOISE_S
+        sounds[kind] = [
+            clip.read()
+            for clip in open_music.fetch(packages, workers)
+            if not clip.refused and shortest_s <= clip.seconds <= longest_s
+        ]
+        if not sounds[kind]:
+            raise InputError(
+                f"the packages {', '.join(packages)} hold no sound for {side} noise "
+                f"of the kind {kind!r}; see why they were skipped."
+            )
+    return sounds

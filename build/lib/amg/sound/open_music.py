@@ -1,0 +1,138 @@
+"""Corpus `open_music`: soundtracks and sounds of free games, from Debian's archive.
+
+A package is downloaded and unpacked, never installed; its sounds are decoded once to 8 kHz
+mono, and package and archive are deleted. Tracks of 30 s and more are music; shorter sounds
+(speech, machines, weather, weapons) serve as background noise. Splits are by package
+(`packages.yaml`): no composer's set of tracks stands in two roles, and no noise on two sides. Some
+test noise is made of sound effects of games whose music is among the distractors.
+"""
+
+import shutil
+import subprocess
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from amg import files, paths, progress, provenance
+from amg.check import InputError
+from amg.sound import clips, recordings
+from amg.sound.clips import Clip
+
+NOISE_S = (0.4, 20.0)  # from the shortest to the longest prompt or sound effect
+_LISTED = yaml.safe_load(Path(__file__).with_name("packages.yaml").read_text())
+PACKAGES = _LISTED["music"]  # role -> packages whose music plays it
+NOISES = _LISTED["noise"]  # side -> kind of noise -> packages it is made of
+
+
+def fetch(packages, workers=2) -> list[Clip]:
+    """Download, unpack and decode packages; returns all their sounds, without a role.
+
+    Packages whose sounds are all there are not touched; one that cannot be had is named and left
+    out. Raises InputError where there is no apt.
+    """
+    missing = [name for name in packages if _read(name) is None]
+    if missing and not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise InputError(
+            "corpus 'open_music' is fetched with apt-get and dpkg-deb, which this "
+            "system lacks; run it on Debian or Ubuntu, or use corpus 'folder' with "
+            "music of your own, or 'sheet_music', which needs neither."
+        )
+    for refusal in progress.parallel(
+        _fetch_one, [(name,) for name in missing], workers, desc="fetching packages", unit="package"
+    ):
+        if refusal:
+            print(refusal)
+    found = [clip for name in packages for clip in _read(name) or ()]
+    if not found:
+        raise InputError(
+            f"none of the packages {', '.join(packages)} can be had; run `apt-get "
+            "update` as root, and see to the network."
+        )
+    return found
+
+
+def _folder(package):
+    return paths.resolve(f"data/audio/open_music/{package}")
+
+
+def _read(package):
+    """The sounds of a package; None if it was not fetched, or one of them was deleted since."""
+    table = _folder(package) / "recordings.csv"
+    found = clips.from_table(clips.read_csv(table)) if table.exists() else None
+    lost = found and any(clip.file and not paths.resolve(clip.file).exists() for clip in found)
+    return None if lost else found
+
+
+def _fetch_one(package):
+    """Make one package's folder; returns None, or a sentence why it cannot be had.
+
+    The table is written last: its presence says that the folder was whole.
+    """
+    work = paths.resolve(f"data/audio/open_music/.{package}")
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with provenance.lock(work):
+        return _fetch_alone(package, work)
+
+
+def _fetch_alone(package, work):
+    try:
+        package_file = next(work.glob("*.deb"), None) or _download(package, work)
+        found = _decode(package, package_file, work / "unpacked")
+    except (
+        LookupError,
+        OSError,
+        RuntimeError,
+        subprocess.CalledProcessError,
+        zipfile.BadZipFile,
+    ) as reason:
+        return f"package {package} is skipped: {reason}"
+    shutil.rmtree(work)
+    with files.atomic(_folder(package) / "recordings.csv") as temporary:
+        clips.to_table(found).to_csv(temporary, index=False)
+    return None
+
+
+def _download(package, work):
+    """Download one package to `work`, under its name only when it is whole; returns its path.
+
+    Raises LookupError with apt's own words if it cannot be had.
+    """
+    part = work / "part"
+    part.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["apt-get", "download", package], cwd=part, capture_output=True, text=True
+    )
+    if done.returncode or not (found := next(part.glob("*.deb"), None)):
+        errors = [line for line in done.stderr.splitlines() if line.startswith("E: ")]
+        raise LookupError((errors or ["E: apt-get gave no reason"])[0].removeprefix("E: "))
+    return found.rename(work / found.name)
+
+
+def _decode(package, package_file, unpacked):
+    """Unpack a package, keep its licence, decode its sounds."""
+    subprocess.run(["dpkg-deb", "-x", package_file, unpacked], check=True)
+    for archive in [f for f in unpacked.rglob("*") if f.suffix in (".zip", ".pk3") and f.is_file()]:
+        with zipfile.ZipFile(archive) as inner:  # some games ship their sounds zipped
+            sounds = [n for n in inner.namelist() if n.lower().endswith(recordings.SUFFIXES)]
+            inner.extractall(archive.with_name(f"{archive.name}.d"), sounds)
+    licence = next(unpacked.glob("usr/share/doc/*/copyright"), None)
+    if not licence:
+        raise LookupError("it states no licence")
+    _folder(package).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(licence, _folder(package) / "copyright")
+    found = recordings.decode_all(
+        unpacked, _folder(package), NOISE_S[0], 1, package, recordings.SUFFIXES
+    )  # alike with ffmpeg and without
+    version = package_file.stem.split("_")[1].replace("%3a", ":")
+    return [
+        replace(
+            clip,
+            piece=f"{package}/{clip.piece}",
+            recording=f"{package}/{clip.piece}",
+            source=package,
+            version=version,
+        )
+        for clip in found
+    ]

@@ -1,0 +1,162 @@
+"""Pools of noises, rooms, loudspeakers and microphones that degradations draw from.
+
+A pool follows from a seed and from the sounds reserved for its side. No two sides share a sound, a
+room or a device. Making one takes minutes, so that a finished pool is kept in `data/cache/`.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.signal
+
+from amg import code, files, paths, progress
+from amg.sound.audio import SAMPLE_RATE
+
+SIDES = {"train": 0, "test": 1, "valid": 2}  # part of the seed: no two pools coincide
+T60_S = (0.1, 1.0)
+DISTANCE_M = (0.3, 3.0)  # from the loudspeaker to the microphone
+NOISE_S = 30
+N_SAMPLES = NOISE_S * SAMPLE_RATE  # of a noise
+N_NOISES = {"train": 120, "test": 40, "valid": 40}  # of each kind; a network learns few by heart
+N_DEVICES = 64  # microphones, and loudspeakers
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What one side (training or test) draws its degradations from."""
+
+    noises: np.ndarray  # float16 (n_noises, n_samples), unit RMS
+    kinds: np.ndarray  # str (n_noises,): coloured, music, or the name of a group of sounds
+    rooms: np.ndarray  # float32 (n_rooms, n_taps), direct sound at sample 0, zeros at the end
+    microphones: np.ndarray  # float32 (N_DEVICES, n_taps), linear phase
+    speakers: np.ndarray  # float32 (N_DEVICES, n_taps), linear phase
+    sounds: np.ndarray  # str (n_sounds,): digests of the reserved sounds that it is made from
+    digest: str = ""  # of all that the pool follows from, but for the code
+
+
+def make(side, sounds, n_rooms, seed, workers=2) -> Pool:
+    """Build the pool of one side (a key of SIDES), or read it from the cache.
+
+    sounds: name -> list of float32 sounds reserved for this side; those named music become a
+    `babble`, others (speech, machines) a `scene`.
+    """
+    heard = {
+        name: [hashlib.sha256(np.ascontiguousarray(sound)).hexdigest()[:16] for sound in group]
+        for name, group in sounds.items()
+    }
+    seed, n_noises = [seed, SIDES[side]], N_NOISES[side]
+    digest = files.digest([seed, n_rooms, n_noises, N_DEVICES, NOISE_S, heard])
+    file = paths.resolve(f"data/cache/pool-{digest}-{code.digest(__name__)}.npz")
+    if not file.exists():
+        pool = _make(np.random.default_rng(seed), sounds, n_noises, n_rooms, workers)
+        with files.atomic(file) as temporary:
+            np.savez(temporary, **pool, sounds=[name for group in heard.values() for name in group])
+    with np.load(file, allow_pickle=False) as arrays:
+        return Pool(**arrays, digest=digest)
+
+
+def _make(rng, sounds, n_noises, n_rooms, workers):
+    """The arrays of a pool, by name."""
+    kinds = np.repeat(["coloured", *sounds], n_noises)
+    noises = [coloured_noise(rng) for _ in range(n_noises)]
+    for name, clips in sounds.items():
+        noises += [(babble if name == "music" else scene)(rng, clips) for _ in range(n_noises)]
+    rooms = list(
+        progress.parallel(
+            room_response,
+            [(room,) for room in rng.spawn(n_rooms)],
+            workers,
+            desc="simulating rooms",
+            unit="room",
+        )
+    )
+    n_taps = max(map(len, rooms))
+    return {
+        "noises": np.stack(noises).astype(np.float16),
+        "kinds": kinds,
+        "rooms": np.stack([np.pad(room, (0, n_taps - len(room))) for room in rooms]),
+        "microphones": np.stack([microphone_response(rng) for _ in range(N_DEVICES)]),
+        "speakers": np.stack([speaker_response(rng) for _ in range(N_DEVICES)]),
+    }
+
+
+def coloured_noise(rng) -> np.ndarray:
+    """Noise of a random spectral slope (0 to -6 dB/octave) whose level wanders by a few dB."""
+    spectrum = np.fft.rfft(rng.standard_normal(N_SAMPLES))
+    frequency = np.fft.rfftfreq(N_SAMPLES, 1 / SAMPLE_RATE)
+    spectrum *= np.maximum(frequency, 50.0) ** -rng.uniform(0, 1)
+    steps = np.cumsum(rng.normal(0, 1.5, N_SAMPLES // SAMPLE_RATE + 2))
+    level_db = np.interp(np.arange(N_SAMPLES) / SAMPLE_RATE, np.arange(len(steps)), steps)
+    return _unit_rms(np.fft.irfft(spectrum, N_SAMPLES) * 10 ** (np.clip(level_db, -8, 8) / 20))
+
+
+def babble(rng, music) -> np.ndarray:
+    """Up to four pieces of music at once, each shifted at random."""
+    chosen = rng.choice(len(music), size=min(4, len(music)), replace=False)
+    return _unit_rms(
+        sum(
+            np.roll(np.resize(_unit_rms(music[i]), N_SAMPLES), rng.integers(N_SAMPLES))
+            for i in chosen
+        )
+    )
+
+
+def scene(rng, sounds) -> np.ndarray:
+    """One to five voices, each a string of sounds with pauses between: a crowd, a workshop."""
+    mix = np.zeros(N_SAMPLES)
+    for _ in range(rng.integers(1, 6)):
+        at, level = -rng.integers(2 * SAMPLE_RATE), 10 ** (rng.uniform(-10, 0) / 20)
+        while at < N_SAMPLES:
+            sound = level * _unit_rms(sounds[rng.integers(len(sounds))])
+            part = sound[max(0, -at) : max(0, N_SAMPLES - at)]
+            mix[max(0, at) :][: len(part)] += part
+            at += len(sound) + int(rng.exponential(0.3) * SAMPLE_RATE)
+    return _unit_rms(mix + 0.03 * coloured_noise(rng))  # no scene is digital silence
+
+
+def room_response(rng) -> np.ndarray:
+    """Image-source response of a random shoebox room, T60 from 0.1 to 1.0 s."""
+    import pyroomacoustics as pra  # slow to import, and only pools need it
+
+    while True:
+        t60_s = rng.uniform(*T60_S)
+        # a living room is dry, a hall is not
+        size = rng.uniform([3.0, 3.0, 2.3], [8.0, 6.0, 3.0]) * (0.8 + 1.2 * t60_s)
+        source, microphone = rng.uniform(0.1, 0.9, (2, 3)) * size
+        try:
+            absorption, order = pra.inverse_sabine(t60_s, size)
+        except ValueError:  # so large a room cannot be so dry: draw again
+            continue
+        if DISTANCE_M[0] <= np.linalg.norm(source - microphone) <= DISTANCE_M[1]:
+            break
+    room = pra.ShoeBox(size, fs=SAMPLE_RATE, materials=pra.Material(absorption), max_order=order)
+    room.add_source(source)
+    room.add_microphone(microphone)
+    room.compute_rir()
+    response = room.rir[0][0]
+    direct = int(np.abs(response).argmax())  # the delay of the direct sound is not wanted
+    kept = response[direct:][: int(1.2 * t60_s * SAMPLE_RATE)]
+    return (kept / np.abs(response[direct])).astype(np.float32)
+
+
+def microphone_response(rng) -> np.ndarray:
+    """Band-pass with a few dB of ripple, as a telephone's microphone."""
+    return _band_pass(rng, rng.uniform(80, 300), rng.uniform(2800, 3800), ripple_db=5)
+
+
+def speaker_response(rng) -> np.ndarray:
+    """A loudspeaker of a few centimetres: no bass, and resonances in the middle."""
+    return _band_pass(rng, rng.uniform(200, 600), rng.uniform(3000, 3900), ripple_db=7)
+
+
+def _band_pass(rng, low, high, ripple_db, n_taps=129):
+    gains_db = rng.uniform(-ripple_db, ripple_db, 6)
+    frequency = np.concatenate([[0, low / 2], np.geomspace(low, high, 6), [SAMPLE_RATE / 2]])
+    gain = np.concatenate([[0, 0.1], 10 ** (gains_db / 20), [0.05]])
+    taps = scipy.signal.firwin2(n_taps, frequency, gain, fs=SAMPLE_RATE)
+    return (taps / np.sqrt(np.sum(taps**2))).astype(np.float32)
+
+
+def _unit_rms(audio):
+    return (audio / (np.sqrt(np.mean(np.square(audio))) + 1e-9)).astype(np.float32)

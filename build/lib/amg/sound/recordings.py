@@ -1,0 +1,176 @@
+"""Recordings of any format and length -> 8 kHz mono FLAC, each a `Clip`.
+
+What cannot be used is a clip, too, with the reason in `refused`: nothing is left out in silence.
+"""
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from amg import code, files, paths, progress
+from amg.check import InputError
+from amg.sound import audio, ffmpeg
+from amg.sound.audio import SAMPLE_RATE
+from amg.sound.clips import CLIP_S, MARGIN_S, Clip
+
+SUFFIXES = tuple(
+    f".{name}"
+    for name in (
+        "aif",
+        "aiff",
+        "au",
+        "caf",
+        "flac",
+        "mp3",
+        "oga",
+        "ogg",
+        "opus",
+        "snd",
+        "w64",
+        "wav",
+    )
+)
+DECODED = (*SUFFIXES, *ffmpeg.SUFFIXES)
+TOLERANCE_S = 0.1  # data sets of 30 s clips have some of 29.9 s
+SPEEDS = (0.94, 1.06)  # a semitone down and up
+
+
+def find(folder, suffixes=DECODED) -> list[Path]:
+    """Audio files below `folder`, by suffix, in the order of their relative paths."""
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()
+    )
+
+
+def find_linked(folder) -> list[Path]:
+    """The same with what lies in linked folders, each of which is followed once, however often and
+    wherever it is linked."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        if os.path.realpath(place) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        found += [Path(place, name) for name in names]
+    return sorted(path for path in found if path.suffix.lower() in DECODED and path.is_file())
+
+
+def root(folder, find=find) -> Path:
+    """Resolve a user's directory of audio; InputError if there is none, or no audio in it."""
+    path = paths.resolve(folder or ".")
+    if not folder or not path.is_dir() or not find(path):
+        raise InputError(
+            f"folder is {str(folder)!r}, but must be a directory with audio files "
+            f"({', '.join(suffix[1:] for suffix in DECODED)})."
+        )
+    return path
+
+
+def decode_folder(folder, shortest_s, workers=2) -> list[Clip]:
+    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`, as `decode_all`, each file
+    as `completed`."""
+    source = root(folder)
+    name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
+    target = paths.resolve(f"data/audio/folder/{name}-{code.digest(__name__)}")
+    return decode_all(source, target, shortest_s, workers, as_written=completed)
+
+
+def completed(blocks) -> Iterator[np.ndarray]:
+    """Blocks of sound; with silence around them where they make a clip of CLIP_S, but for
+    TOLERANCE_S, and not its margins, as the clips of data sets do."""
+    blocks, first, n_samples = iter(blocks), [], 0
+    wanted, margin = (round(time_s * SAMPLE_RATE) for time_s in (CLIP_S + 2 * MARGIN_S, MARGIN_S))
+    while n_samples < wanted and (block := next(blocks, None)) is not None:
+        first.append(block)
+        n_samples += len(block)
+    if (CLIP_S - TOLERANCE_S) * SAMPLE_RATE <= n_samples < wanted:
+        after = max(wanted - margin - n_samples, 0)
+        first = [np.zeros(margin, np.float32), *first, np.zeros(after, np.float32)]
+    return itertools.chain(first, blocks)
+
+
+def decode_all(
+    folder, target, shortest_s, workers=2, label="decoding", suffixes=DECODED, as_written=iter
+) -> list[Clip]:
+    """Decode every audio file below `folder` to `target`: recordings without a role, in order.
+
+    Their name is the path below `folder`. Refused is what cannot be decoded, is silent, is shorter
+    than `shortest_s`, or has the same samples as an earlier one. Files already decoded are kept,
+    so an interrupted call continues. as_written: what becomes of a file's blocks of sound.
+    """
+    jobs = [
+        (path, path.relative_to(folder), target, shortest_s, as_written)
+        for path in find(folder, suffixes)
+    ]
+    found, first = [], {}
+    for clip in progress.parallel(decode, jobs, workers, desc=label, unit="file"):
+        if not clip.refused and first.setdefault(clip.sha256, clip.piece) != clip.piece:
+            clip = replace(clip, refused=f"same samples as {first[clip.sha256]}")
+        found.append(clip)
+    return found
+
+
+def decode(path, track, target, shortest_s, as_written=iter) -> Clip:
+    """Decode one file, whose path below the folder is `track`, unless that is done.
+
+    What was decoded bears the time of its source: a source or a copy of another date is noticed,
+    older or newer.
+    """
+    source = track.parts[0] if len(track.parts) > 1 else "."
+    clip = Clip(str(track), str(track), source, "", "", 0.0, 0.0, np.nan, np.nan, "", "")
+    file, time = (target / track).with_name(f"{track.name}.flac"), path.stat().st_mtime_ns
+    try:
+        if not file.exists() or file.stat().st_mtime_ns != time:
+            scale = audio.full_scale(path)
+            write(file, as_written(block / scale for block in audio.blocks(path)), time)
+    except InputError as reason:
+        return replace(clip, refused=str(reason).removeprefix(f"{path} ").split(" (")[0])
+    clip = clip.whole(file)
+    too_short = f"lasts {clip.seconds:.2f} s, shorter than {shortest_s:g} s"
+    return replace(clip, refused=too_short) if clip.seconds < shortest_s else clip
+
+
+def write(file, blocks, time_ns=None) -> None:
+    """Write blocks of 8 kHz samples to a 16-bit FLAC file; raise InputError if there are none."""
+    n_samples = 0
+    with files.atomic(file) as temporary:
+        with soundfile.SoundFile(temporary, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as out:
+            for block in blocks:
+                out.write(np.clip(block, -1, 1))
+                n_samples += len(block)
+        if not n_samples:  # a FLAC file without samples could not be read again
+            raise InputError("holds no sound")
+        if time_ns is not None:
+            os.utime(temporary, ns=(time_ns, time_ns))
+
+
+def at_speeds(clips, workers=2) -> list[Clip]:
+    """Each whole recording at each of SPEEDS: recordings of their own, of other pitch and tempo.
+
+    They lie in `data/audio/speed/`, by the checksum of their original; those there are kept.
+    """
+    return list(
+        progress.parallel(
+            _at_speed,
+            itertools.product(clips, SPEEDS),
+            workers,
+            desc="changing speed",
+            unit="recording",
+        )
+    )
+
+
+def _at_speed(clip, speed):
+    sound = clip.measured().sha256  # what is there now, not what was decoded once
+    file = paths.resolve(f"data/audio/speed/{speed}-{code.digest(__name__)}/{sound}.flac")
+    if not file.exists():
+        write(file, audio.resampled(clip.blocks(), speed * SAMPLE_RATE))
+    name = f"{clip.recording} x{speed}"
+    return replace(clip, piece=name, recording=name).whole(file)

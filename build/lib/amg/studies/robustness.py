@@ -1,0 +1,168 @@
+"""What the base system stands, and why it errs.
+
+Conditions are queries of equal seed that go through other degradations: versions of one clip
+share what their conditions have in common. A miss is explained by what came back in its place.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amg import check, paths
+from amg.fingerprint import extraction
+from amg.retrieval import databases, hits, intervals
+from amg.retrieval import trials as trials_
+from amg.sound import audio, degrade
+from amg.sound.audio import SAME
+
+CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
+    "clean": {"as recorded": ((), {})},
+    "SNR": {f"{snr} dB": (degrade.FIELD, {"snr_db": float(snr)}) for snr in (0, 5, 10)}
+    | {"no noise": (("room", "microphone"), {})},
+    "degradation": {kind: ((kind,), {}) for kind in degrade.KINDS if kind != "offset"}
+    | {"all": (degrade.KINDS, {})},
+}
+BETWEEN = {"clean": ("offset",), "field": (*degrade.FIELD, "offset")}  # starts between two frames
+GRIDS = (1, 2, 4, 8)  # on which such queries are listened to
+COLUMNS = [
+    "group",
+    "condition",
+    "tolerance",
+    "query_s",
+    "n_queries",
+    "top1",
+    "top1_low",
+    "top1_high",
+]
+REASONS = (
+    "within 1 frame",
+    "same audio elsewhere",
+    "same clip elsewhere",
+    "another clip",
+    "nothing came back",
+)
+WEAKEST_S = 3.0  # query length at which the weakest conditions are named
+
+
+def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
+    """InputError unless `n_grids` is of GRIDS, and what is to `ship` of the shipped weights."""
+    check.one_of("n_grids", n_grids, GRIDS)
+    allowed = (True, False) if corpus == "open_music" and not fingerprinter else (False,)
+    check.one_of(
+        "ship", ship, allowed, "; the model card tells what the shipped weights do on open_music"
+    )
+
+
+def load(root, query_frames) -> tuple[databases.Database, list, pd.DataFrame]:
+    """A database, its queries, and its trials of some lengths; InputError if its sound is not at
+    hand, or if notebook 02 drew no trials of a length."""
+    check.each("query_frames", query_frames, check.integer, 1)
+    database, queries = databases.load(root)
+    if not database.clips:
+        raise check.InputError(
+            f"{paths.relative(root)} has no songs.csv, and so nothing to listen "
+            "to; make it with notebook 01_data_prep."
+        )
+    asked = trials_.read(root, database)
+    drawn = tuple(asked.query_frames.unique().tolist())
+    check.each("query_frames", query_frames, check.one_of, drawn, ", as notebook 02 drew them")
+    return database, queries, asked[asked.query_frames.isin(query_frames)].reset_index(drop=True)
+
+
+def beside(n_grids) -> str:
+    """Name of the condition of queries at any offset."""
+    return f"any offset, {n_grids} grid{'s' * (n_grids > 1)}"
+
+
+def rates(scored, group, condition) -> pd.DataFrame:
+    """Rows of `robustness.csv`, one per tolerance and query length, from scored trials."""
+    return intervals.table([scored]).assign(group=group, condition=condition)[COLUMNS]
+
+
+def rates_by(scored, group, condition_of_song) -> pd.DataFrame:
+    """The same for each value of `condition_of_song`, one value per test song."""
+    conditions = np.asarray(condition_of_song)[scored.song.to_numpy()]
+    return pd.concat(
+        [rates(part, group, condition) for condition, part in scored.groupby(conditions)]
+    )
+
+
+def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
+    """The trials that missed the exact frame, and why: adds truth, guess, away, likeness, reason.
+
+    answers: positions, best first, (n, 10), -1 for none; alike: a `hits.Alike`; late: as for
+    `hits.within`. truth and guess are the positions where the query begins and where it was found,
+    away is their distance in frames, likeness that of the undegraded sound at the two, which is the
+    same audio from SAME on.
+    """
+    sequences, first = database.sequences, np.asarray(answers, float)[:, :1]
+    truth = trials_.first_rows(trials, sequences, database.first_test)
+    same_song = sequences.song_of(truth) == hits.song_of(first, sequences)[:, 0]
+    table = trials.assign(
+        truth=truth,
+        guess=hits.frames_of(first, sequences)[:, 0],
+        away=np.abs(first[:, 0] - truth - late),
+    )
+    is_miss = ~hits.within(first, truth, 0.5, sequences, late)[:, 0]
+    missed, same_song = table[is_miss], same_song[is_miss]
+    heard = [
+        np.nan if miss.guess < 0 else alike.likeness(miss.truth, miss.guess, miss.query_frames)
+        for miss in missed.itertuples()
+    ]
+    missed = missed.assign(likeness=np.array(heard, float))
+    within_1, same_audio, same_clip, other_clip, nothing = REASONS
+    reason = np.select(
+        [missed.guess < 0, same_song & (missed.away <= 1), missed.likeness >= SAME, same_song],
+        [nothing, within_1, same_audio, same_clip],
+        other_clip,
+    )
+    return missed.assign(reason=reason.astype(object))
+
+
+def reasons(missed, trials, condition) -> pd.DataFrame:
+    """Rows of `miss_reasons.csv`, one per query length: % of all trials, by reason of a miss."""
+    lengths = trials.query_frames.unique()
+    counts = pd.crosstab(missed.query_frames, missed.reason).reindex(
+        index=lengths, columns=REASONS, fill_value=0
+    )
+    table = 100 * counts.div(trials.query_frames.value_counts()[lengths], axis=0)
+    table.insert(0, "exact", 100 - table.sum(axis=1))
+    table.insert(0, "condition", condition)
+    return table.rename_axis(columns=None).reset_index()
+
+
+def weaknesses(rates) -> list[str]:
+    """The weakest condition of each group, exact Top-1 at WEAKEST_S: a list of phrases."""
+    at = rates[
+        (rates.tolerance == "exact") & (rates.query_s == WEAKEST_S) & (rates.group != "clean")
+    ]
+    worst = at.loc[at.groupby("group", sort=False).top1.idxmin()]
+    return [
+        f"{row.group} {row.condition}: {row.top1:.1f} % at {row.query_s:g} s"
+        for row in worst.itertuples()
+        if (at.group == row.group).sum() > 1
+    ]
+
+
+def listen(miss, database, seed, pool) -> tuple[list[np.ndarray], list[str]]:
+    """The sound of a miss, a row of `explain`: what was asked, what should have come back, and what
+    did. Returns (three float32 arrays, three titles)."""
+    clip, start = database.place(miss.truth)
+    query = degrade.apply(clip.read(), extraction.drawn(seed, miss.song, pool), pool)
+    sounds = [
+        query[start * audio.HOP :][: (miss.query_frames + 1) * audio.HOP],
+        database.hear(miss.truth, miss.query_frames),
+        database.hear(miss.guess, miss.query_frames),
+    ]
+    titles = []
+    for name, at in (
+        ("asked", miss.truth),
+        ("should come back", miss.truth),
+        ("came back", miss.guess),
+    ):
+        clip, start = database.place(at)
+        titles.append(
+            f"{name}: {clip.source}\n{Path(clip.recording).name}, {clip.start_s + start / 2:.1f} s"
+        )
+    return sounds, titles

@@ -1,0 +1,87 @@
+"""What a larger database would do to hit rates, told by the tail of the scores in the one there is.
+
+A query fails when a song scores higher than the right one. Of how many songs out of more would do
+so, the best wrong ones speak: with u = -log(1 - score), which is exponential in the tail where
+scores are cosines of neighbours, as many songs lie above u as follow from the MOST highest. Songs
+count, not segments, since those of a song go together. `check` holds that against what is there: a
+part of the distractors foretells what all of them do.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from amg.embedding import encoders
+from amg.retrieval import evaluate, hits
+from amg.retrieval import trials as trials_
+from amg.studies import scale
+
+MOST = 5  # songs that tell of the tail; more reach down to where it is none
+PARTS = (2, 4, 8, 16)  # of the distractors, by which the forecast is checked
+COLUMNS = ["part", "n_songs", "top1_there", "forecast", "top1"]
+
+
+class Scores(NamedTuple):
+    """Best scores of songs for Q queries, as u = -log(1 - score), float (Q,) and (Q, n)."""
+
+    right: np.ndarray  # of the segments in which a query begins
+    others: np.ndarray  # of the other test songs and the right song's other segments
+    wrong: np.ndarray  # of the distractors
+
+
+def scores(encoder, trials, queries, database, segments) -> Scores:
+    """The single stage's scores; trials: of one length, at most a segment's."""
+    vectors = encoders.floats(evaluate.segment_vectors(encoder, segments, database.sequences))
+    asked = encoders.floats(encoders.embed(encoder, scale.excerpts(trials, queries)))
+    u = -np.log(np.maximum(1 - asked @ vectors.T, 1e-9))
+    begin = trials_.first_rows(trials, database.sequences, database.first_test)
+    every = np.broadcast_to(np.arange(len(vectors)), u.shape)
+    is_right = hits.segment(every, begin, segments)
+    right = np.where(is_right, u, -np.inf).max(axis=1)
+    first = np.flatnonzero(np.diff(segments.song, prepend=-1))
+    by_song = np.maximum.reduceat(np.where(is_right, -np.inf, u), first, axis=1)
+    is_wrong = segments.song[first] < database.first_test
+    return Scores(right, by_song[:, ~is_wrong], by_song[:, is_wrong])
+
+
+def above(right, wrong, most=MOST) -> np.ndarray:
+    """How many of the wrong songs, (Q, n), are expected to score higher than the right one, (Q,):
+    counted where there are, and by the tail above the highest `most`."""
+    highest = -np.sort(-wrong, axis=1)[:, :most]
+    last = highest[:, -1]
+    excess = np.maximum((highest[:, :-1] - last[:, None]).mean(axis=1), 1e-9)
+    return np.where(
+        right > last, most * np.exp(-(right - last) / excess), (wrong >= right[:, None]).sum(axis=1)
+    )
+
+
+def expected_top1(found, times) -> float:
+    """Top-1 (%) among `times` as many distractors, as many as there are independent ones."""
+    first_of_tests = found.right > found.others.max(axis=1)
+    return 100 * float((first_of_tests * np.exp(-times * above(found.right, found.wrong))).mean())
+
+
+def check(found, parts=PARTS, draws=10, seed=0) -> pd.DataFrame:
+    """Rows of `forecast.csv`: what a part of the distractors foretells of all, and what is true.
+
+    COLUMNS: top1_there is among the part, forecast is from it, of all, and top1 what is true of
+    all.
+    """
+    rng, n = np.random.default_rng(seed), found.wrong.shape[1]
+    first = found.right > found.others.max(axis=1)
+    rows = []
+    for part in (part for part in parts if n // part > MOST):
+        drawn = [found.wrong[:, rng.permutation(n)[: n // part]] for _ in range(draws)]
+        there = [(first & (found.right > wrong.max(axis=1))).mean() for wrong in drawn]
+        told = [expected_top1(found._replace(wrong=wrong), part) for wrong in drawn]
+        rows.append(
+            {
+                "part": part,
+                "n_songs": n // part,
+                "top1_there": 100 * np.mean(there),
+                "forecast": np.mean(told),
+                "top1": 100 * (first & (found.right > found.wrong.max(axis=1))).mean(),
+            }
+        )
+    return pd.DataFrame(rows, columns=COLUMNS)

@@ -1,0 +1,285 @@
+"""Is it here at all? Songs that the database does not hold, and a threshold that says so.
+
+The test recordings fall into two folds. Every trial is asked twice: *known*, among the distractors
+and the songs of its own fold, and *unknown*, among the distractors and the other fold's, where no
+answer is right. An answer counts if its score reaches a threshold:
+
+    false accept     an unknown trial is answered
+    recall           a known trial is answered, with the right recording
+    misidentified    a known trial is answered, with a wrong one
+
+A score is that of the best answer: the mean inner product of a match, or of single-stage the mean
+vote of a query's pieces. *Normalised*, it says by how many standard deviations it exceeds what the
+same query finds in a cohort, music that cannot be the answer (adaptive T-norm). Thresholds come
+from validation songs, whose degraded versions are asked for in the same way.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from amg import check
+from amg.check import InputError
+from amg.embedding import crops
+from amg.retrieval import databases, evaluate, intervals, nafp_search, search
+from amg.retrieval import trials as trials_
+from amg.sound.audio import seconds
+
+FALSE_ACCEPTS = 0.01  # of unknown trials; what a threshold is for
+RECALLS = (0.90, 0.95)
+METHOD = ["method", "encoder", "stage", "duration_max"]
+CURVE_POINTS = 60
+
+
+def folds(recordings, seed=0) -> np.ndarray:
+    """0 or 1 for each song, list of str, by its recording; halves of equal size or nearly so.
+
+    Raises InputError for fewer than two recordings.
+    """
+    names = np.unique(recordings)
+    if len(names) < 2:
+        raise InputError(
+            f"{len(names)} recording cannot be split in known and unknown ones; at "
+            "least 2 are needed."
+        )
+    of_name = np.random.default_rng(seed).permutation(len(names)) % 2
+    return of_name[np.searchsorted(names, recordings)]
+
+
+def part(database, kept) -> databases.Database:
+    """A database of some of the songs, bool (n_songs,)."""
+    chosen = np.flatnonzero(kept)
+    songs = database.sequences.songs()
+    return replace(
+        database,
+        sequences=search.Sequences.of([songs[song] for song in chosen]),
+        names=[database.names[song] for song in chosen],
+        clips=None,
+        recordings=[database.recordings[song] for song in chosen],
+        first_test=int(np.sum(kept[: database.first_test])),
+    )
+
+
+def validation(data, recordings, n_valid, n_versions, database) -> tuple:
+    """A database of the same distractors and of the last `n_valid` songs of a training set, and
+    `n_versions` degraded versions of each, which ask for them.
+
+    data: a `features.TrainingSet`; recordings: list of str, one per song. Returns a Database, the
+    queries, float32 (T, 128) each, and the number of the song, from 0, that each asks for.
+    """
+    n_songs, n_clips = data.length.shape
+    check.integer("n_valid", n_valid, 2, n_songs - 2)
+    check.integer("n_versions", n_versions, 1, n_clips - 1)
+    check.integer(
+        "the number of songs in the training set's table", len(recordings), n_songs, n_songs
+    )
+    valid = range(n_songs - n_valid, n_songs)
+    originals = [np.array(data.clip(song, 0)) for song in valid]
+    asked = [
+        (song, version)
+        for song in valid
+        for version in range(1, n_versions + 1)
+        if data.length[song, version]
+    ]
+    first = database.first_test
+    songs = search.Sequences.of(database.sequences.songs()[:first] + originals)
+    stored = databases.Database(
+        songs,
+        [*database.names[:first], *(f"valid {song}" for song in valid)],
+        first,
+        [*database.recordings[:first], *(recordings[song] for song in valid)],
+    )
+    queries = [np.array(data.clip(*of)) for of in asked]
+    return stored, queries, np.array([song - valid[0] for song, _ in asked], int)
+
+
+def cohort(data, n_valid) -> databases.Database:
+    """The originals of the songs that an encoder learns from: background, and no answer."""
+    songs = range(len(data.length) - n_valid)
+    return databases.Database.of([np.array(data.clip(song, 0)) for song in songs])
+
+
+def draw(database, queries, song, query_frames, segment_frames, seed) -> pd.DataFrame:
+    """A trial as of `trials.draw` for each length and query, which ask for songs `song`, int (n,).
+
+    Their column `song` is the number of the query.
+    """
+    songs = database.sequences.songs(database.first_test)
+    shared = [min(len(query), len(songs[of])) for query, of in zip(queries, song)]
+    drawn = trials_.draw(shared, query_frames, 1, seed, [segment_frames])
+    recordings = np.array(database.recordings[database.first_test :], dtype=object)
+    return drawn.assign(recording=recordings[song[drawn.song]])
+
+
+@dataclass(frozen=True)
+class Method:
+    """A search, and the labels of its stages.
+
+    search: (database, trials, queries) -> for each stage the places and scores of the best answers,
+    int and float32 (n, 10).
+    """
+
+    search: Callable
+    labels: list  # of dict, one per stage
+
+
+def base_method() -> Method:
+    """NAFP sequence search, every frame indexed."""
+
+    def find(database, trials, queries):
+        index = search.flat_index(database.sequences.frames)
+        return [nafp_search.find_scored(index, trials, queries, database.sequences)]
+
+    return Method(find, [{"method": "nafp", "encoder": "nafp", "stage": "sequence"}])
+
+
+def amg_method(encoder, labels, shortlist=search.SHORTLIST) -> Method:
+    """Both contiguous stages of an encoder; labels: as `evaluate.labels`."""
+    length, known = crops.segment_frames(labels["duration_max"]), {}
+
+    def find(database, trials, queries):
+        sequences = database.sequences
+        segments = search.Segments.of(sequences, length)
+        vectors = evaluate.new_vectors(encoder, segments, sequences, known)
+        listed, votes = evaluate.first_stage(
+            trials, queries, encoder, vectors, segments, n_best=shortlist
+        )
+        n_pieces = [len(search.cut_pieces(n, length, crops.SHORTEST)) for n in trials.query_frames]
+        single = segments.first_frames(listed), votes / np.array(n_pieces, np.float32)[:, None]
+        return [single, evaluate.second_stage(trials, queries, listed, segments, sequences)]
+
+    kept = {name: labels[name] for name in ("method", "encoder", "duration_max")}
+    return Method(find, [{**kept, "stage": stage} for stage in ("single", "two")])
+
+
+def ask(method, database, trials, queries, background, seed=0) -> list[pd.DataFrame]:
+    """The trials, asked known and unknown, and their scores: a DataFrame per stage of a `Method`.
+
+    Adds `known`, `right` (its recording is that of the trial) and `unknown`, and `known_normalised`
+    and `unknown_normalised`; background: the cohort, a Database. No answer at all scores -1.
+    """
+    recordings = database.recordings[database.first_test :]
+    fold = folds(recordings, seed)
+    of_trial = trials.recording.map(dict(zip(recordings, fold))).to_numpy()
+    found = [
+        trials.assign(**labels, known=0.0, right=False, unknown=0.0) for labels in method.labels
+    ]
+    for number in (0, 1):
+        half = part(database, np.append(np.full(database.first_test, number), fold) == number)
+        of_song = np.array([*half.recordings, ""], dtype=object)  # the last: of no answer
+        for table, (places, scores) in zip(found, method.search(half, trials, queries)):
+            place, score = places[:, 0], np.where(places[:, 0] < 0, -1, scores[:, 0])
+            song = np.where(place < 0, -1, half.sequences.song_of(np.maximum(place, 0)))
+            own = of_trial == number
+            table.loc[own, "known"], table.loc[~own, "unknown"] = score[own], score[~own]
+            table.loc[own, "right"] = (of_song[song] == trials.recording)[own]
+    for table, (places, scores) in zip(found, method.search(background, trials, queries)):
+        scores = np.where(places < 0, np.nan, scores)[:, : search.N_BEST]
+        if np.isnan(scores).all(axis=1).any():
+            raise InputError(
+                "the songs of the training set are too short for a trial to find "
+                "anything in them; ask for shorter queries."
+            )
+        middle, spread = np.nanmean(scores, 1), np.nanstd(scores, 1) + 1e-3
+        for name in ("known", "unknown"):
+            table[f"{name}_normalised"] = (table[name] - middle) / spread
+    return found
+
+
+def threshold(unknown, false_accepts=FALSE_ACCEPTS) -> float:
+    """The lowest score that at most this share of unknown trials, float (n,), reaches."""
+    highest = np.sort(unknown)[::-1]
+    return float(np.nextafter(highest[int(false_accepts * len(unknown))], np.inf))
+
+
+def curve(known, right, unknown) -> pd.DataFrame:
+    """Recall against false accepts, shares, for every threshold that a score gives, falling."""
+    levels = np.unique(np.concatenate([known, unknown]))[::-1]
+    good, bad = np.sort(known[right]), np.sort(unknown)
+    return pd.DataFrame(
+        {
+            "threshold": levels,
+            "false_accepts": (len(bad) - np.searchsorted(bad, levels)) / len(bad),
+            "recall": (len(good) - np.searchsorted(good, levels)) / len(known),
+        }
+    )
+
+
+def recall_at(points, false_accepts) -> float:
+    """The highest recall of a `curve` with at most so many false accepts, shares; NaN if
+    even the highest score has more."""
+    return float(points.recall[points.false_accepts <= false_accepts].max())
+
+
+def summary(tested, validated) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`unknown.csv` and `roc.csv`, in percent, from the tables of `ask` on test and validation.
+
+    Rows are of a method, stage, query length and kind of score. far_at_90: false accepts at 90 %
+    recall, empty where that is not reached; recall_at_1: recall at 1 % false accepts, the threshold
+    from the test itself; the rest is at the threshold of the validation.
+    """
+    rows, curves = [], []
+    for test, valid in zip(tested, validated):
+        for length, asked in test.groupby("query_frames"):
+            calibrated = valid[valid.query_frames == length]
+            for kind in ("raw", "normalised"):
+                known, unknown = (
+                    f"{name}{'_normalised' * (kind == 'normalised')}"
+                    for name in ("known", "unknown")
+                )
+                labels = {name: asked[name].iloc[0] if name in asked else np.nan for name in METHOD}
+                labels |= {"score": kind, "query_frames": length, "query_s": seconds(length)}
+                points, of_valid = (
+                    curve(of[known].to_numpy(), of.right.to_numpy(), of[unknown].to_numpy())
+                    for of in (asked, calibrated)
+                )
+                level = threshold(calibrated[unknown].to_numpy())
+                rows.append(
+                    {
+                        **labels,
+                        **_row(asked, known, unknown, points, level),
+                        "n_valid": len(calibrated),
+                        "valid_recall_at_1": 100 * recall_at(of_valid, FALSE_ACCEPTS),
+                    }
+                )
+                shown = thinned(points)
+                curves.append(
+                    pd.DataFrame(
+                        {
+                            **labels,
+                            "false_accepts": 100 * shown.false_accepts,
+                            "recall": 100 * shown.recall,
+                        }
+                    )
+                )
+    return pd.DataFrame(rows).round(3), pd.concat(curves, ignore_index=True).round(3)
+
+
+def _row(asked, known, unknown, points, level):
+    """Rates of one method, stage, length and kind of score; level: the calibrated threshold."""
+    row = {"n_trials": len(asked), "n_recordings": asked.recording.nunique()}
+    for recall in RECALLS:
+        reached = points.false_accepts[points.recall >= recall]
+        row[f"far_at_{100 * recall:.0f}"] = 100 * reached.min() if len(reached) else np.nan
+    row["recall_at_1"] = 100 * recall_at(points, FALSE_ACCEPTS)
+    answered = asked[known] >= level
+    for name, hit in (
+        ("false_accepts", asked[unknown] >= level),
+        ("recall", answered & asked.right),
+        ("misidentified", answered & ~asked.right),
+    ):
+        row[name] = 100 * hit.mean()
+        row[f"{name}_low"], row[f"{name}_high"] = intervals.interval(hit, asked.recording)
+    return {**row, "threshold": level}
+
+
+def thinned(points) -> pd.DataFrame:
+    """The corners of a `curve`, the highest recall for each share of false accepts, of which
+    CURVE_POINTS at most are kept, evenly on a logarithmic axis of false accepts."""
+    corners = points.groupby("false_accepts", as_index=False).recall.max()
+    least = corners.false_accepts[corners.false_accepts > 0].min()
+    levels = np.geomspace(least, 1, CURVE_POINTS - 1) if least < 1 else [1.0]
+    at = np.searchsorted(corners.false_accepts, levels, side="right") - 1
+    return corners.iloc[np.unique(np.append(at, 0))]
