@@ -4,6 +4,7 @@ import numpy as np
 
 from amg.report import tables
 from amg.retrieval import duplicates, intervals
+from amg.sound import sheet_music
 
 
 def differences(table) -> list[str]:
@@ -103,16 +104,27 @@ def size(found) -> str:
     if "clips" not in found:
         return ""
     used = found["clips"].query("refused == ''")
-    n, hours = used.role.value_counts(), used.groupby("role").seconds.sum() / 3600
-    sentence = (
-        f"{n.get('test', 0)} test clips among {n.get('dummy', 0)} distractors of "
-        f"{hours.get('dummy', 0):.1f} h."
+    rendered = used.source.isin(sheet_music.COLLECTIONS)
+    of = "works" if rendered.all() else "recordings"
+    roles = [
+        f"{len(clips):,} {name} clips of {clips.recording.nunique():,} {of}"
+        for name, role in (("training", "train"), ("test", "test"))
+        if len(clips := used[used.role == role])
+    ]
+    copied = used.recording.str.contains(" x[01][.][0-9]+$")
+    kind = np.select(
+        [copied, rendered], ["copies at other speeds", "renderings of sheet music"], "recordings"
     )
-    if "train" not in n:
-        return sentence
-    return (
-        f"{n['train']} training songs, {sentence} The published encoder was trained on 100,000 "
-        "songs and searched among 10,000, which was not measured here."
+    dummies = used.assign(kind=kind)[used.role == "dummy"].groupby("kind").seconds.agg([len, sum])
+    parts = [
+        f"{row['len']:,.0f} {name} ({row['sum'] / 3600:.1f} h)" for name, row in dummies.iterrows()
+    ]
+    published = (
+        " The published encoder was trained on 100,000 songs and searched among 10,000, which was "
+        "not measured here."
+    )
+    return f"{', '.join(roles)}; distractors: {', '.join(parts) or 'none'}." + published * (
+        "train" in set(used.role)
     )
 
 
@@ -270,6 +282,10 @@ def growth(curve) -> list[str]:
         for n, of in trained.groupby("n_songs"):
             spread = f" ({of.top1.min():.1f} to {of.top1.max():.1f})" if len(of) > 1 else ""
             steps.append(f"{of.top1.mean():.1f} %{spread} from {n:,} songs")
+        free = rows[(rows.n_songs == 0) & (rows.encoder != "mean")]
+        beside = "".join(
+            f", {tables.ENCODERS[row.encoder]} {row.top1:.1f} %" for row in free.itertuples()
+        )
         above = [n for n, of in trained.groupby("n_songs") if (of.minus_low_mean > 0).all()]
         verdict = (
             f"By the paired intervals of all its trainings, training is above mean pooling at "
@@ -281,7 +297,7 @@ def growth(curve) -> list[str]:
         )
         said.append(
             f"Queries of {query_s:g} s, single-stage Top-1: {', '.join(steps)}; mean pooling "
-            f"{mean.top1:.1f} % [{mean.top1_low:.1f}, {mean.top1_high:.1f}]. {verdict}"
+            f"{mean.top1:.1f} % [{mean.top1_low:.1f}, {mean.top1_high:.1f}]{beside}. {verdict}"
         )
     return said
 
