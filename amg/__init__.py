@@ -2,7 +2,7 @@
 
 Read the rooms in this order, from samples to reports:
 
-    (shared)     check, paths, files, provenance, progress, machine, checkpoint
+    (shared)     check, paths, files, code, provenance, progress, machine, checkpoint
     sound        ffmpeg, audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, packed, registry
@@ -13,8 +13,8 @@ Read the rooms in this order, from samples to reports:
     retrieval    published, evaluate, nafp_search, cost
     catalogue    models, store, indexing, catalogue, significance, windows, identify, calibration
     catalogue    commands
-    studies      unknown_songs, robustness, shortlists, lifts, scale_distractors, scale,
-                 scale_forecast, trace, more_songs, explore
+    studies      unknown_songs, robustness, shortlists, lifts, trace, more_songs, explore
+    studies      scale_distractors, scale, scale_forecast
     report       tables, sentences, figures, charts, scale_charts, compare, pages, steps, pipeline
 
 In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name your music.
