@@ -13,7 +13,7 @@ from amg import check, paths
 from amg.fingerprint import extraction
 from amg.retrieval import databases, hits, intervals
 from amg.retrieval import trials as trials_
-from amg.sound import audio, degrade
+from amg.sound import audio, corpora, degrade
 from amg.sound.audio import SAME
 
 CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
@@ -46,7 +46,8 @@ WEAKEST_S = 3.0  # query length at which the weakest conditions are named
 
 
 def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
-    """InputError unless `n_grids` is of GRIDS, and what is to `ship` of the shipped weights."""
+    """InputError unless corpus and n_grids are known, and only shipped weights are to `ship`."""
+    check.one_of("corpus", corpus, corpora.NAMES)
     check.one_of("n_grids", n_grids, GRIDS)
     allowed = (True, False) if corpus == "open_music" and not fingerprinter else (False,)
     check.one_of(
