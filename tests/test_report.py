@@ -397,8 +397,11 @@ def test_differences_say_where_none_is_shown():
             "difference": [1.0, 4.0],
             "low": [-2.0, 1.0],
             "high": [4.0, 7.0],
+            "n_recordings": 30,
         }
     )
+    few = sentences.differences(table.assign(n_recordings=[2, 29]))[0]
+    assert few.count("(too few recordings to judge)") == 2 and "no difference" not in few
     assert sentences.differences(table) == [
         "AMG minus mean pooling, single-stage, segment Top-1 at 10 s, points: 5 s +1.0 [-2.0, "
         "+4.0] "

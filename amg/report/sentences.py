@@ -15,9 +15,7 @@ def differences(table) -> list[str]:
     ):
         points = [
             f"{'' if np.isnan(row.duration_max) else f'{row.duration_max:.0f} s '}"
-            f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
-            + " (no difference shown)"
-            * (row.low <= 0 <= row.high)
+            f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" + _shown(row)
             for row in rows.itertuples()
         ]
         pair = f"{method} minus {against}".replace(tables.METHOD, "AMG")
@@ -26,6 +24,13 @@ def differences(table) -> list[str]:
             f"at {query_s:g} s, points: {', '.join(points)}."
         )
     return said
+
+
+def _shown(row):
+    """What its interval and its recordings let a difference say, beside the figure."""
+    if row.n_recordings < intervals.TOO_FEW:
+        return " (too few recordings to judge)"
+    return " (no difference shown)" * (row.low <= 0 <= row.high)
 
 
 def epochs(of_amg, histories) -> str:
