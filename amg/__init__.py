@@ -15,7 +15,8 @@ Read the rooms in this order, from samples to reports:
     catalogue    commands
     studies      unknown_songs, robustness, shortlists, lifts, trace, more_songs, explore
     studies      scale_distractors, scale, scale_forecast
-    report       tables, sentences, figures, charts, scale_charts, compare, pages, steps, pipeline
+    report       tables, sentences, verdict, figures, charts, scale_charts, compare, pages, steps
+    report       pipeline
 
 In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name your music.
 

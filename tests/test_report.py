@@ -23,6 +23,7 @@ from amg.report import (
     sentences,
     steps,
     tables,
+    verdict,
 )
 
 RATES = pd.DataFrame(
@@ -322,7 +323,7 @@ def test_the_verdict_follows_from_the_intervals():
             COST.iloc[:1].assign(method="nafp ivf-pq", search_ms=40.0),
         ]
     )
-    accuracy, storage, time, training, lift = sentences.verdict(
+    accuracy, storage, time, training, lift = verdict.sentences(
         {"differences": differences, "cost": cost}
     )
     assert "accurate as fingerprints*: supported." in accuracy and "-1.0 [-1.5, -0.5]" in accuracy
@@ -334,10 +335,10 @@ def test_the_verdict_follows_from_the_intervals():
         "better*: supported against the trained" in lift and "not settled here against mean" in lift
     )
     worse = differences.assign(difference=-9.0, low=-12.0, high=-6.0)
-    assert "not supported" in sentences.verdict({"differences": worse, "cost": cost})[0]
-    assert sentences.verdict({"differences": differences.iloc[1:], "cost": cost}) == []
+    assert "not supported" in verdict.sentences({"differences": worse, "cost": cost})[0]
+    assert verdict.sentences({"differences": differences.iloc[1:], "cost": cost}) == []
     few = differences.assign(n_recordings=29)
-    assert "too few to judge (29" in sentences.verdict({"differences": few, "cost": cost})[0]
+    assert "too few to judge (29" in verdict.sentences({"differences": few, "cost": cost})[0]
 
 
 def test_cosine_against_overlap_shows_medians_of_tenths():
@@ -363,6 +364,26 @@ def test_headline_states_what_was_left_out_and_the_whole_cost():
     # (1 + 1) of 4 ms; (0.5 + 10) of 10 MB
     assert "of that time and of those bytes: amg two-stage 10 s 50.0 % and 105.0 %." in said
     assert tables.costs(COST)["search (ms)"].tolist() == ["4.00 [3.00, 5.00]", "1.00 [0.90, 1.10]"]
+
+
+def test_the_size_tells_distractors_by_their_kind():
+    rows = [
+        ("game/a.ogg", "game", "train"),
+        ("game/a.ogg", "game", "train"),
+        ("game/b.ogg", "game", "dummy"),
+        ("game/b.ogg x0.94", "game", "dummy"),
+        ("game/b.ogg x1.06", "game", "dummy"),
+        ("bach/bwv1.mxl", "bach", "dummy"),
+    ]
+    clips = pd.DataFrame(rows, columns=["recording", "source", "role"])
+    clips = clips.assign(seconds=1800.0, refused="")
+    said = sentences.size({"clips": clips})
+    assert said.startswith(
+        "2 training clips of 1 recordings; distractors: 2 copies at other speeds"
+    )
+    assert "1 unaltered recordings (0.5 h)" in said and "1 renderings of sheet music" in said
+    songs = clips.assign(source="bach", role="train", recording=["a", "a", "b", "c", "c", "c"])
+    assert sentences.size({"clips": songs}).startswith("6 training songs of 3 works;")
 
 
 def test_conditions_are_shown_in_their_order_at_three_tolerances():
@@ -601,6 +622,8 @@ def test_a_learning_curve_says_where_it_overtakes():
     assert said.endswith("training is above mean pooling at 3,000 songs.")
     (said,) = sentences.growth(curve[curve.n_songs < 3000])
     assert said.split(". ")[-1].startswith("No number of songs up to 1,000 is above")
+    runs = curve.n_songs.map(lambda n: f"mt-epochs{9000 // n}-x" if n else "")
+    assert "from 90 of the fewest songs to 3 of" in sentences.growth(curve.assign(run=runs))[-1]
     (axis,) = scale_charts.learning_curve(curve).axes
     assert axis.lines[1].get_ydata().tolist() == [40.0, 65.0, 80.0]
 

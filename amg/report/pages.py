@@ -12,7 +12,7 @@ from pygments.formatters import HtmlFormatter
 
 from amg import files, machine, paths, provenance
 from amg.check import InputError
-from amg.report import compare, sentences, tables
+from amg.report import compare, sentences, tables, verdict
 
 SHOWN = {  # name in the page -> which table, and how
     "summary": ("retrieval", tables.summary),
@@ -133,7 +133,7 @@ def write_index(profile, manifest, written) -> list:
         tables=shown,
         tolerances=tables.TOLERANCES,
         headline=sentences.headline(found),
-        verdict=sentences.verdict(found),
+        verdict=verdict.sentences(found),
         left_out=sentences.left_out(found),
         growth=sentences.growth(found.get("learning_curve", ())),
         shown=FIGURES,
@@ -170,7 +170,7 @@ def results(profile) -> str:
         sorted({str(step["parameters"]["seed"]) for step in steps if "seed" in step["parameters"]})
     )
     begun = [step["label"] for step in steps if step.get("begun_before")]
-    told = [*sentences.verdict(found), *sentences.growth(found.get("learning_curve", ()))]
+    told = [*verdict.sentences(found), *sentences.growth(found.get("learning_curve", ()))]
     return "\n\n".join(
         filter(
             None,

@@ -110,15 +110,17 @@ def size(found) -> str:
         return ""
     used = found["clips"].query("refused == ''")
     rendered = used.source.isin(sheet_music.COLLECTIONS)
-    of = "works" if rendered.all() else "recordings"
+    what, of = ("songs", "works") if rendered.all() else ("clips", "recordings")
     roles = [
-        f"{len(clips):,} {name} clips of {clips.recording.nunique():,} {of}"
+        f"{len(clips):,} {name} {what} of {clips.recording.nunique():,} {of}"
         for name, role in (("training", "train"), ("test", "test"))
         if len(clips := used[used.role == role])
     ]
     copied = used.recording.str.contains(" x[01][.][0-9]+$")
     kind = np.select(
-        [copied, rendered], ["copies at other speeds", "renderings of sheet music"], "recordings"
+        [copied, rendered],
+        ["copies at other speeds", "renderings of sheet music"],
+        "unaltered recordings",
     )
     dummies = used.assign(kind=kind)[used.role == "dummy"].groupby("kind").seconds.agg([len, sum])
     parts = [
@@ -131,69 +133,6 @@ def size(found) -> str:
     return f"{', '.join(roles)}; distractors: {', '.join(parts) or 'none'}." + published * (
         "train" in set(used.role)
     )
-
-
-def verdict(found, query_s=10.0) -> list[str]:
-    """Claim by claim, at one query length and the duration nearest to it: supported, not supported,
-    or not settled here, with the figure; [] for a report without the tables or methods for it."""
-    if "cost" not in found or not len(found.get("differences", ())):
-        return []
-    rows = tables.near(tables.at(found["differences"], query_s), query_s)
-    rows = rows.set_index(["method", "against", "stage"])
-    cost = tables.near(found["cost"], query_s).set_index("method")
-    nafp, mean, lift = (
-        "NAFP, every frame indexed",
-        "mean pooling, no training",
-        "one-bit lift, no training",
-    )
-    asked = [
-        (tables.METHOD, nafp, "two"),
-        (tables.METHOD, mean, "single"),
-        (lift, tables.METHOD, "single"),
-        (lift, mean, "single"),
-        (lift, nafp, "two"),
-    ]
-    if not set(asked) <= {*rows.index} or "amg two-stage" not in cost.index:
-        return []
-    accuracy, training, *of_lift = (rows.loc[key] for key in asked)
-    size, time = cost.index_bytes + cost.refine_bytes, cost.embed_ms + cost.search_ms
-    index, whole = (
-        100 * of["amg two-stage"] / cost.index_bytes["nafp"] for of in (cost.index_bytes, size)
-    )
-    flat, coded = (100 * time["amg two-stage"] / time[of] for of in ("nafp", "nafp ivf-pq"))
-    at = f"at {rows.query_s.iloc[0]:g} s"
-    return [
-        f"*Nearly as accurate as fingerprints*: {_settled(accuracy, -2)}. Two-stage exact Top-1 "
-        f"{at} "
-        f"is {_points(accuracy)} points from the base system's; 2 points are allowed.",
-        f"*Under a tenth of the storage*: {'' if index < 10 else 'not '}supported for the index "
-        f"({index:.1f} % of the fingerprints' bytes), not for two-stage search, which reads the "
-        f"fingerprints, too ({whole:.0f} %).",
-        f"*Under a tenth of the search time*: {'' if coded < 10 else 'not '}supported against the "
-        f"base "
-        f"system as its authors run it ({coded:.0f} % of its time, embedding included), "
-        f"{'' if flat < 10 else 'not '}supported against an exhaustive one ({flat:.0f} %).",
-        f"*Training makes the vector*: {_settled(training)}. Single-stage Top-1 is "
-        f"{_points(training)} points from that of plain mean pooling, on as much music as there is "
-        "here; the published encoder had 100,000 songs.",
-        f"*The one-bit lift, ours, is better*: {_settled(of_lift[0])} against the trained encoder "
-        f"({_points(of_lift[0])} points, single-stage) and {_settled(of_lift[1])} against mean "
-        f"pooling ({_points(of_lift[1])}); its two-stage search is {_points(of_lift[2])} points "
-        "from the base system.",
-    ]
-
-
-def _settled(row, least=0):
-    """Whether a difference is above `least`, by its interval, if there are recordings enough."""
-    if row.n_recordings < intervals.TOO_FEW:
-        return f"too few to judge ({row.n_recordings:.0f} recordings)"
-    if row.low > least:
-        return "supported"
-    return "not supported" if row.high < least else "not settled here"
-
-
-def _points(row):
-    return f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
 
 
 def unknown(found) -> list[str]:
@@ -304,7 +243,21 @@ def growth(curve) -> list[str]:
             f"Queries of {query_s:g} s, single-stage Top-1: {', '.join(steps)}; mean pooling "
             f"{mean.top1:.1f} % [{mean.top1_low:.1f}, {mean.top1_high:.1f}]{beside}. {verdict}"
         )
-    return said
+    return said + _as_many_updates(curve)
+
+
+def _as_many_updates(curve):
+    """How the points of a learning curve differ beside their songs; [] if no run says so."""
+    if "run" not in curve:
+        return []
+    epochs_ = curve.run.str.extract("-epochs([0-9]+)-")[0].dropna().astype(int)
+    if not len(epochs_):
+        return []
+    return [
+        "All trainings make about as many updates, so that their epochs differ, from "
+        f"{epochs_.max()} of the fewest songs to {epochs_.min()} of the most. Each interval, drawn "
+        "by recording, is of one training: trainings from other seeds are not pooled in it."
+    ]
 
 
 def forecast(table) -> list[str]:
