@@ -11,7 +11,7 @@ reproduce: .venv/installed
 	$(RUN) -m amg reproduce --profile $(PROFILE)
 
 test: .venv/installed
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lab: .venv/installed
 	$(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks

@@ -10,12 +10,20 @@ from amg.check import InputError
 from amg.fingerprint import fingerprinters, folder
 from amg.report import pages, pipeline, steps
 
+# commands that read notebooks or committed reports
+OF_CHECKOUT = ("reproduce", "results", "reference", "run")
+
 
 def main() -> None:
     """Run the command line; what was wrong with its input, or with a disk, ends it with one
     sentence."""
     arguments = _parser().parse_args()
     try:
+        if arguments.command in OF_CHECKOUT and not paths.is_checkout():
+            raise InputError(
+                f"the command {arguments.command} needs a checkout of the repository, with its "
+                "notebooks; run it there."
+            )
         arguments.run(arguments)
     except InputError as error:
         sys.exit(f"amg: {error}")
@@ -34,6 +42,7 @@ def _parser():
         added.set_defaults(run=run)
         return added
 
+    profiles = ", ".join(pipeline.profiles()) or "those of a checkout"
     for name, run, text in (
         (
             "reproduce",
@@ -55,7 +64,7 @@ def _parser():
         command(name, run, text).add_argument(
             "--profile",
             default="demo",
-            help=f"one of: {', '.join(pipeline.profiles())} (default: demo)",
+            help=f"one of: {profiles} (default: demo)",
         )
     run = command("run", _run, "run one notebook, and see what it says as it says it")
     run.add_argument("notebook", help=f"one of: {', '.join(steps.NOTEBOOKS)}")

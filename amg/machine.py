@@ -1,11 +1,12 @@
 """What ran where: commit, packages, processor, peak memory."""
 
+import contextlib
 import os
 import platform
 import re
 import subprocess
 import threading
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import psutil
@@ -56,15 +57,13 @@ class PeakMemory:
 
 
 def describe() -> dict:
-    """Commit, versions of what requirements.txt pins, and machine, for a report's manifest."""
-    lines = (paths.checkout() / "requirements.txt").read_text().splitlines()
-    names = [line.split("==")[0] for line in lines if "==" in line]
+    """Commit, versions of the packages, and machine, for a report's manifest."""
     info = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
     processor = named[1] if named else platform.processor() or platform.machine()
     return {
         "commit": commit(),
-        "packages": {name: version(name) for name in names},
+        "packages": _packages(),
         "machine": {
             "processor": processor,
             "cores": os.cpu_count(),
@@ -73,6 +72,18 @@ def describe() -> dict:
             "python": platform.python_version(),
         },
     }
+
+
+def _packages():
+    """Versions of what requirements.txt pins, or, without a checkout, of what the package asks for;
+    what is not installed is left out."""
+    lock = paths.checkout() / "requirements.txt"
+    wanted = lock.read_text().splitlines() if paths.is_checkout() else requires("amg") or []
+    found = {}
+    for name in (re.match(r"[\w.-]+", line) for line in wanted):
+        with contextlib.suppress(PackageNotFoundError):
+            found |= {name[0]: version(name[0])} if name else {}
+    return found
 
 
 def commit() -> str:

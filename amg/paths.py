@@ -1,7 +1,8 @@
 """The workspace: `data/`, `database/` and `reports/`, from any working directory.
 
-It is the checkout that holds this package, or the folder that the environment variable AMG_HOME
-names. Notebook parameters name files relative to it.
+It is the folder that the environment variable AMG_HOME names, or the checkout that holds this
+package, or, where the package was installed without one, the working directory. Notebook
+parameters name files relative to it.
 """
 
 import os
@@ -15,9 +16,14 @@ def checkout() -> Path:
     return Path(__file__).resolve().parent.parent
 
 
+def is_checkout() -> bool:
+    """Whether there is one: what was installed from a wheel has no notebooks beside it."""
+    return (checkout() / "notebooks").is_dir()
+
+
 def home() -> Path:
-    """Root of the workspace (AMG_HOME, or the checkout)."""
-    return Path(os.environ.get("AMG_HOME") or checkout()).resolve()
+    """Root of the workspace (AMG_HOME, or the checkout, or else the working directory)."""
+    return Path(os.environ.get("AMG_HOME") or (checkout() if is_checkout() else ".")).resolve()
 
 
 def resolve(path) -> Path:

@@ -2,7 +2,7 @@
 
 import os
 
-# two processes test at once, on the same cores: threads that wait must not spin
+# several processes test at once, on the same cores: threads that wait must not spin
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import shutil
@@ -21,7 +21,7 @@ FIRST = ("test_kill.py", "test_notebooks.py")  # a file is one process's; the lo
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that both processes end at about the same time."""
+    """The longest files first, so that all processes end at about the same time."""
     items.sort(
         key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST)
     )
@@ -43,7 +43,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """A workspace, its path with a space in it, in which the smoke profile has run; test_notebooks
-    goes on in it. Two processes share the run: the one that comes second waits."""
+    goes on in it. The processes share the run: whoever comes later waits."""
     root = _shared(tmp_path_factory) / "smoke run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AMG_HOME", str(root))
