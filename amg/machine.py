@@ -16,7 +16,7 @@ from amg import paths
 from amg.check import InputError, one_of
 
 DEVICES = ("auto", "cpu", "cuda")
-CODE = ("amg", "notebooks", ":!amg/weights/*.json")  # what runs; a model's card only tells
+CODE = ("amg", "notebooks", ":!amg/weights/*.json", ":!amg/weights/*.md")  # what runs
 
 
 def device(name="auto") -> str:
