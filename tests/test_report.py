@@ -337,7 +337,12 @@ def test_the_verdict_follows_from_the_intervals():
     worse = differences.assign(difference=-9.0, low=-12.0, high=-6.0)
     assert "not supported" in verdict.sentences({"differences": worse, "cost": cost})[0]
     assert verdict.sentences({"differences": differences.iloc[1:], "cost": cost}) == []
+    judged = verdict.table({"differences": differences})
+    assert judged["10 s"].tolist() == ["supported", "not", "supported", "open", "open"]
+    assert verdict.counts(judged)[0] == "Nearly as accurate: of 1 cells 1 supported, 0 open, 0 not."
     few = differences.assign(n_recordings=29)
+    assert set(verdict.table({"differences": few})["10 s"]) == {"too few"}
+    assert verdict.counts(verdict.table({})) == []
     assert "too few to judge (29" in verdict.sentences({"differences": few, "cost": cost})[0]
 
 
@@ -465,7 +470,9 @@ def test_a_profile_is_refused_in_one_sentence(home, text, message):
 
 
 def test_all_profiles_are_sound(home):
-    assert {"smoke", "demo", "open_music", "published"} <= set(pipeline.profiles())
+    assert {"smoke", "demo", "open_music", "published", "published_low_rate"} <= set(
+        pipeline.profiles()
+    )
     assert all(pipeline.load_profile(name) for name in pipeline.profiles())
 
 

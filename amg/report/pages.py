@@ -134,6 +134,7 @@ def write_index(profile, manifest, written) -> list:
         tolerances=tables.TOLERANCES,
         headline=sentences.headline(found),
         verdict=verdict.sentences(found),
+        **verdict.html(verdict.table(found)),
         left_out=sentences.left_out(found),
         growth=sentences.growth(found.get("learning_curve", ())),
         shown=FIGURES,
@@ -176,6 +177,7 @@ def results(profile) -> str:
             None,
             [
                 "\n".join(f"* {sentence}" for sentence in told or sentences.headline(found)),
+                verdict.markdown(verdict.table(found)),
                 sentences.size(found),
                 f"`{run['command']}`, seed {seeds}, commit {run['commit']}; {where['processor']}, "
                 f"{where['cores']} cores; {sum(step['wall_s'] for step in steps) / 60:.1f} minutes"

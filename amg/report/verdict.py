@@ -1,5 +1,7 @@
 """The claims of the paper, and of the lift, judged by the tables of a report."""
 
+import pandas as pd
+
 from amg.report import tables
 from amg.retrieval import intervals
 
@@ -65,3 +67,77 @@ def _settled(row, least=0):
 
 def _points(row):
     return f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
+
+
+LIFT, MEAN, NAFP = (
+    "one-bit lift, no training",
+    "mean pooling, no training",
+    "NAFP, every frame indexed",
+)
+CLAIMS = {  # -> method, against, stage, and the points that it may lose
+    "Nearly as accurate": (tables.METHOD, NAFP, "two", -2),
+    "Training makes the vector": (tables.METHOD, MEAN, "single", 0),
+    "The lift beats the encoder": (LIFT, tables.METHOD, "single", 0),
+    "The lift beats mean pooling": (LIFT, MEAN, "single", 0),
+    "The lift is nearly as accurate": (LIFT, NAFP, "two", -2),
+}
+
+
+def table(found) -> pd.DataFrame:
+    """Every claim at every duration (rows) and query length (columns): supported, open, not, or too
+    few (recordings to judge); empty without `differences.csv`."""
+    cells = [
+        {"claim": claim, "vector": f"{row.duration_max:.0f} s", "at": f"{row.query_s:g} s"}
+        | {"cell": _word(row, least)}
+        for claim, (method, against, stage, least) in CLAIMS.items()
+        for row in _of(found, method, against, stage)
+    ]
+    if not cells:
+        return pd.DataFrame()
+    long = pd.DataFrame(cells)
+    wide = long.pivot_table(
+        index=["claim", "vector"], columns="at", values="cell", aggfunc="first", sort=False
+    )
+    return wide.fillna("").rename_axis(columns=None)
+
+
+def html(table_) -> dict:
+    """`counts` and the table for the page of a report, by their names in its template."""
+    shown = "" if table_.empty else table_.to_html(border=0, classes="numbers")
+    return {"counts": counts(table_), "judged": shown}
+
+
+def markdown(table_) -> str:
+    """`counts`, and of the table the claims whose cells are not all alike, for the README."""
+    if table_.empty:
+        return ""
+    kinds = table_.stack().groupby(level="claim").nunique()
+    mixed = table_[table_.index.get_level_values("claim").map(kinds) > 1]
+    said = " ".join(counts(table_))
+    return said if mixed.empty else f"{said}\n\n{tables.markdown(mixed)}"
+
+
+def counts(table_) -> list[str]:
+    """How often each claim is supported, open or not, in a sentence each."""
+    said = []
+    for claim, rows in table_.groupby(level="claim", sort=False) if len(table_) else ():
+        cells = rows.stack()
+        n = cells[cells != ""].value_counts()
+        told = ", ".join(f"{n.get(word, 0)} {word}" for word in ("supported", "open", "not"))
+        few = f", {n['too few']} too few to judge" if "too few" in n else ""
+        said.append(f"{claim}: of {n.sum()} cells {told}{few}.")
+    return said
+
+
+def _of(found, method, against, stage):
+    rows = found.get("differences", ())
+    if not len(rows):
+        return ()
+    chosen = (rows.method == method) & (rows.against == against) & (rows.stage == stage)
+    return rows[chosen].itertuples()
+
+
+def _word(row, least):
+    if row.n_recordings < intervals.TOO_FEW:
+        return "too few"
+    return "supported" if row.low > least else "not" if row.high < least else "open"
