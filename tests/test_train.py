@@ -138,7 +138,7 @@ def test_the_update_is_that_of_the_padded_batch(data, monkeypatch):
         ],
         24,
     )
-    margin = torch.from_numpy(0.2 * crop.share + 0.2).float()
+    margin = torch.from_numpy(0.2 * crop.overlap + 0.2).float()
     expected = naive.published_loss(
         run.encoder(padded, mask),
         run.loss.centres,
