@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from amg.embedding import encoders, packed
+from amg.embedding import packed, registry
 
 
-@encoders.register("mean")
+@registry.encoders.register("mean")
 class Mean(nn.Module):
     """The normalised mean of the frames."""
 

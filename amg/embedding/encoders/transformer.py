@@ -3,12 +3,12 @@
 from torch import nn
 from torch.nn import functional as F
 
-from amg.embedding import encoders, packed
+from amg.embedding import packed, registry
 from amg.embedding.encoders.mean import mean_of_valid
 from amg.fingerprint.nafp import DIM
 
 
-@encoders.register("mt")
+@registry.encoders.register("mt")
 class Transformer(nn.Module):
     """Post-norm Transformer without positional encoding, mean over the frames.
 

@@ -7,13 +7,13 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from amg.embedding import crops, losses
+from amg.embedding import crops, registry
 
 SCALE = 32.0
 BLOCK = 2**21  # logits that are held at once
 
 
-@losses.register("arcface")
+@registry.losses.register("arcface")
 class ArcFace(nn.Module):
     """Every song is a class with a centre; the margin grows with a crop's overlap.
 
