@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from amg.embedding import packed, registry
+from amg.embedding import registry
+from amg.embedding.fast import packed
 
 
 @registry.encoders.register("mean")

@@ -3,8 +3,9 @@
 from torch import nn
 from torch.nn import functional as F
 
-from amg.embedding import packed, registry
+from amg.embedding import registry
 from amg.embedding.encoders.mean import mean_of_valid
+from amg.embedding.fast import packed
 from amg.fingerprint.nafp import DIM
 
 
