@@ -5,7 +5,8 @@ Read the rooms in this order, from samples to reports:
     (shared)     check, paths, files, code, provenance, progress, machine, checkpoint
     sound        ffmpeg, audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
-    embedding    crops, batches, packed, registry
+    embedding    crops, batches, registry
+    embedding.fast      packed, softmax
     embedding.encoders  mean, lift, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, runs, training

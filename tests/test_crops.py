@@ -14,14 +14,14 @@ from amg.embedding import batches, crops
 def test_crops_lie_in_the_clip(n_frames, duration_max, seed):
     original = np.arange(50) == 0
     crop = crops.draw(np.random.default_rng(seed), np.full(50, n_frames), original, duration_max)
-    mid, most = crops.centre(n_frames, crops.PADDED_FRAMES[duration_max])
+    mid, centre_frames = crops.centre(n_frames, crops.PADDED_FRAMES[duration_max])
     assert (crop.start >= 0).all() and (crop.start + crop.length <= n_frames).all()
-    assert (crop.length >= min(3, most)).all() and (crop.length <= most).all()
-    for start, length, share in zip(*crop):
-        naive = len(set(range(start, start + length)) & set(range(mid, mid + most)))
-        assert share == pytest.approx(naive / most)
-    assert (crop.start[0], crop.length[0], crop.share[0]) == (mid, most, 1)
-    assert crops.margin(crop.share[0]) == pytest.approx(0.4) and crops.margin(0.0) == 0.2
+    assert (crop.length >= min(3, centre_frames)).all() and (crop.length <= centre_frames).all()
+    for start, length, overlap in zip(*crop):
+        naive = len(set(range(start, start + length)) & set(range(mid, mid + centre_frames)))
+        assert overlap == pytest.approx(naive / centre_frames)
+    assert (crop.start[0], crop.length[0], crop.overlap[0]) == (mid, centre_frames, 1)
+    assert crops.margin(crop.overlap[0]) == pytest.approx(0.4) and crops.margin(0.0) == 0.2
 
 
 def test_crop_lengths_follow_the_cube_law():
@@ -100,7 +100,7 @@ def test_what_a_loss_is_told_of_its_rows():
     rows = batch.rows("cpu")
     assert rows.song.tolist() == batch.song.tolist()
     assert rows.is_original.tolist() == [clip == 0 for clip in batch.clip]
-    assert rows.overlap.tolist() == batch.crop.share.tolist()
+    assert rows.overlap.tolist() == batch.crop.overlap.tolist()
 
 
 def test_an_epoch_follows_from_its_seed():

@@ -87,15 +87,15 @@ def test_crops_inside_recorded_geometry(golden):
         ours = crops.draw(
             np.random.default_rng(0), np.full(n, n_frames), np.zeros(n, bool), durations[padded]
         )
-        mid, most = crops.centre(n_frames, padded)
-        overlap = np.rint(ours.share * most).astype(int)
-        possible = set(zip(ours.start.tolist(), ours.length.tolist(), overlap.tolist()))
+        mid, centre_frames = crops.centre(n_frames, padded)
+        shown = np.rint(ours.overlap * centre_frames).astype(int)
+        possible = set(zip(ours.start.tolist(), ours.length.tolist(), shown.tolist()))
         for row in group.itertuples():
             low = max(0, mid - row.length // 2)
-            assert low <= row.start <= mid + most - row.length + (mid - low)
-            overlap = min(row.start + row.length, mid + most) - max(row.start, mid)
-            assert overlap == row.overlap
-            assert row.margin == pytest.approx(crops.margin(row.overlap / most), abs=1e-6)
+            assert low <= row.start <= mid + centre_frames - row.length + (mid - low)
+            shown = min(row.start + row.length, mid + centre_frames) - max(row.start, mid)
+            assert shown == row.overlap  # in frames there
+            assert row.margin == pytest.approx(crops.margin(row.overlap / centre_frames), abs=1e-6)
         seen = set(zip(group.start, group.length, group.overlap))
         assert len(seen & possible) > 0.8 * len(seen)
         assert ours.length.min() == group.length.min()

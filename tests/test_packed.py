@@ -8,9 +8,10 @@ from conftest import unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amg.embedding import encoders, packed
+from amg.embedding import encoders
 from amg.embedding.encoders.mean import Mean
 from amg.embedding.encoders.transformer import Transformer
+from amg.embedding.fast import packed
 
 DEVICES = [
     "cpu",

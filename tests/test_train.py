@@ -18,6 +18,7 @@ from amg.embedding import batches, crops, encoders, losses, runs, training, vali
 from amg.embedding.encoders.cnn import CNN, DenseNet121
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
+from amg.embedding.fast import softmax
 from amg.embedding.losses import arcface
 from amg.embedding.losses.triplet import Triplet
 from amg.fingerprint import features, nafp
@@ -72,7 +73,7 @@ def assert_alike(ours, theirs, tolerance=1e-4):
 def test_blocks_of_classes_give_the_loss_and_gradients_of_the_whole_table(
     block, device, monkeypatch
 ):
-    monkeypatch.setattr(arcface, "BLOCK", block)
+    monkeypatch.setattr(softmax, "BLOCK", block)
     rng = np.random.default_rng(0)
     x, centres = (
         torch.tensor(rng.standard_normal((n, 16)), device=device, requires_grad=True)
@@ -82,19 +83,26 @@ def test_blocks_of_classes_give_the_loss_and_gradients_of_the_whole_table(
         torch.tensor(column, device=device)
         for column in (rng.integers(0, 23, 8), rng.uniform(0.2, 0.4, 8), rng.random(8))
     )  # a gradient each
-    ours = arcface.arcface(x, centres, label, margin)
     expected = torch.nn.functional.cross_entropy(
         naive.margin_logits(x, centres, label, margin), label, reduction="none"
     )
-    torch.testing.assert_close(ours, expected)
-    torch.testing.assert_close(
-        *(torch.autograd.grad(weight @ loss, (x, centres)) for loss in (ours, expected))
-    )
+    for many in (24, 23):  # the whole table, and blocks
+        monkeypatch.setattr(softmax, "MANY", many)
+        ours = arcface.arcface(x, centres, label, margin)
+        torch.testing.assert_close(ours, expected)
+        torch.testing.assert_close(
+            *(
+                torch.autograd.grad(weight @ loss, (x, centres), retain_graph=True)
+                for loss in (ours, expected)
+            )
+        )
 
 
 @cuda
-def test_the_softmax_over_classes_never_waits_for_the_gpu(monkeypatch):
-    monkeypatch.setattr(arcface, "BLOCK", 40)
+@pytest.mark.parametrize("many", [24, 23])
+def test_the_softmax_over_classes_never_waits_for_the_gpu(many, monkeypatch):
+    monkeypatch.setattr(softmax, "MANY", many)
+    monkeypatch.setattr(softmax, "BLOCK", 40)
     x, centres = (torch.randn(n, 16, device="cuda", requires_grad=True) for n in (8, 23))
     label = torch.arange(8, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
@@ -138,7 +146,7 @@ def test_the_update_is_that_of_the_padded_batch(data, monkeypatch):
         ],
         24,
     )
-    margin = torch.from_numpy(0.2 * crop.share + 0.2).float()
+    margin = torch.from_numpy(0.2 * crop.overlap + 0.2).float()
     expected = naive.published_loss(
         run.encoder(padded, mask),
         run.loss.centres,

@@ -38,8 +38,8 @@ class Batch:
     crop: crops.Crops
 
     def rows(self, device) -> Rows:
-        """What a loss is told of the rows: song, share of the crop, whether it is an original."""
-        columns = self.song, self.crop.share, self.clip == 0
+        """What a loss is told of the rows: song, overlap of the crop, whether it is an original."""
+        columns = self.song, self.crop.overlap, self.clip == 0
         return Rows(*(torch.from_numpy(column).to(device) for column in columns))
 
 

@@ -21,7 +21,7 @@ class Crops(NamedTuple):
 
     start: np.ndarray  # frames
     length: np.ndarray  # frames
-    share: np.ndarray  # of the original's centre that it shows, float32 0 to 1
+    overlap: np.ndarray  # share of the original's centre that it shows, float32 0 to 1
 
 
 def segment_frames(duration_max) -> int:
@@ -41,19 +41,20 @@ def draw(rng, n_frames, is_original, duration_max, power=3) -> Crops:
     fewer); its start is uniform over those that let it stick out of the centre by up to half
     its length. An original gives exactly its centre.
     """
-    mid, most = centre(n_frames, PADDED_FRAMES[duration_max])
-    length = np.maximum((rng.random(len(n_frames)) ** power * most).astype(np.int64), SHORTEST)
-    length = np.where(is_original, most, np.minimum(length, most))
+    mid, centre_frames = centre(n_frames, PADDED_FRAMES[duration_max])
+    drawn = (rng.random(len(n_frames)) ** power * centre_frames).astype(np.int64)
+    length = np.minimum(np.maximum(drawn, SHORTEST), centre_frames)
+    length = np.where(is_original, centre_frames, length)
     low = np.maximum(0, mid - length // 2)
-    high = mid + most - length + (mid - low)
+    high = mid + centre_frames - length + (mid - low)
     start = np.where(is_original, mid, rng.integers(low, high + 1))
-    overlap = np.minimum(start + length, mid + most) - np.maximum(start, mid)
-    return Crops(start, length, (overlap / most).astype(np.float32))
+    shown = np.minimum(start + length, mid + centre_frames) - np.maximum(start, mid)
+    return Crops(start, length, (shown / centre_frames).astype(np.float32))
 
 
-def margin(share, high=MARGIN_MAX, low=MARGIN_MIN):
-    """Radians, from `low` at no overlap to `high` at full; share: 0 to 1, an array or a tensor."""
-    return (high - low) * share + low
+def margin(overlap, high=MARGIN_MAX, low=MARGIN_MIN):
+    """Radians, from `low` at no overlap to `high` at full; overlap: 0 to 1, array or tensor."""
+    return (high - low) * overlap + low
 
 
 def micro_batches(length, max_frames) -> list:

@@ -1,9 +1,9 @@
 """Encoders and losses by the name that a parameter gives them, and the settings that they take.
 
-A class gets its name in its file or in a notebook's cell, by `@encoders.register("toy")`. Its
-settings are the arguments of its constructor that have a default. Their types follow from the
-defaults; its attribute `limits`, {setting: (low, high)}, may narrow their range. Arguments without
-a default are the kit's to give.
+A class gets its name in its file, by `@registry.encoders.register("toy")`, or in a notebook's cell,
+where `encoders.register` is the same. Its settings are the arguments of its constructor that have a
+default. Their types follow from the defaults; its attribute `limits`, {setting: (low, high)}, may
+narrow their range. Arguments without a default are the kit's to give.
 """
 
 import inspect
@@ -73,3 +73,7 @@ class Registry(dict):
         """{kind: digest} of a class that is somebody's own, as `code.of_own`; {} of the kit's."""
         own = self[name].__module__.split(".")[0] != "amg"
         return {self.kind: code.of_own(self[name])} if own else {}
+
+
+# here, so that members need not import the packages that import them
+encoders, losses = Registry("encoder"), Registry("loss")

@@ -19,9 +19,9 @@ def ranks(encoder, data, held_out, duration_max, seed=0) -> pd.DataFrame:
     is not counted. 0 is a hit.
     """
     asked, at = _degraded(data, held_out)
-    mid, most = crops.centre(data.length[at], crops.PADDED_FRAMES[duration_max])
-    half = np.maximum(np.minimum(most, crops.segment_frames(duration_max)) // 2, 1)
-    start = mid + np.random.default_rng([seed, RANKS]).integers(most - half + 1)
+    mid, centre_frames = crops.centre(data.length[at], crops.PADDED_FRAMES[duration_max])
+    half = np.maximum(np.minimum(centre_frames, crops.segment_frames(duration_max)) // 2, 1)
+    start = mid + np.random.default_rng([seed, RANKS]).integers(centre_frames - half + 1)
     halves = _vectors(encoder, data, data.first[at] + start, half)
     stored = _vectors(encoder, data, *centres(data, slice(None), duration_max))
     scores = halves @ stored.T
@@ -49,7 +49,7 @@ def overlaps(encoder, data, held_out, duration_max, seed=0) -> pd.DataFrame:
     cosine = shown @ stored.T
     own = held_out == asked.song.to_numpy()[:, None]
     others = (cosine.sum(axis=1) - cosine[own]) / max(len(held_out) - 1, 1)
-    return asked.assign(overlap=crop.share, cosine=cosine[own], others=others)
+    return asked.assign(overlap=crop.overlap, cosine=cosine[own], others=others)
 
 
 def between(encoder, data, songs, duration_max) -> float:
@@ -72,5 +72,5 @@ def _degraded(data, songs):
 
 def centres(data, songs, duration_max) -> tuple:
     """Where the centres of songs' originals lie: first row and number of frames, int (n,) each."""
-    mid, most = crops.centre(data.length[songs, 0], crops.PADDED_FRAMES[duration_max])
-    return data.first[songs, 0] + mid, most
+    mid, centre_frames = crops.centre(data.length[songs, 0], crops.PADDED_FRAMES[duration_max])
+    return data.first[songs, 0] + mid, centre_frames

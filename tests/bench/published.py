@@ -85,7 +85,7 @@ def step(run, folder, batch):
     run.encoder.train()
     run.optimiser.zero_grad(set_to_none=True)
     song, margin, original = map(
-        torch.from_numpy, (batch.song, crops.margin(crop.share), batch.clip == 0)
+        torch.from_numpy, (batch.song, crops.margin(crop.overlap), batch.clip == 0)
     )
     loss = naive.published_loss(run.encoder(x, mask), run.loss.centres, song, margin, original)
     loss.backward()

@@ -21,12 +21,13 @@ from torch import nn
 from amg import files
 from amg.check import InputError
 from amg.embedding import crops
-from amg.embedding.registry import Registry
+from amg.embedding.encoders import cnn, lift, lstm, transformer  # noqa: F401 each registers its class
+from amg.embedding.encoders.mean import Mean  # noqa: F401 a name for notebooks
+from amg.embedding.registry import encoders as registry
 from amg.fingerprint.nafp import DIM
 
 BATCH_FRAMES = {"cpu": 512, "cuda": 8192}  # what a core's cache holds, and what keeps a GPU busy
 
-registry = Registry("encoder")
 register = registry.register
 
 
@@ -127,7 +128,3 @@ def pad(frames, length) -> tuple[torch.Tensor, torch.Tensor]:
     padding = torch.from_numpy(np.arange(length.max()) >= length[:, None]).to(frames.device)
     x = frames.new_zeros(*padding.shape, frames.shape[1])
     return x.masked_scatter_(~padding[..., None], frames), padding
-
-
-from amg.embedding.encoders import cnn, lift, lstm, transformer  # noqa: E402, F401 each registers its class
-from amg.embedding.encoders.mean import Mean  # noqa: E402, F401 a name for notebooks

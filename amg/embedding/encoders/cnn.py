@@ -4,14 +4,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from amg.embedding import encoders
+from amg.embedding import registry
 from amg.fingerprint.nafp import DIM
 
 GROWTH = 32
 BLOCKS = (6, 12, 24, 16)
 
 
-@encoders.register("mcnn")
+@registry.encoders.register("mcnn")
 class CNN(nn.Module):
     """DenseNet-121 on a sequence as an image, 32 x 128 pixels.
 

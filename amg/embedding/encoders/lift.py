@@ -14,14 +14,15 @@ kernel, and one-bit random projections (Charikar, STOC 2002) keep signs.
 import torch
 from torch import nn
 
-from amg.embedding import encoders
+from amg.embedding import registry
 from amg.embedding.encoders.mean import mean_of_valid
 from amg.fingerprint.nafp import DIM
 
 MOST = 3.0  # of the energy; 1 is usual. Single outliers would decide a short query's bits
+FIT_FRAMES = 512  # whose energies are held at once
 
 
-@encoders.register("lift")
+@registry.encoders.register("lift")
 class Lift(nn.Module):
     """Mean over the frames of their energies along `bits` directions, minus what is usual.
 
@@ -40,7 +41,7 @@ class Lift(nn.Module):
     @torch.no_grad()
     def fit(self, frames) -> None:
         """Learn the usual energies from frames of other music, float32 (N, 128)."""
-        parts = torch.from_numpy(frames).split(encoders.BATCH_FRAMES["cpu"])
+        parts = torch.from_numpy(frames).split(FIT_FRAMES)
         self.usual.copy_(sum(self.energies(part).sum(0) for part in parts) / len(frames))
 
     def energies(self, x) -> torch.Tensor:  # (..., 128) -> (..., bits)
@@ -50,7 +51,7 @@ class Lift(nn.Module):
         return mean_of_valid(self.energies(x), padding) - self.usual
 
 
-@encoders.register("lift1024")
+@registry.encoders.register("lift1024")
 class Lift1024(Lift):
     """The same in 128 bytes, a quarter of what 128 floats take."""
 

@@ -4,11 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from amg.embedding import encoders
+from amg.embedding import registry
 from amg.fingerprint.nafp import DIM
 
 
-@encoders.register("mlstm")
+@registry.encoders.register("mlstm")
 class LSTM(nn.Module):
     """Bidirectional LSTM, output at the last frame.
 

@@ -3,10 +3,11 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from amg.embedding import encoders, packed
+from amg.embedding import registry
+from amg.embedding.fast import packed
 
 
-@encoders.register("mean")
+@registry.encoders.register("mean")
 class Mean(nn.Module):
     """The normalised mean of the frames."""
 

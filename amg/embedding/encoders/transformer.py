@@ -3,12 +3,13 @@
 from torch import nn
 from torch.nn import functional as F
 
-from amg.embedding import encoders, packed
+from amg.embedding import registry
 from amg.embedding.encoders.mean import mean_of_valid
+from amg.embedding.fast import packed
 from amg.fingerprint.nafp import DIM
 
 
-@encoders.register("mt")
+@registry.encoders.register("mt")
 class Transformer(nn.Module):
     """Post-norm Transformer without positional encoding, mean over the frames.
 

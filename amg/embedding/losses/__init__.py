@@ -5,9 +5,7 @@
 default, is given first class centres, float32 (n_songs, 128). What it learns are its parameters.
 """
 
-from amg.embedding.registry import Registry
+from amg.embedding.losses import amg, infonce, triplet  # noqa: F401 each registers its class
+from amg.embedding.registry import losses as registry
 
-registry = Registry("loss")
 register = registry.register
-
-from amg.embedding.losses import amg, infonce, triplet  # noqa: E402, F401 each registers its class

@@ -2,13 +2,13 @@
 
 from torch.nn import functional as F
 
-from amg.embedding import losses
+from amg.embedding import registry
 from amg.embedding.losses.arcface import ArcFace
 
 PULL = 10.0  # weight of the pull
 
 
-@losses.register("amg", "pam", "tam")  # the published code calls it both Pam and Tam
+@registry.losses.register("amg", "pam", "tam")  # the published code calls it both Pam and Tam
 class AMG(ArcFace):
     """ArcFace plus 10 x the mean pull of the originals, 1 - cos(vector, centre of its class).
 

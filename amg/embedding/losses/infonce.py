@@ -4,10 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from amg.embedding import losses
+from amg.embedding import registry
 
 
-@losses.register("infonce")
+@registry.losses.register("infonce")
 class InfoNCE(nn.Module):
     """An original must be nearer to a degraded crop of its song than to the other songs' crops:
     cross-entropy of its cosines with all crops, over a temperature."""

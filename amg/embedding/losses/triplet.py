@@ -3,10 +3,10 @@
 from torch import nn
 from torch.nn import functional as F
 
-from amg.embedding import losses
+from amg.embedding import registry
 
 
-@losses.register("triplet")
+@registry.losses.register("triplet")
 class Triplet(nn.Module):
     """A degraded crop must lie nearer to its song's original than to another song's, by a margin:
     cos(anchor, negative) - cos(anchor, positive) + margin, mean of those above zero; 0 if none is.
