@@ -35,7 +35,7 @@ def of(*modules, members=False) -> dict[str, str]:
             continue
         file = _file(module)
         source = _read(file, file.stat().st_mtime_ns)
-        closure[module] = source["digest"]
+        closure[module] = _digest(source)
         own = f"{module}." if file.name == "__init__.py" and not members else "-"
         waiting += [name for name in _imported(source["names"]) if not name.startswith(own)]
     return dict(sorted(closure.items()))
@@ -70,7 +70,12 @@ def tree_digest(tree) -> str:
 
 def _now(module):
     file = _file(module)
-    return _read(file, file.stat().st_mtime_ns)["digest"] if file.exists() else None
+    return _digest(_read(file, file.stat().st_mtime_ns)) if file.exists() else None
+
+
+def _digest(source):
+    """Eight hexadecimal digits of what `_read` gives, and of the data files that it names."""
+    return files.digest([source["tree"], *map(files.sha256, source["data"])])[:8]
 
 
 def _file(module):
@@ -81,13 +86,13 @@ def _file(module):
 
 @cache
 def _read(file, _):
-    """Digest of a source file, and the names that it imports; read once per date."""
+    """Digest of a source's tree, its data files, and the names that it imports; once per date."""
     tree = ast.parse(file.read_text())
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     named = [text for text in texts if isinstance(text, str) and re.fullmatch(DATA, text)]
     paths = [file.with_name(name) for name in sorted(named)]
-    data = [files.sha256(path) for path in paths if path.is_file()]
-    return {"digest": files.digest([_plain(tree), data])[:8], "names": _names(tree)}
+    data = [path for path in paths if path.is_file()]
+    return {"tree": tree_digest(tree), "data": data, "names": _names(tree)}
 
 
 def _names(tree):
@@ -142,9 +147,14 @@ def _own(thing, seen):
         }
         return [own, [_own(base, seen) for base in thing.__bases__]]
     known = thing.__globals__
-    names = sorted(_globals(thing.__code__) & known.keys())
-    read = {name: _own(known[name], seen) for name in names}
-    return [_source(thing), read, [repr(value) for value in thing.__defaults__ or ()]]
+    read = {name: known[name] for name in _globals(thing.__code__) & known.keys()}
+    read |= inspect.getclosurevars(thing).nonlocals
+    defaults = [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
+    return [
+        _source(thing),
+        {name: _own(read[name], seen) for name in sorted(read)},
+        [_own(value, seen) for value in defaults],
+    ]
 
 
 def _globals(compiled):

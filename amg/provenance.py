@@ -5,9 +5,9 @@ A training set, a database, a run: each is a folder `<name>-<digest>` with a rec
 makes it (`amg.code`), and whether it is finished. Another recipe has another folder: nothing is
 displaced, and going back to earlier parameters, or code, finds what they made. If code alone
 differs, it is said which module; with the environment variable KEEP set, what earlier code made is
-taken all the same. The plain `<name>` is a link to what was last
-asked for, and what later notebooks read. A folder of that name, or a link that leads elsewhere, is
-not ours: it is read, never written into.
+taken all the same. The plain `<name>` is a link to what was last asked for, and what later
+notebooks read. A folder of that name, or a link that leads elsewhere, is not ours: it is read,
+never written into.
 """
 
 import os
@@ -129,11 +129,8 @@ def differing(one, other) -> list[str]:
 
 def said_of(modules) -> str:
     """That some modules have changed, and what becomes of what earlier code made."""
-    end = (
-        "made by earlier code, kept"
-        if os.environ.get(KEEP)
-        else (f"made anew ({KEEP}=1 would keep what there is)")
-    )
+    anew = f"made anew ({KEEP}=1 would keep what there is)"
+    end = "made by earlier code, kept" if os.environ.get(KEEP) else anew
     return f"{', '.join(modules)} changed since; {end}"
 
 

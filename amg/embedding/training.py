@@ -122,9 +122,11 @@ class Run:
 
     def _tell_collapse(self):
         """Say, once, if vectors of different songs have become all alike."""
+        if self.told:
+            return
         some = self.held_out if len(self.held_out) > 1 else self.songs[:SAMPLE]
         alike = validation.between(self.encoder, self.data, some, self.config.duration_max)
-        if alike > COLLAPSED and not self.told:
+        if alike > COLLAPSED:
             self.told = True
             print(
                 f"{self.config.name} has collapsed after epoch {len(self.history)}: vectors of "

@@ -78,9 +78,6 @@ def _claim(source, target, fingerprinter, device, plan):
         {"device": device},
         {**code.of(__name__), **fingerprinter.code},
     ).identity
-    earlier = provenance.differing(old, new) if old else []
-    if earlier:
-        print(f"{target}: {provenance.said_of(earlier)}.")
     # files may come and go, and code may change
     was = {**old, "inputs": {**old.get("inputs", {}), **music}, "code": new["code"]}
     known = old.get("files", {}) if new.items() <= was.items() else {}
@@ -93,6 +90,9 @@ def _claim(source, target, fingerprinter, device, plan):
             f"by fingerprinter {fingerprinter.digest} on {device}; choose another "
             "target, or delete it first."
         )
+    earlier = provenance.differing(old, new) if old else []
+    if earlier:
+        print(f"{target}: {provenance.said_of(earlier)}.")
     anew = earlier and not os.environ.get(provenance.KEEP)
     outdated = [target / name for name in there if anew or known[name] != plan.get(name)]
     for file in [*outdated, *target.glob(".*.*.tmp.npy")]:  # half ones of a process that was killed

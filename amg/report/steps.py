@@ -156,11 +156,7 @@ class Step:
         device = self.resolved.get("device")
         return provenance.Recipe(
             "step",
-            {
-                "notebook": self.notebook,
-                "parameters": self.resolved,
-                "cells": self.cells,
-            },
+            {"notebook": self.notebook, "parameters": self.resolved, "cells": self.cells},
             inputs={name: _state(name) for name in reads},
             computed={"device": machine.device(device)} if device else {},
             code=self.code,

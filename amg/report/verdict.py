@@ -5,6 +5,20 @@ import pandas as pd
 from amg.report import tables
 from amg.retrieval import intervals
 
+LIFT, MEAN, NAFP = (
+    "one-bit lift, no training",
+    "mean pooling, no training",
+    "NAFP, every frame indexed",
+)
+WORDS = {"supported": "supported", "open": "not settled here", "not": "not supported"}
+CLAIMS = {  # -> method, against, stage, and the points that it may lose
+    "Nearly as accurate": (tables.METHOD, NAFP, "two", -2),
+    "Training makes the vector": (tables.METHOD, MEAN, "single", 0),
+    "The lift beats the encoder": (LIFT, tables.METHOD, "single", 0),
+    "The lift beats mean pooling": (LIFT, MEAN, "single", 0),
+    "The lift is nearly as accurate": (LIFT, NAFP, "two", -2),
+}
+
 
 def sentences(found, query_s=10.0) -> list[str]:
     """Claim by claim, at one query length and the duration nearest to it: supported, not supported,
@@ -14,18 +28,7 @@ def sentences(found, query_s=10.0) -> list[str]:
     rows = tables.near(tables.at(found["differences"], query_s), query_s)
     rows = rows.set_index(["method", "against", "stage"])
     cost = tables.near(found["cost"], query_s).set_index("method")
-    nafp, mean, lift = (
-        "NAFP, every frame indexed",
-        "mean pooling, no training",
-        "one-bit lift, no training",
-    )
-    asked = [
-        (tables.METHOD, nafp, "two"),
-        (tables.METHOD, mean, "single"),
-        (lift, tables.METHOD, "single"),
-        (lift, mean, "single"),
-        (lift, nafp, "two"),
-    ]
+    asked = [claim[:3] for claim in CLAIMS.values()]
     if not set(asked) <= {*rows.index} or "amg two-stage" not in cost.index:
         return []
     accuracy, training, *of_lift = (rows.loc[key] for key in asked)
@@ -37,14 +40,12 @@ def sentences(found, query_s=10.0) -> list[str]:
     at = f"at {rows.query_s.iloc[0]:g} s"
     return [
         f"*Nearly as accurate as fingerprints*: {_settled(accuracy, -2)}. Two-stage exact Top-1 "
-        f"{at} "
-        f"is {_points(accuracy)} points from the base system's; 2 points are allowed.",
+        f"{at} is {_points(accuracy)} points from the base system's; 2 points are allowed.",
         f"*Under a tenth of the storage*: {'' if index < 10 else 'not '}supported for the index "
         f"({index:.1f} % of the fingerprints' bytes), not for two-stage search, which reads the "
         f"fingerprints, too ({whole:.0f} %).",
         f"*Under a tenth of the search time*: {'' if coded < 10 else 'not '}supported against the "
-        f"base "
-        f"system as its authors run it ({coded:.0f} % of its time, embedding included), "
+        f"base system as its authors run it ({coded:.0f} % of its time, embedding included), "
         f"{'' if flat < 10 else 'not '}supported against an exhaustive one ({flat:.0f} %).",
         f"*Training makes the vector*: {_settled(training)}. Single-stage Top-1 is "
         f"{_points(training)} points from that of plain mean pooling, on as much music as there is "
@@ -57,30 +58,13 @@ def sentences(found, query_s=10.0) -> list[str]:
 
 
 def _settled(row, least=0):
-    """Whether a difference is above `least`, by its interval, if there are recordings enough."""
-    if row.n_recordings < intervals.TOO_FEW:
-        return f"too few to judge ({row.n_recordings:.0f} recordings)"
-    if row.low > least:
-        return "supported"
-    return "not supported" if row.high < least else "not settled here"
+    """What its interval and its recordings let a difference say of a claim, in a sentence."""
+    few = f"too few to judge ({row.n_recordings:.0f} recordings)"
+    return WORDS.get(_word(row, least), few)
 
 
 def _points(row):
     return f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
-
-
-LIFT, MEAN, NAFP = (
-    "one-bit lift, no training",
-    "mean pooling, no training",
-    "NAFP, every frame indexed",
-)
-CLAIMS = {  # -> method, against, stage, and the points that it may lose
-    "Nearly as accurate": (tables.METHOD, NAFP, "two", -2),
-    "Training makes the vector": (tables.METHOD, MEAN, "single", 0),
-    "The lift beats the encoder": (LIFT, tables.METHOD, "single", 0),
-    "The lift beats mean pooling": (LIFT, MEAN, "single", 0),
-    "The lift is nearly as accurate": (LIFT, NAFP, "two", -2),
-}
 
 
 def table(found) -> pd.DataFrame:
@@ -138,6 +122,7 @@ def _of(found, method, against, stage):
 
 
 def _word(row, least):
+    """Whether a difference is above `least`, by its interval, if there are recordings enough."""
     if row.n_recordings < intervals.TOO_FEW:
         return "too few"
     return "supported" if row.low > least else "not" if row.high < least else "open"

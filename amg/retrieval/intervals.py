@@ -97,8 +97,9 @@ def paired_difference(hit_a, hit_b, recording) -> Difference:
     """Hit rate of `hit_a` minus that of `hit_b`, bool (n,) of the same trials; recording (n,)."""
     differ = np.asarray(hit_a, float) - np.asarray(hit_b, float)
     gained, count = _per_recording(differ, recording)
-    low, high = bootstrap(gained, count)
-    if not differ.any():  # no draw of recordings could tell; the exact bound of 0 of n can
+    if differ.any():
+        low, high = bootstrap(gained, count)
+    else:  # no draw of recordings could tell; the exact bound of 0 of n can
         high = 100 * scipy.stats.binomtest(0, len(gained)).proportion_ci(0.95, "exact").high
         low = -high
     return Difference(100 * gained.sum() / count.sum(), low, high, len(gained))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from amg.embedding import batches, runs, training
+from amg.embedding.fast import softmax
 from amg.fingerprint import features
 from bench import data, published
 from bench.timing import (
@@ -37,8 +38,11 @@ def prepare_step(duration_max, folder, ours):
     return lambda: published.step(run, folder, batch)
 
 
-def prepare_step_of_many(n_songs, duration_max, workspace):
-    """A function that does our update with `n_songs` songs, a class centre each."""
+def prepare_step_of_many(n_songs, duration_max, workspace, plain=False):
+    """A function that does our update with `n_songs` songs, a class centre each; plain: by the
+    whole table of cosines, whatever their number."""
+    if plain:
+        softmax.MANY = n_songs + 1  # in a process of its own
     config, songs = config_of(duration_max), data.many_songs(n_songs, workspace)
     run = training.Run(config, songs, "bench", "cpu")
     batch = first_batch(config, songs)
@@ -63,10 +67,12 @@ def rows(duration_max, folder):
 
 def rows_of_sizes(workspace, duration_max=10):
     """Our update with more and more songs. The loss compares each sample with every class centre:
-    useful work that grows with their number."""
+    useful work that grows with their number. In the last row, blocks of classes stand beside the
+    whole table."""
     sizes, found = (1_000, 10_000, 100_000), []
     ways = [(prepare_step_of_many, n_songs, duration_max, workspace) for n_songs in sizes]
-    *times, product = medians_alone(*ways, (prepare_product,))
+    plain = (*ways[-1], True)
+    *times, by_table, product = medians_alone(*ways, plain, (prepare_product,))
     for n_songs, way, timed in zip(sizes, ways, times):
         songs = data.many_songs(n_songs, workspace)
         flops = 3 * (
@@ -80,4 +86,9 @@ def rows_of_sizes(workspace, duration_max=10):
             row(f"{name}_flops", 100 * share, None, "% of matmul rate, useful only"),
             row(f"{name}_memory", peak_memory(*way), None, "MB"),
         ]
-    return found
+    name = f"train_{duration_max}_{sizes[-1]}_songs"
+    return [
+        *found,
+        row(f"{name}_blocks", BATCH / times[-1].seconds, BATCH / by_table.seconds, "samples/s"),
+        row(f"{name}_blocks_memory", peak_memory(*ways[-1]), peak_memory(*plain), "MB"),
+    ]
