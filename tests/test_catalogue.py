@@ -238,7 +238,7 @@ def test_damaged_arrays_are_refused(music, tmp_path):
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=5))
 def test_segments_hold_every_frame(lengths):
     bounds = np.cumsum([0, *lengths])
-    segments = models.load().segments(bounds)
+    segments = models.load().segments(search.Sequences(np.zeros((bounds[-1], 128)), bounds))
     held = np.concatenate(
         [
             np.arange(start, min(start + segments.length, bounds[song + 1]))

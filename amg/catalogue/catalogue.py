@@ -72,7 +72,7 @@ class Catalogue:
         """What `vectors` stand for."""
         with self._lock:
             if "segments" not in self._indexes:
-                self._indexes["segments"] = self.models.segments(self.sequences.bounds)
+                self._indexes["segments"] = self.models.segments(self.sequences)
             return self._indexes["segments"]
 
     def index(self, kind) -> faiss.Index | faiss.IndexBinary:

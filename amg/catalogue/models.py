@@ -38,27 +38,13 @@ class Models:
         """What the fingerprinter makes of digital silence, float32 (128,)."""
         return next(self.fingerprinter.load().extract([[np.zeros(audio.WINDOW, np.float32)]]))[0]
 
-    @property
-    def segment_frames(self) -> int:
-        """Frames of a segment."""
-        return crops.segment_frames(self.duration_max)
-
-    def segments(self, bounds, live=None) -> search.Segments:
-        """Consecutive segments of every song, song i of frames bounds[i] to bounds[i + 1].
-
-        The last one ends with its song, over the one before: no tail goes unheard. A song that is
-        shorter than a segment is one, of its own length. live: bool per song; others have none.
-        """
-        length, starts, songs = self.segment_frames, [], []
-        for song, (low, high) in enumerate(zip(bounds, bounds[1:])):
-            if high > low and (live is None or live[song]):
-                starts += [*range(low, high - length, length), max(low, high - length)]
-                songs += [song] * (len(starts) - len(songs))
-        return search.Segments(np.array(starts, np.int64), np.array(songs, np.int64), length)
+    def segments(self, sequences) -> search.Segments:
+        """Segments of `search.Sequences`, their tails included."""
+        return search.Segments.of(sequences, crops.segment_frames(self.duration_max), tails=True)
 
     def vectors(self, frames) -> np.ndarray:
         """One vector for each segment of a song, float32 (T, 128), as `encoders.embed_runs`."""
-        segments = self.segments([0, len(frames)])
+        segments = self.segments(search.Sequences(frames, np.array([0, len(frames)])))
         length = np.minimum(segments.length, len(frames) - segments.start)
         return encoders.embed_runs(self.encoder, frames, segments.start, length)
 

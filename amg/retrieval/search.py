@@ -45,19 +45,24 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Segments:
-    """Consecutive pieces of `length` frames of every song; shorter tails dropped."""
+    """Consecutive pieces of `length` frames of every song."""
 
     start: np.ndarray  # int64 (n_segments,): position of the first frame in Sequences.frames
     song: np.ndarray  # int64 (n_segments,)
     length: int
 
     @classmethod
-    def of(cls, sequences, length) -> "Segments":
-        """Cut `Sequences` in segments of `length` frames."""
-        starts = [
-            np.arange(low, high - length + 1, length)
-            for low, high in zip(sequences.bounds, sequences.bounds[1:])
-        ]
+    def of(cls, sequences, length, tails=False) -> "Segments":
+        """Cut `Sequences` in segments of `length` frames; shorter tails are dropped.
+
+        tails: none goes unheard. The last segment ends with its song, over the one before; a song
+        that is shorter than a segment is one, of its own length.
+        """
+        starts = []
+        for low, high in zip(sequences.bounds, sequences.bounds[1:]):
+            starts.append(np.arange(low, high - length + 1, length))
+            if tails:
+                starts[-1] = np.union1d(starts[-1], max(low, high - length))
         song = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
         return cls(np.concatenate(starts).astype(np.int64), song, length)
 
