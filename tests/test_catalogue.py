@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import soundfile
+from bench.catalogue import content
 from conftest import CHECKOUT, unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +19,7 @@ import amg
 from amg.catalogue import calibration, indexing, models, significance, store, windows
 from amg.catalogue.catalogue import Catalogue
 from amg.check import InputError
+from amg.embedding import crops
 from amg.retrieval import search
 
 RATE = 8000
@@ -54,12 +58,6 @@ def indexed(music, tmp_path_factory):
     folder = tmp_path_factory.mktemp("indexed") / "catalogue"
     assert indexing.index([music], folder).heard == 4
     return folder
-
-
-def content(folder):
-    """All that a catalogue says."""
-    held = store.Store(folder)
-    return held.sounds(), held.places(), [path.read_bytes() for path in held.files()]
 
 
 @pytest.mark.parametrize("method", windows.METHODS)
@@ -135,34 +133,59 @@ def test_what_has_changed_is_seen(tmp_path):
     assert len(store.Store(folder).sounds()) == 4
 
 
-def test_interrupted_anywhere_it_ends_the_same(music, tmp_path, monkeypatch):
-    """Stopped at each moment when something goes to the disk, then run again."""
-    whole, moments = tmp_path / "whole", 0
-    fsync = os.fsync
+def states(folder, call):
+    """What a process that is killed during `call` may leave: the files of a folder, {name: bytes},
+    after each line of the catalogue's own code, each once."""
+    seen, before = [], sys.gettrace()
 
-    def index_until(folder, stop):
-        nonlocal moments
-        moments = 0
+    def look(frame, *_):
+        if frame.f_code.co_filename not in (store.__file__, indexing.__file__):
+            return None
+        there = {path.name: path.read_bytes() for path in folder.iterdir()}
+        if there not in seen:
+            seen.append(there)
+        return look
 
-        def counted(file):
-            nonlocal moments
-            if moments == stop:
-                raise KeyboardInterrupt
-            moments += 1
-            return fsync(file)
+    sys.settrace(look)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return seen
 
-        monkeypatch.setattr(os, "fsync", counted)
-        indexing.index([music], folder, workers=1)
 
-    index_until(whole, None)
-    n_moments = moments
-    assert n_moments == 8
-    for stop in range(n_moments):
-        folder = tmp_path / str(stop)
-        with pytest.raises(KeyboardInterrupt):
-            index_until(folder, stop)
-        index_until(folder, None)
-        assert content(folder) == content(whole)
+def test_interrupted_anywhere_it_ends_the_same(tmp_path):
+    """A new catalogue; then one sound has gone and two are new: a row is taken out, rows are added,
+    and the arrays are written anew."""
+    music, folder = tmp_path / "music", tmp_path / "catalogue"
+    folder.mkdir()
+
+    def index():
+        return states(folder, lambda: indexing.index([music], folder, workers=1))
+
+    def check_that_each_is_continued(left):
+        for number, there in enumerate(left):
+            again = tmp_path / f"state {number}"
+            again.mkdir()
+            for name, raw in there.items():
+                (again / name).write_bytes(raw)
+            indexing.index([music], again, workers=1)
+            sizes = {name: len(raw) for name, raw in there.items()}
+            assert content(again) == content(folder), f"after state {number}: {sizes}"
+            shutil.rmtree(again)
+
+    for number in (0, 1):
+        write(music / f"{number}.wav", tune(number, 3))
+    left = index()
+    assert {} in left and any("catalogue.sqlite-journal" in there for there in left)
+    check_that_each_is_continued(left)
+    (music / "0.wav").unlink()
+    for number in (2, 3):
+        write(music / f"{number}.wav", tune(number, 3))
+    left = index()
+    assert any({"frames-1.f32", "frames-2.f32"} <= there.keys() for there in left)
+    check_that_each_is_continued(left)
+    assert [held for *_, held in store.Store(folder).sounds()] == [True] * 3
 
 
 def test_bad_files_are_named_and_left_out(tmp_path):
@@ -249,43 +272,67 @@ def test_segments_hold_every_frame(lengths):
     assert (segments.start >= bounds[segments.song]).all() and (np.diff(segments.start) > 0).all()
 
 
-def test_no_start_is_missed_or_of_another_song():
-    """The second stage over all segments, the overlapping ones included, is exhaustive search."""
+@pytest.fixture(scope="module")
+def overlapping():
+    """Songs whose last segment overlaps the one before it; queries, and for each the score of every
+    start of one song."""
     rng = np.random.default_rng(0)
     songs = [unit_rows(rng, n, 128) for n in (7, 19, 20, 45, 60)]
     catalogue = Catalogue.of(songs, models.load())
-    everything = np.arange(len(catalogue.vectors))[None]
-    frames = catalogue.sequences.frames
+    bounds, frames, asked = catalogue.sequences.bounds, catalogue.sequences.frames, []
     for length in (3, 9, 19):
-        query = unit_rows(rng, 1, length, 128)
-        places, scores = search.two_stage(
-            query, everything, catalogue.segments, catalogue.sequences
-        )
-        starts = [
-            start
-            for low, high in zip(catalogue.sequences.bounds, catalogue.sequences.bounds[1:])
-            for start in range(low, high - length + 1)
-        ]
-        exact = {
-            start: float(np.mean(np.sum(query[0] * frames[start : start + length], 1)))
-            for start in starts
-        }
-        best = sorted(exact.values(), reverse=True)
-        found = dict(zip(places[0].tolist(), scores[0].tolist()))
-        assert np.allclose(sorted(found.values(), reverse=True), best[: len(found)], atol=1e-6)
-        assert all(abs(exact[place] - score) < 1e-6 for place, score in found.items())
+        query = unit_rows(rng, length, 128)
+        starts = [at for low, high in pairwise(bounds) for at in range(low, high - length + 1)]
+        scores = {at: float(np.mean(np.sum(query * frames[at : at + length], 1))) for at in starts}
+        asked.append((query, scores))
+    return catalogue, asked
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 19))
-def test_windows_hold_every_frame(n_frames, length):
-    found = windows.begins(n_frames, length)
-    if n_frames < length:
-        assert not found
-    else:
-        held = {at for begin in found for at in range(begin, begin + length)}
-        assert held == set(range(n_frames)) or length < windows.STEP
-        assert max(found) + length == n_frames
+def second_stage(catalogue, query):
+    """The second stage over all segments: places and their scores, best first."""
+    everything = np.arange(len(catalogue.vectors))[None]
+    places, scores = search.two_stage(
+        query[None], everything, catalogue.segments, catalogue.sequences
+    )
+    return places[0].tolist(), scores[0].tolist()
+
+
+def test_no_start_is_missed_or_of_another_song(overlapping):
+    """The second stage is exhaustive search."""
+    catalogue, asked = overlapping
+    for query, exact in asked:
+        places, scores = second_stage(catalogue, query)
+        assert scores == pytest.approx([exact[at] for at in places], abs=1e-6)
+        distinct = list(dict.fromkeys(places))
+        assert len(distinct) >= 5
+        assert distinct == sorted(exact, key=exact.get, reverse=True)[: len(distinct)]
+
+
+@pytest.mark.xfail(strict=True, reason="starts in two overlapping segments are answered twice")
+def test_no_start_is_answered_twice(overlapping):
+    catalogue, asked = overlapping
+    for query, _ in asked:
+        places, _ = second_stage(catalogue, query)
+        assert len(set(places)) == len(places) == 10
+
+
+DURATION_5 = pytest.param(
+    5, marks=pytest.mark.xfail(strict=True, reason="windows of 9 frames begin every 10 frames")
+)
+
+
+@pytest.mark.parametrize("duration_max", [DURATION_5, 10, 15, 30])
+def test_windows_hold_every_frame(duration_max):
+    """A window is as long as a segment, or as the query if that is shorter."""
+    for n_frames in range(1, 200):
+        length = min(crops.segment_frames(duration_max), n_frames)
+        found = windows.begins(n_frames, length)
+        assert sorted({at + i for at in found for i in range(length)}) == list(range(n_frames))
+        assert found == sorted(set(found))
+
+
+def test_what_is_shorter_than_a_window_has_none():
+    assert windows.begins(8, 9) == [] and windows.begins(9, 9) == [0]
 
 
 def test_chance_is_fitted():

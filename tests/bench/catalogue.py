@@ -196,7 +196,7 @@ def kill(folder, n_kills=10, n_files=12):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         subprocess.run([*command, folder / str(number)], check=True, stdout=subprocess.DEVNULL)
-        same += _content(folder / str(number)) == _content(folder / "whole")
+        same += content(folder / str(number)) == content(folder / "whole")
     return {
         "n_kills": n_kills,
         "same": same,
@@ -205,7 +205,8 @@ def kill(folder, n_kills=10, n_files=12):
     }
 
 
-def _content(folder):
+def content(folder):
+    """All that a catalogue says."""
     held = store.Store(folder)
     return held.sounds(), held.places(), [path.read_bytes() for path in held.files()]
 
