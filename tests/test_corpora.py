@@ -48,7 +48,10 @@ def chosen(corpus, role, folder="", **more):
 
 
 def manifest(folder):
-    return {clip.piece: clip for clip in corpora.manifest("folder", 1, str(folder))}
+    found = corpora.manifest("folder", 1, str(folder))
+    by_piece = {clip.piece: clip for clip in found}
+    assert len(by_piece) == len(found)
+    return by_piece
 
 
 def test_folder_lists_what_it_cannot_use(home, folder):
@@ -142,7 +145,8 @@ def test_clips_of_a_recording(home, folder, all_test):
         with pytest.raises(InputError, match=f"n_{role} is {n_clips}, but corpus 'folder' has on"):
             corpora.choose("folder", {role: n_clips}, 0, 1, folder)
     other, _ = corpora.choose("folder", {"test": 3}, 1, 1, folder)  # spare ones after them
-    assert set(other["test"]) == set(cut) and other["test"] != cut
+    assert other["test"] != cut
+    assert sorted(other["test"], key=repr) == sorted(cut, key=repr)
 
 
 def test_a_clip_goes_through_a_table_and_back(home, folder, all_test):
@@ -348,6 +352,7 @@ def test_no_package_and_no_noise_stands_on_two_sides():
         side: {name for names in kinds.values() for name in names}
         for side, kinds in open_music.NOISES.items()
     }
+    assert set(sides) == set(pools.SIDES) and all(sides.values())
     assert not sides["train"] & sides["test"] and not sides["train"] & sides["valid"]
     assert not sides["valid"] & sides["test"]
     # nobody is asked for under a noise that is its own music
@@ -363,7 +368,7 @@ def test_packages_that_trained_the_fingerprinter_are_those_of_its_card():
     card = json.loads((paths.checkout() / "amg/weights/nafp_lite.json").read_text())
     listed = {name.split()[0] for name in card["music_hours"]["train"]} - {"scores", "sheet_music"}
     collections = set(sheet_music.COLLECTIONS)  # a card of later weights names those
-    assert listed - collections <= set(open_music.PACKAGES["fingerprinter"])
+    assert listed - collections == set(open_music.PACKAGES["fingerprinter"])
     assert set(open_music.PACKAGES) == set(clips.ROLES)
 
 

@@ -101,11 +101,11 @@ def test_a_waveform_that_a_test_clip_shares_is_left_out_of_other_roles(music):
         "valid": ["v3"],
         "dummy": ["d4"],
     }
-    assert {clip.piece: clip.refused for clip in left_out} == {
-        "t3": "same sound as f0 (fingerprinter)",
-        "r1": "same sound as t1 (test)",
-        "d0": "same sound as t0 (test)",
-    }
+    assert sorted((clip.piece, clip.refused) for clip in left_out) == [
+        ("d0", "same sound as t0 (test)"),
+        ("r1", "same sound as t1 (test)"),
+        ("t3", "same sound as f0 (fingerprinter)"),
+    ]
     table = clips.to_table([clip for of_role in kept.values() for clip in of_role] + left_out)
     assert duplicates.counts(table) == {"test": 1, "train": 1, "dummy": 1}
     assert duplicates.counts(table.assign(refused="silent")) == {}

@@ -23,7 +23,7 @@ def test_vectors_are_those_of_the_padded_module(encoder, n, monkeypatch):
     first, length = rng.integers(0, 140, n), rng.integers(3, 60, n)
     frames = unit_rows(rng, 200, 128)
     found = encoders.embed_runs(encoder, frames, first, length)
-    for vector, low, size in zip(found, first, length):
+    for vector, low, size in zip(found, first, length, strict=True):
         x = torch.from_numpy(frames[None, low : low + size])
         with torch.no_grad():
             plain = encoder.eval()(x, torch.zeros(1, size, dtype=torch.bool))[0]

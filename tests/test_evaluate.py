@@ -12,7 +12,16 @@ from amg.check import InputError
 from amg.embedding import encoders, runs, training
 from amg.fingerprint import features
 from amg.report import charts, tables
-from amg.retrieval import databases, evaluate, intervals, nafp_search, published, search, trials
+from amg.retrieval import (
+    databases,
+    evaluate,
+    hits,
+    intervals,
+    nafp_search,
+    published,
+    search,
+    trials,
+)
 from amg.studies import trace
 
 
@@ -27,6 +36,7 @@ def test_perfect_queries_score_100_percent(database):
     songs = database.sequences.songs()
     asked = trials.recorded(trials.draw([20, 31, 25], (1, 5, 9), 6, 0, [9]), database)
     scored = evaluate.score(asked, nafp_search.find(asked, songs, database.sequences), database)
+    assert len(scored) == len(asked) == 3 * 3 * 6
     assert (scored[["exact_rank", "near_rank", "song_rank"]] == 1).all(axis=None)
     segments = search.Segments.of(database.sequences, 9)
     aligned = trials.at(database, songs, {9: [0, 9]})
@@ -35,6 +45,7 @@ def test_perfect_queries_score_100_percent(database):
         single, two = evaluate.amg(
             aligned, songs, encoders.Mean(), vectors, segments, database, protocol=protocol
         )
+        assert len(single) == len(two) == len(aligned) == 3 * 2
         assert (single.segment_rank == 1).all() and (two.exact_rank == 1).all()
         assert (single.song_rank == 1).all() and (two.song_rank == 1).all()
         assert ("near_rank" in two) == (protocol == "contiguous")
@@ -70,6 +81,7 @@ def test_queries_between_two_frames_are_found_on_one_of_the_grids(late):
 
     found = nafp_search.best_grid(*nafp_search.find_on_grids(asked, queries, find, 4))
     whole = asked.query_frames.to_numpy() == 5
+    assert whole.sum() == (~whole).sum() == 12
     truth = trials.first_rows(asked, sequences) + late / 4
     np.testing.assert_array_equal(found[whole, 0], truth[whole])
     one = nafp_search.find(asked, on_first, sequences)
@@ -139,8 +151,9 @@ def test_a_followed_query_is_that_of_the_stages(database):
         asked.iloc[:1], queries, encoders.Mean(), vectors, segments, db, shortlist=10
     )
     assert len(found.score) == len(vectors) and (np.diff(found.score) <= 0).all()
-    assert found.right.sum() in (1, 2)
-    assert found.right[0] == (single.segment_rank.iloc[0] == 1)
+    begin = trials.first_rows(asked.iloc[:1], db.sequences)
+    right = hits.segment(np.arange(len(vectors))[None], begin, segments)[0]
+    assert found.right.sum() == right.sum() and found.right[0] and single.segment_rank.iloc[0] == 1
     assert found.start[0] == found.begin and two.exact_rank.iloc[0] == 1
     assert found.mean[0] == pytest.approx(1, abs=1e-5)
     assert found.products.shape == (9, 9 + 2 * 4)

@@ -113,8 +113,10 @@ def test_candidates_are_compared_on_held_out_songs(home, monkeypatch):
     monkeypatch.setattr(lifts, "candidates", lambda: few)
     found = lifts.compare(data, 4, 5)
     held_out = np.arange(5, 9)
+    asked = [(song, clip) for song in held_out for clip in (1, 2)]
+    assert set(found.function) == {lifts.MEAN, lifts.KEPT} and len(found) == 2 * len(asked)
     for _, of in found.groupby("function"):
-        assert sorted(set(of.song)) == held_out.tolist() and len(of) == 4 * 2
+        assert list(zip(of.song, of["clip"])) == asked
     mean = validation.ranks(encoders.Mean(), data, held_out, 5)
     assert np.array_equal(found[found.function == lifts.MEAN]["rank"], mean["rank"])
     usual = few[1][2].energies(

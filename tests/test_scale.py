@@ -132,9 +132,13 @@ def test_every_index_finds_what_an_exhaustive_loop_finds(task, encoder, tmp_path
         best = int(np.argsort(-score, kind="stable")[0])
         number = np.array([[best + 80 if best < 24 else -1]])
         right.append(hits.segment(number, np.array([at]), segments)[0, 0])
-    assert rows.top1[0] == pytest.approx(100 * np.mean(right)) and rows.listed[0] > 90
+    bits = vectors.dtype == np.uint8
+    assert rows["index"].tolist() == list(scale.BITS if bits else scale.FLOATS)
+    coarse = rows["index"] == "IVF-PQ, 16 bytes"
+    assert rows.top1[~coarse].tolist() == pytest.approx([100 * np.mean(right)] * (~coarse).sum())
+    assert (rows.top1[coarse] >= 75).all() and (rows.listed > 90).all()
     assert (rows.top1 <= rows.top10).all() and (rows.n_vectors == 600).all()
-    assert (rows.search_ms > 0).all() and rows["index"].tolist()[0] == "flat"
+    assert (rows.search_ms > 0).all()
 
 
 def test_a_segment_asked_for_itself_is_found(task):

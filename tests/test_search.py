@@ -25,7 +25,9 @@ def test_sequences_know_their_songs(songs):
     sequences = search.Sequences.of(songs)
     assert sequences.bounds.tolist() == [0, 20, 51, 58, 83]
     assert sequences.song_of(np.array([0, 19, 20, 57, 58])).tolist() == [0, 0, 1, 2, 3]
-    assert all(np.array_equal(a, b) for a, b in zip(songs, sequences.songs()))
+    for first in (0, 2):
+        for song, stored in zip(songs[first:], sequences.songs(first), strict=True):
+            assert np.array_equal(song, stored)
 
 
 @pytest.mark.parametrize("n_bits", [16, 512])
@@ -63,7 +65,9 @@ def test_sequence_search_never_crosses_a_song(songs):
     sequences = search.Sequences.of(songs)
     query = np.concatenate([songs[0][-3:], songs[1][:3]])  # runs over the border at 20
     starts, _ = search.sequence_search(query[None], np.tile(np.arange(83), (1, 6, 1)), sequences)
-    assert 17 not in starts
+    assert len(set(starts[0].tolist())) == 10
+    for start in starts[0]:
+        assert start >= 0 and sequences.song_of(start) == sequences.song_of(start + 5)
 
 
 def padded(ids):
@@ -140,7 +144,7 @@ def test_pieces_of_a_query(n_frames, segment):
     assert [low for low, _ in pieces] == [segment * i for i in range(len(pieces))]
     assert all(high - low == segment for low, high in pieces[:-1])
     low, high = pieces[-1]
-    assert len(pieces) == 1 or high - low >= 3
+    assert min(3, n_frames) <= high - low <= segment
     assert 0 <= n_frames - high < 3
 
 

@@ -13,10 +13,10 @@ ROLES = ("fingerprinter", *sheet_music.SHARES)
 
 
 def test_every_piece_is_in_one_role_whatever_the_seed():
-    first = {role: set(sheet_music.pieces(role, 0)) for role in ROLES}
-    second = {role: set(sheet_music.pieces(role, 1)) for role in ROLES}
+    first, second = ({role: sorted(sheet_music.pieces(role, n)) for role in ROLES} for n in (0, 1))
     assert first == second and all(first.values())
-    assert sum(map(len, first.values())) == len(set.union(*first.values()))
+    every = [piece for pieces in first.values() for piece in pieces]
+    assert len(every) == len(set(every))
     assert sheet_music.pieces("test", 0) != sheet_music.pieces("test", 1)
 
 
@@ -33,9 +33,8 @@ def test_further_arrangements_come_after_all_works_and_are_of_the_same_recording
 
 def test_pieces_that_were_heard_are_the_fingerprinters():
     listed = (paths.checkout() / "amg/sound/fingerprinter_pieces.txt").read_text().splitlines()
-    assert len(listed) == len(set(listed)) == 450
     pieces = sheet_music.pieces("fingerprinter", 0)
-    assert {sheet_music._slug(name) for name in pieces} == set(listed)
+    assert sorted(sheet_music._slug(name) for name in pieces) == sorted(listed)
     assert all(sheet_music.role_by_hash(slug) == "train" for slug in listed)
 
 
@@ -53,10 +52,6 @@ def test_rendering_follows_from_piece_and_seed():
 def test_no_pickle_is_read(tmp_path, monkeypatch):
     """music21 keeps parsed music in a folder that anybody may write to."""
     from music21 import environment
-
-    class Bomb:
-        def __reduce__(self):
-            return pytest.fail, ("a pickle was run",)
 
     monkeypatch.setattr(pickle, "load", lambda *_: pytest.fail("a pickle was read"))
     monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("a pickle was read"))
