@@ -182,6 +182,14 @@ def other_encoder(folder):
     indexing.index([folder / "music"], folder / "catalogue", models.load("mean"), workers=1)
 
 
+def other_code(folder):
+    """A catalogue whose record tells of a module that is not what it was."""
+    made_by = models.load()
+    made_by.about["code"]["amg.embedding.crops"] = "another"
+    indexing.index([music(folder)], folder / "catalogue", made_by, workers=1)
+    indexing.index([folder / "music"], folder / "catalogue", workers=1)
+
+
 NPY_HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 128), }"
 ROWS = [
     ("sound", "a text named .mp3", written("a.mp3", b"Dear Sir", lambda p: list(audio.blocks(p)))),
@@ -289,6 +297,7 @@ ROWS = [
     ),
     ("catalogue", "a damaged one", spoilt_catalogue),
     ("catalogue", "one of another encoder", other_encoder),
+    ("catalogue", "one that other code has made", other_code),
 ]
 
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from itertools import pairwise
@@ -16,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import amg
+from amg import provenance
 from amg.catalogue import calibration, indexing, models, significance, store, windows
 from amg.catalogue.catalogue import Catalogue
 from amg.check import InputError
@@ -246,6 +249,31 @@ def test_refusals(music, indexed, tmp_path):
         with pytest.raises(InputError, match=match):
             call()
     assert (tmp_path / "other" / "letter.txt").read_text() == "mine"
+
+
+def test_what_other_code_has_made_is_told_and_can_be_kept(music, tmp_path, monkeypatch, capsys):
+    folder, earlier = tmp_path / "catalogue", models.load()
+    earlier.about["code"]["amg.embedding.crops"] = "another"
+    indexing.index([music], folder, earlier, workers=1)
+    told = "was made by other code (amg.embedding.crops changed)"
+    with pytest.raises(InputError, match=re.escape(told)):
+        indexing.index([music], folder, workers=1)
+    excerpt = tune(0)[: 8 * RATE], RATE
+    assert not capsys.readouterr().err
+    assert amg.identify(excerpt, folder).matches and told in capsys.readouterr().err
+    monkeypatch.setenv(provenance.KEEP, "1")
+    assert indexing.index([music], folder, workers=1).unchanged == 4
+    assert f"{told}; kept." in capsys.readouterr().out
+    assert store.Store(folder).about["code"] == earlier.about["code"]
+
+
+def test_tables_of_another_kind_are_refused(music, indexed, tmp_path):
+    shutil.copytree(indexed, tmp_path / "catalogue")
+    with sqlite3.connect(tmp_path / "catalogue" / store.DATABASE) as tables:
+        tables.execute("ALTER TABLE places ADD COLUMN album TEXT")
+    for call in (Catalogue.load, lambda folder: indexing.index([music], folder)):
+        with pytest.raises(InputError, match="is no catalogue, or is damaged .it has other tables"):
+            call(tmp_path / "catalogue")
 
 
 def test_damaged_arrays_are_refused(music, tmp_path):

@@ -7,15 +7,16 @@ hold out for validation check them; of the database's distractors every other on
 the rest the catalogue. Test songs are not heard.
 """
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import torch
 
 from amg import check, checkpoint, files, progress
-from amg.catalogue import models as models_
-from amg.catalogue import significance, windows
+from amg.catalogue import models, significance, windows
 from amg.catalogue.catalogue import Catalogue
-from amg.embedding import crops
+from amg.embedding import crops, encoders
 
 LENGTHS = (3, 5, 9, 14, 19)  # frames of windows; 19 are a segment of 10 s
 LEVELS = np.array([0.9, 0.99])  # quantiles of unknown windows' scores that get their due
@@ -39,54 +40,52 @@ def calibrate(data, database, n_valid, seed=0) -> pd.DataFrame:
     """
     check.integer("n_valid", n_valid, 2, len(data.length) - 2)
     first_held = len(data.length) - n_valid
-    models_.ship(np.concatenate([data.clip(song, 0) for song in range(first_held)]))
-    models, songs = models_.load(), database.sequences.songs()[: database.first_test]
+    _ship_usual(np.concatenate([data.clip(song, 0) for song in range(first_held)]))
+    made_by, songs = models.load(), database.sequences.songs()[: database.first_test]
     _ship_background(songs[::2])
     songs = songs[1::2]
-    whole, small = Catalogue.of(songs, models), Catalogue.of(songs[::SMALL], models)
+    whole, small = Catalogue.of(songs, made_by), Catalogue.of(songs[::SMALL], made_by)
     rows = []
-    for method in progress.bar(significance.FITTED, desc="calibrating", unit="method"):
-        for length in LENGTHS:
-            asked, song = _windows(data, length, seed)
-            ordinary = significance.ordinary(asked, significance.background())
-            u = significance.scale(_best(asked, whole, method), ordinary)
-            middle, rate = fit(u[song < first_held], whole.n_frames)
-            row = {
-                "method": method,
-                "frames": length,
-                "middle": middle,
-                "rate": rate,
-                "n_fitted": int((song < first_held).sum()),
-                "n_held": int((song >= first_held).sum()),
-            }
-            held = song >= first_held
-            in_small = significance.scale(_best(asked[held], small, method), ordinary[held])
-            for name, found, of in (
-                ("false_accepts", u[held], whole),
-                ("in_small", in_small, small),
-            ):
-                expected = significance.law(found, of.n_frames, middle, rate)
-                row[name] = round(100 * float(np.mean(expected <= significance.ALLOWED)), 2)
-            rows.append(row)
+    jobs = list(itertools.product(significance.FITTED, LENGTHS))
+    for method, length in progress.bar(jobs, desc="calibrating", unit="law"):
+        queries, song = _windows(data, length, seed)
+        held = song >= first_held
+        ordinary = significance.ordinary(queries, significance.background())
+        u = significance.scale(_best(queries, whole, method), ordinary)
+        u_small = significance.scale(_best(queries[held], small, method), ordinary[held])
+        law = fit(u[~held], whole.n_frames)
+        row = {"method": method, "frames": length, "middle": law[0], "rate": law[1]}
+        row |= {"n_fitted": int((~held).sum()), "n_held": int(held.sum())}
+        row["false_accepts"] = _accepted(u[held], whole.n_frames, law)
+        row["in_small"] = _accepted(u_small, small.n_frames, law)
+        rows.append(row)
     table = pd.DataFrame(rows)
-    files.write_json(
-        models_.CALIBRATION,
-        {
-            "fingerprinter": models.fingerprinter.digest,
-            "catalogue_frames": whole.n_frames,
-            "smallest_frames": small.n_frames,
-            **{
-                method: of.drop(columns="method").to_dict("list")
-                for method, of in table.groupby("method")
-            },
-        },
-    )
+    laws = {
+        "fingerprinter": made_by.fingerprinter.digest,
+        "catalogue_frames": whole.n_frames,
+        "smallest_frames": small.n_frames,
+    }
+    for method, of_method in table.groupby("method"):
+        laws[method] = of_method.drop(columns="method").to_dict("list")
+    files.write_json(significance.CALIBRATION, laws)
     return table
 
 
-def _best(asked, catalogue, method):
+def _accepted(u, n_frames, law):
+    """Percentage of windows for which something counts that chance gives."""
+    counts = significance.law(u, n_frames, *law) <= significance.ALLOWED
+    return round(100 * float(np.mean(counts)), 2)
+
+
+def _best(queries, catalogue, method):
     """The best score of each window, float (n,); there is one grid."""
-    return windows.find(asked[:, None], catalogue, method)[1][:, 0, 0]
+    return windows.find(queries[:, None], catalogue, method)[1][:, 0, 0]
+
+
+def _ship_usual(frames):
+    """The lift's usual energies of music, frames float32 (N, 128)."""
+    usual = {name: encoders.untrained(name, frames).usual.float() for name in models.FITTED}
+    checkpoint.save(models.USUAL, usual, {"frames": len(frames)})
 
 
 def _ship_background(songs):
@@ -94,17 +93,16 @@ def _ship_background(songs):
     n_frames = crops.segment_frames(max(crops.DURATIONS))
     frames = np.stack([song[:n_frames] for song in songs if len(song) >= n_frames])
     whole = np.clip(np.round(frames / significance.STEP), -127, 127).astype(np.int8)
-    checkpoint.save(
-        significance.BACKGROUND, {"frames": torch.from_numpy(whole)}, {"songs": len(whole)}
-    )
+    tensors = {"frames": torch.from_numpy(whole)}
+    checkpoint.save(significance.BACKGROUND, tensors, {"songs": len(whole)})
     significance.background.cache_clear()
 
 
 def _windows(data, length, seed):
     """A window of each degraded version, float32 (n, length, 128), and its song, int (n,)."""
-    rng, asked, song = np.random.default_rng([seed, length]), [], []
-    for of_song, version in np.argwhere(data.length[:, 1:] >= length) + (0, 1):
-        start = rng.integers(data.length[of_song, version] - length + 1)
-        asked.append(data.clip(of_song, version)[start : start + length])
-        song.append(of_song)
-    return np.stack(asked), np.array(song)
+    rng, queries = np.random.default_rng([seed, length]), []
+    versions = np.argwhere(data.length[:, 1:] >= length) + (0, 1)
+    for song, version in versions:
+        start = rng.integers(data.length[song, version] - length + 1)
+        queries.append(data.clip(song, version)[start : start + length])
+    return np.stack(queries), versions[:, 0]

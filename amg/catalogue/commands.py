@@ -10,7 +10,7 @@ from pathlib import Path
 from amg import check, paths
 from amg.catalogue import calibration, indexing, models
 from amg.catalogue.catalogue import Catalogue
-from amg.catalogue.identify import identify as identify_
+from amg.catalogue.identify import identify as name_it
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.retrieval import databases
@@ -20,7 +20,8 @@ from amg.sound import recordings
 def index(arguments) -> None:
     """Index folders; InputError if nothing in them can be used."""
     made_by = models.load(arguments.encoder, arguments.duration_max, arguments.fingerprinter)
-    report = indexing.index(arguments.folders, _place(arguments), made_by, arguments.workers)
+    catalogue = arguments.catalogue or indexing.CATALOGUE
+    report = indexing.index(arguments.folders, catalogue, made_by, arguments.workers)
     print(report)
     if not report.usable:
         raise InputError("no file can be used.")
@@ -28,15 +29,12 @@ def index(arguments) -> None:
 
 def identify(arguments) -> None:
     """Print the answer for each sound, or why there is none; InputError if no sound can be used."""
-    catalogue = Catalogue.load(_place(arguments), arguments.fingerprinter)
-    n_answers = 0
+    catalogue = arguments.catalogue or indexing.CATALOGUE
+    catalogue, n_answers = Catalogue.load(catalogue, arguments.fingerprinter), 0
     for sound in _sounds(arguments.sounds):
+        listen = _standard_input if sound == "-" else name_it
         try:
-            answer = (
-                _standard_input(catalogue, arguments.method)
-                if sound == "-"
-                else identify_(sound, catalogue, arguments.method)
-            )
+            answer = listen(sound, catalogue, arguments.method)
         except InputError as error:
             print(f"amg: {error}", file=sys.stderr)
             continue
@@ -54,20 +52,16 @@ def calibrate(arguments) -> None:
     print(calibration.calibrate(data, database, arguments.n_valid).round(3).to_string(index=False))
 
 
-def _place(arguments):
-    return arguments.catalogue or paths.resolve(indexing.CATALOGUE)
-
-
-def _sounds(asked):
+def _sounds(given):
     """Files as they were given, and those below folders."""
-    for sound in asked:
+    for sound in given:
         if sound != "-" and os.path.isdir(sound):
             yield from recordings.find(recordings.root(os.path.abspath(sound)))
         else:
             yield sound
 
 
-def _standard_input(catalogue, method):
+def _standard_input(_, catalogue, method):
     """The answer for a file that comes without a name: one that libsndfile reads, or else
     ffmpeg."""
     with tempfile.TemporaryDirectory() as folder:
@@ -75,8 +69,7 @@ def _standard_input(catalogue, method):
         with file.open("wb") as copy:
             shutil.copyfileobj(sys.stdin.buffer, copy)
         try:
-            return identify_(file, catalogue, method, name="standard input")
+            return name_it(file, catalogue, method, name="standard input")
         except InputError:
-            return identify_(
-                file.rename(file.with_suffix(".mp4")), catalogue, method, name="standard input"
-            )
+            file = file.rename(file.with_suffix(".mp4"))
+            return name_it(file, catalogue, method, name="standard input")

@@ -12,8 +12,7 @@ import numpy as np
 import tinytag
 
 from amg import check, files, progress
-from amg.catalogue import models as models_
-from amg.catalogue import store as store_
+from amg.catalogue import models, store
 from amg.catalogue.store import Place
 from amg.check import InputError
 from amg.sound import audio, recordings
@@ -37,55 +36,47 @@ class Report:
         return self.heard + self.unchanged + self.moved
 
     def __str__(self):
-        return "\n".join(
-            [
-                *self.refused,
-                f"{self.heard} files fingerprinted, {self.unchanged} "
-                f"unchanged, {self.moved} known by content, {self.removed} removed, "
-                f"{len(self.refused)} left out",
-            ]
+        counts = (
+            f"{self.heard} files fingerprinted, {self.unchanged} unchanged, {self.moved} known by "
+            f"content, {self.removed} removed, {len(self.refused)} left out"
         )
+        return "\n".join([*self.refused, counts])
 
 
-def index(folders, catalogue=CATALOGUE, models=None, workers=2) -> Report:
+def index(folders, catalogue=CATALOGUE, made_by=None, workers=2) -> Report:
     """Index every audio file below `folders`, a list, into the folder `catalogue`.
 
-    models: a `models.Models`, by default the improved recipe in 10 s. What has gone from these
+    made_by: a `models.Models`, by default the improved recipe in 10 s. What has gone from these
     folders is removed; what was indexed from others stays. Raises InputError if there is no audio,
-    or if the catalogue cannot be written or was made by other models.
+    or if the catalogue cannot be written or was made by other models or code.
     """
     check.integers(1, workers=workers)
-    models = models or models_.load()
+    made_by = made_by or models.load()
     roots = [recordings.root(folder, recordings.find_linked).resolve() for folder in folders]
-    models.fingerprinter.load()  # refused here, not in every worker
-    with store_.writing(catalogue, models.about) as store:
-        known, (found, refused) = store.places(), _look(roots)
+    made_by.fingerprinter.load()  # refused here, not in every worker
+    with store.writing(catalogue, made_by.about) as on_disk:
+        known, (present, refused) = on_disk.places(), _look(roots)
         below = tuple(os.fsencode(os.path.join(root, "")) for root in roots)
-        gone = [path for path in known if path.startswith(below) and path not in found]
-        changed = [place for path, place in found.items() if not place.same(known.get(path))]
+        gone = [path for path in known if path.startswith(below) and path not in present]
+        changed = [place for path, place in present.items() if not place.same(known.get(path))]
         reading = progress.bar(changed, desc="reading", unit="file") if changed else ()
-        places = list(_usable(map(_read, reading), refused))
-        held, fresh = {sha256 for sha256, *_ in store.sounds()}, {}
-        for place in places:
-            if place.sha256 not in held:
-                fresh.setdefault(place.sha256, []).append(place)
-        moved = [place for place in places if place.sha256 in held]
-        with store.commit():
-            store.forget(gone)
-            store.keep(moved)
-        jobs, n_heard = [(copies, models.fingerprinter) for copies in fresh.values()], 0
-        heard = (
-            progress.parallel(
-                _hear, jobs, min(workers, len(jobs)), desc="fingerprinting", unit="file"
-            )
-            if jobs
-            else ()
+        held, moved, fresh = {sha256 for sha256, *_ in on_disk.sounds()}, [], {}
+        for place in _usable(map(_read, reading), refused):
+            of_sound = moved if place.sha256 in held else fresh.setdefault(place.sha256, [])
+            of_sound.append(place)
+        with on_disk.tables:
+            on_disk.forget(gone)
+            on_disk.keep(moved)
+        jobs, n_heard = [(copies, made_by.fingerprinter) for copies in fresh.values()], 0
+        workers = min(workers, len(jobs))
+        hearing = jobs and progress.parallel(
+            _hear, jobs, workers, desc="fingerprinting", unit="file"
         )
-        for copies, frames in _usable(heard, refused):
-            store.add(copies, frames, models.vectors(frames))
+        for copies, frames in _usable(hearing, refused):
+            on_disk.add(copies, frames, made_by.vectors(frames))
             n_heard += len(copies)
-        store.compact()
-    return Report(n_heard, len(found) - len(changed), len(moved), len(gone), sorted(refused))
+        on_disk.compact()
+    return Report(n_heard, len(present) - len(changed), len(moved), len(gone), sorted(refused))
 
 
 def shown(path) -> str:
@@ -94,15 +85,15 @@ def shown(path) -> str:
 
 
 def _look(roots):
-    """({path: Place} in the order of paths, sentences about files that cannot be looked at)."""
-    found, refused = {}, []
-    for path in {path for root in roots for path in recordings.find_linked(root)}:
+    """({path: Place}, in the order of paths; sentences about files that cannot be looked at)."""
+    present, refused = {}, []
+    for path in sorted({bytes(path) for root in roots for path in recordings.find_linked(root)}):
         try:
-            stat = path.stat()
-            found[os.fsencode(path)] = Place(os.fsencode(path), stat.st_size, stat.st_mtime_ns)
+            stat = os.stat(path)
+            present[path] = Place(path, stat.st_size, stat.st_mtime_ns)
         except OSError as error:
-            refused.append(f"{shown(os.fsencode(path))} cannot be read ({error.strerror}).")
-    return dict(sorted(found.items())), refused
+            refused.append(f"{shown(path)} cannot be read ({error.strerror}).")
+    return present, refused
 
 
 def _usable(answers, refused):

@@ -6,21 +6,18 @@ a database's distractors, come with the kit.
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
-from amg import check, checkpoint, files
+from amg import check, checkpoint, code, files
 from amg.embedding import crops, encoders, runs
 from amg.fingerprint import fingerprinters
 from amg.fingerprint.nafp import DIM
 from amg.retrieval import search
 from amg.sound import audio
 
-USUAL = Path(__file__).parents[1] / "weights" / "usual.safetensors"
-CALIBRATION = USUAL.with_name("identify.json")  # of scores, see `windows`
+USUAL = runs.shipped("usual")
 FITTED = ("lift", "lift1024")  # encoders whose usual energies lie in that file
 
 
@@ -31,7 +28,7 @@ class Models:
     fingerprinter: fingerprinters.Source
     encoder: nn.Module
     duration_max: int
-    about: dict  # what names them in a catalogue
+    about: dict  # what a catalogue tells of them: names, digests and `code.of` what they do
 
     @cached_property
     def silence(self) -> np.ndarray:
@@ -74,14 +71,6 @@ def load(encoder="lift", duration_max=10, fingerprinter="") -> Models:
         "weights": files.sha256(weights)[:16] if weights else "",
         "vector_type": "uint8" if bits else "float32",
         "vector_values": bits // 8 or DIM,
+        "code": code.of(__name__, type(model).__module__) | source.code,
     }
     return Models(source, model, duration_max, about)
-
-
-def ship(frames) -> Path:
-    """Write the usual energies of music, frames float32 (N, 128), to `amg/weights/`."""
-    usual = {}
-    for name in FITTED:
-        usual[name] = encoders.untrained(name, frames).usual.to(torch.float32)
-    checkpoint.save(USUAL, usual, {"frames": len(frames)})
-    return USUAL

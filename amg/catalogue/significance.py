@@ -12,9 +12,10 @@ from functools import cache
 import numpy as np
 
 from amg import checkpoint, files
-from amg.catalogue.models import CALIBRATION
+from amg.embedding import runs
 
-BACKGROUND = CALIBRATION.with_name("background.safetensors")
+BACKGROUND = runs.shipped("background")
+CALIBRATION = BACKGROUND.with_name("identify.json")  # what `calibration` wrote
 ALLOWED = 0.005  # a match that chance gives more often is "not here"
 ALIKE = 10  # songs of the background: the score of those that are most alike is ordinary
 TOGETHER = 8  # windows that are compared with the background at once

@@ -10,6 +10,7 @@ the checksum of its file: one that was renamed, or lies there twice, is heard on
 place holds any more are left out when the arrays are next written anew, under the next number.
 """
 
+import itertools
 import json
 import os
 import sqlite3
@@ -21,19 +22,17 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from amg import paths
+from amg import paths, provenance
 from amg.check import InputError
 from amg.fingerprint.nafp import DIM
 
-FORMAT = 1
 DATABASE = "catalogue.sqlite"
-SCHEMA = """
+SCHEMA = """\
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE sounds (number INTEGER PRIMARY KEY, sha256 TEXT UNIQUE NOT NULL,
   n_frames INTEGER NOT NULL, n_segments INTEGER NOT NULL);
 CREATE TABLE places (path BLOB PRIMARY KEY, size INTEGER NOT NULL, time_ns INTEGER NOT NULL,
-  sha256 TEXT NOT NULL, title TEXT NOT NULL, artist TEXT NOT NULL);
-"""
+  sha256 TEXT NOT NULL, title TEXT NOT NULL, artist TEXT NOT NULL);"""
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,9 @@ class Place:
 class Store:
     """The tables and arrays of a catalogue in one folder; reading needs no lock.
 
-    about: how it is made, a JSON-able dict with `vector_type`, a dtype, and `vector_values`. Of a
-    folder that holds a catalogue already it must be the same, if it is given. Raises InputError if
-    it is not, or if the folder has something else.
+    about: how one is made that is not there yet, a JSON-able dict with `vector_type`, a dtype,
+    `vector_values`, and `code`, as `code.of`. Raises InputError if there is none, or something
+    else.
     """
 
     def __init__(self, folder, about=None):
@@ -69,63 +68,53 @@ class Store:
             )
         try:
             self.tables = sqlite3.connect(
-                self.folder / DATABASE, timeout=60, isolation_level=None, check_same_thread=False
+                self.folder / DATABASE, timeout=60, isolation_level="IMMEDIATE"
             )
             self.tables.execute("PRAGMA synchronous = FULL")
-            known = self.tables.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if not known and about is not None:
-                self._create(about)
-            self.about = {
-                name: json.loads(value)
-                for name, value in self.tables.execute("SELECT name, value FROM about")
-            }
+            if about is not None and not self._schema():
+                with self.tables:
+                    self.tables.executescript(f"BEGIN IMMEDIATE; {SCHEMA}")
+                    self._tell(generation=1, **about)
+            if self._schema() != SCHEMA:
+                raise ValueError("it has other tables")
+            rows = self.tables.execute("SELECT name, value FROM about")
+            self.about = {name: json.loads(value) for name, value in rows}
         except (sqlite3.Error, ValueError) as error:
             raise InputError(
                 f"{paths.relative(self.folder / DATABASE)} is no catalogue, or is "
                 f"damaged ({error}); move it away and index your music again."
             ) from None
-        if about is not None:
-            self.compare(about)
 
-    def _create(self, about):
-        with self.commit():
-            for statement in SCHEMA.split(";"):
-                self.tables.execute(statement)
-            for name, value in {"format": FORMAT, "generation": 1, **about}.items():
-                self._set(name, value)
+    def _schema(self):
+        rows = self.tables.execute("SELECT sql || ';' FROM sqlite_master WHERE sql NOT NULL")
+        return "\n".join(sql for (sql,) in rows)
 
-    def compare(self, about) -> None:
-        """InputError unless this catalogue was made as `about` says."""
-        for name, value in {"format": FORMAT, **about}.items():
-            if self.about.get(name) != value:
+    def _tell(self, **about):
+        rows = [(name, json.dumps(value)) for name, value in about.items()]
+        self.tables.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", rows)
+
+    def compare(self, about) -> str:
+        """What to say if other code than that of `about` made this catalogue, or ""; InputError if
+        anything else differs."""
+        shown = paths.relative(self.folder)
+        for name, value in about.items():
+            if name != "code" and self.about.get(name) != value:
                 raise InputError(
-                    f"{paths.relative(self.folder)} was made with {name} "
-                    f"{self.about.get(name)}, not {value}; give the same again, or "
-                    "another --catalogue."
+                    f"{shown} was made with {name} {self.about.get(name)}, not {value}; give the "
+                    "same again, or another --catalogue."
                 )
-
-    def _set(self, name, value):
-        self.tables.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, json.dumps(value)))
-
-    @contextmanager
-    def commit(self) -> Iterator[None]:
-        """All that is written inside, or nothing."""
-        self.tables.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.tables.execute("ROLLBACK")
-            raise
-        self.tables.execute("COMMIT")
+        modules = provenance.differing(self.about, about)
+        return f"{shown} was made by other code ({', '.join(modules)} changed)" if modules else ""
 
     @property
-    def row_bytes(self) -> tuple[int, int]:
-        """Bytes of a row of each of the two arrays."""
-        return 4 * DIM, np.dtype(self.about["vector_type"]).itemsize * self.about["vector_values"]
+    def n_rows(self) -> tuple[int, int]:
+        """How many rows of the two arrays count."""
+        sums = "coalesce(sum(n_frames), 0), coalesce(sum(n_segments), 0)"
+        return self.tables.execute(f"SELECT {sums} FROM sounds").fetchone()
 
-    def files(self, generation=None) -> tuple[Path, Path]:
-        """The two arrays."""
-        number = generation or self.about["generation"]
+    def files(self, later=0) -> tuple[Path, Path]:
+        """The two arrays, or those of a later generation."""
+        number = self.about["generation"] + later
         return self.folder / f"frames-{number}.f32", self.folder / f"vectors-{number}.bin"
 
     def places(self) -> dict[bytes, Place]:
@@ -143,111 +132,103 @@ class Store:
 
     def keep(self, places) -> None:
         """Note where known sounds lie, in place of what is known of these paths."""
-        self.tables.executemany(
-            "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?)",
-            [astuple(place) for place in places],
-        )
+        rows = map(astuple, places)
+        self.tables.executemany("INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def add(self, places, frames, vectors) -> None:
         """Append a sound, which lies at all `places`, to the arrays: fingerprints float32 (T, 128)
         and its segments' vectors."""
-        n_frames, n_segments = self.tables.execute(
-            "SELECT coalesce(sum(n_frames), 0), coalesce(sum(n_segments), 0) FROM sounds"
-        ).fetchone()
-        rows = (frames, n_frames), (vectors, n_segments)
-        for path, width, (array, n_before) in zip(self.files(), self.row_bytes, rows):
+        for path, rows, n_before in zip(self.files(), (frames, vectors), self.n_rows):
             with path.open("r+b" if path.exists() else "w+b") as file:
-                file.seek(n_before * width)
-                file.write(np.ascontiguousarray(array).data)
+                file.seek(n_before * rows[0].nbytes)
+                file.write(np.ascontiguousarray(rows).data)
                 file.truncate()
                 file.flush()
                 os.fsync(file.fileno())
-        with self.commit():
+        with self.tables:
             self.tables.execute(
                 "INSERT INTO sounds (sha256, n_frames, n_segments) VALUES (?, ?, ?)",
                 (places[0].sha256, len(frames), len(vectors)),
             )
             self.keep(places)
 
-    def forget(self, paths_) -> None:
+    def forget(self, gone) -> None:
         """Files, by path, are there no more."""
-        self.tables.executemany("DELETE FROM places WHERE path = ?", [(path,) for path in paths_])
+        self.tables.executemany("DELETE FROM places WHERE path = ?", [(path,) for path in gone])
 
     def compact(self) -> None:
         """Write the arrays anew without sounds that no place holds, if there are such."""
         sounds = self.sounds()
-        kept = np.array([held for *_, held in sounds], bool)
-        if kept.all():
+        kept = [held for *_, held in sounds]
+        if all(kept):
             return
-        old, new = self.files(), self.files(self.about["generation"] + 1)
-        counts = np.array([row[1:3] for row in sounds]).T
-        for source, target, width, count in zip(old, new, self.row_bytes, counts):
-            end = width * np.cumsum(count)
-            with source.open("rb") as file_before, target.open("wb") as file:
-                for begin, size in zip((end - width * count)[kept], width * count[kept]):
-                    file_before.seek(begin)
-                    file.write(file_before.read(size))
+        old, counts = self.files(), np.array([row[1:3] for row in sounds]).T
+        for rows, count, path in zip(self.arrays(), counts, self.files(later=1)):
+            with path.open("wb") as file:
+                for of_sound in itertools.compress(np.split(rows, np.cumsum(count)), kept):
+                    file.write(of_sound.data)
                 file.flush()
                 os.fsync(file.fileno())
-        with self.commit():
+        with self.tables:
             self.tables.execute(
                 "DELETE FROM sounds WHERE sha256 NOT IN (SELECT sha256 FROM places)"
             )
-            self._set("generation", self.about["generation"] + 1)
+            self._tell(generation=self.about["generation"] + 1)
         self.about["generation"] += 1
         for path in old:
             path.unlink(missing_ok=True)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Fingerprints float32 (N, 128) and vectors (n, values) as far as the table names them,
-        memory-mapped; InputError if a file is shorter than that."""
-        n_rows = np.sum([row[1:3] for row in self.sounds()] or [[0, 0]], axis=0)
-        kinds = (np.float32, DIM), (self.about["vector_type"], self.about["vector_values"])
-        mapped = []
-        for path, n, (kind, values) in zip(self.files(), n_rows.tolist(), kinds):
-            try:
-                # copy-on-write: torch takes no arrays that are read-only
-                mapped.append(
-                    np.memmap(path, kind, "c", shape=(n, values))
-                    if n
-                    else np.zeros((0, values), kind)
-                )
-            except (OSError, ValueError) as error:
-                raise InputError(
-                    f"{paths.relative(path)} is damaged ({error}); delete "
-                    f"{paths.relative(self.folder)} and index your music again."
-                ) from None
-        return tuple(mapped)
+        """Fingerprints float32 (N, 128) and vectors (n, values) of a catalogue that is not empty,
+        as far as the tables name them, memory-mapped; InputError if a file is shorter than that."""
+        (frames, vectors), (n_frames, n_segments) = self.files(), self.n_rows
+        kind, of_vectors = self.about["vector_type"], (n_segments, self.about["vector_values"])
+        try:
+            # copy-on-write: torch takes no arrays that are read-only
+            return (
+                np.memmap(frames, np.float32, "c", shape=(n_frames, DIM)),
+                np.memmap(vectors, kind, "c", shape=of_vectors),
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{paths.relative(self.folder)} is damaged ({error}); delete it and index your "
+                "music again."
+            ) from None
 
 
 @contextmanager
 def writing(folder, about) -> Iterator[Store]:
     """The `Store` of a folder, which is made if need be, for one writer; others wait.
 
-    Raises InputError as `Store`, or if the folder cannot be written.
+    Raises InputError as `Store`, if it was made otherwise than `about` says, or by other code
+    (unless provenance.KEEP is set), or if the folder cannot be written.
     """
-    folder = Path(folder)
+    folder = paths.resolve(folder)
+    shown = paths.relative(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strange = [
-            path.name for path in sorted(folder.glob("[!.]*")) if not (folder / DATABASE).exists()
-        ]
-        if strange:
+        strange = sorted(folder.glob("[!.]*"))
+        if strange and not (folder / DATABASE).exists():
             raise InputError(
-                f"{paths.relative(folder)} is no catalogue, it has {strange[0]}; give "
-                "a new folder as --catalogue."
+                f"{shown} is no catalogue, it has {strange[0].name}; give a new folder as "
+                "--catalogue."
             )
         lock = filelock.FileLock(folder / ".lock")
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except filelock.Timeout:
-            print(
-                f"another process is indexing into {paths.relative(folder)}; waiting for it.",
-                flush=True,
-            )
-            lock.acquire()
-        with lock:
+            print(f"another process is indexing into {shown}; waiting for it.", flush=True)
+            held = lock.acquire()
+        with held:
             store = Store(folder, about)
+            other_code = store.compare(about)
+            if other_code and not os.environ.get(provenance.KEEP):
+                raise InputError(
+                    f"{other_code}; index into a new folder by --catalogue, or set "
+                    f"{provenance.KEEP}=1 to keep what it has."
+                )
+            if other_code:
+                print(f"{other_code}; kept.")
             for path in (*folder.glob("frames-*"), *folder.glob("vectors-*")):
                 if path not in store.files():  # of a process that was killed while it wrote anew
                     path.unlink()
@@ -255,6 +236,5 @@ def writing(folder, about) -> Iterator[Store]:
             store.tables.close()
     except (OSError, sqlite3.Error) as error:
         raise InputError(
-            f"{paths.relative(folder)} cannot be written ({error}); make room there, "
-            "or give another --catalogue."
+            f"{shown} cannot be written ({error}); make room there, or give another --catalogue."
         ) from None
