@@ -1,9 +1,10 @@
 """A report beside the committed reference run of its profile, table by table.
 
-Rows are compared in their order; times and names of runs and files are not. A table is *within the
-intervals* if for each figure with a 95 % interval the two intervals overlap, if every other
-fraction differs by at most a tenth of the largest of its column (`SHARE`), and if whole numbers
-and texts are equal.
+Rows are those of the same labels (`KEYS`), wherever they stand; times and names of runs and files
+are not compared. A table is *within the intervals* if for each figure with a 95 % interval the two
+intervals overlap, if every other fraction differs by at most a tenth of the largest of its column
+(`SHARE`), and if whole numbers and texts are equal. Rows and columns that the reference does not
+have yet are new, and no difference.
 """
 
 from pathlib import Path
@@ -15,34 +16,70 @@ from amg.report import tables
 
 IGNORED = r"_ms$|_ms_q[13]$|^build_s$|^waiting$|^run$|^file$"  # a file lies by its code
 SHARE = 0.1
+KEYS = (  # columns that name a row: as many of the first as it takes to tell a table's rows apart
+    *("epoch", "step", "piece", "role", "method", "against", "encoder", "loss_name", "loss"),
+    *("stage", "protocol", "tolerance", "score", "group", "condition", "distractors", "index"),
+    *("function", "kind", "duration_max", "query_frames", "query_s", "song", "clip", "start"),
+    *("dimensions", "shortlist", "part", "n_songs", "seed", "n_vectors", "n"),
+)
 
 
 def compare(table, reference) -> str:
-    """The verdict: identical, within the intervals, or differs (why). None: there is no table."""
-    if table is None or reference is None:
-        return f"differs (only {'the reference' if table is None else 'this run'} has it)"
-    ours, theirs = _compared(table), _compared(reference)
-    odd = sorted(set(ours) ^ set(theirs))
-    if odd:
-        return f"differs (columns of one alone: {', '.join(odd)})"
-    if len(ours) != len(theirs):
-        return f"differs ({len(ours)} rows, reference {len(theirs)})"
-    if ours[[*theirs]].equals(theirs):
-        return "identical"
-    said = [
+    """The verdict: identical, within the intervals, new, or differs (why). None: no such table."""
+    if reference is None:
+        return "new (the reference has no such table)"
+    if table is None:
+        return "differs (only the reference has it)"
+    ours, theirs = _by_key(_compared(table), _compared(reference))
+    rows = theirs.index.intersection(ours.index, sort=False)
+    columns = [name for name in theirs if name in ours]
+    more = [f"new column {name}" for name in ours if name not in theirs]
+    more += _rows(ours.index.difference(rows, sort=False), "new")
+    gone = [f"column {name} is missing" for name in theirs if name not in ours]
+    gone += _rows(theirs.index.difference(rows, sort=False), "missing")
+    ours, theirs = ours.loc[rows, columns], theirs.loc[rows, columns]
+    gone += [
         _sentence(ours[name], theirs[name], beyond)
-        for name in ours
+        for name in columns
         if (beyond := _beyond(ours, theirs, name)).any()
     ]
-    return f"differs ({'; '.join(said)})" if said else "within the intervals"
+    verdict = "identical" if ours.equals(theirs) else "within the intervals"
+    details = "; ".join(gone + more)
+    return f"{'differs' if gone else verdict}{f' ({details})' if details else ''}"
 
 
 def _compared(table):
     """A table without what is not compared; the interval of each `x` is `x_low` to `x_high`."""
     # `seconds` is a time in the log of a training, and the length of a clip elsewhere
-    ignored = IGNORED + "|^seconds$" * bool({"epoch", "step"} & set(table))
-    kept = table.loc[:, ~table.columns.str.contains(ignored)].reset_index(drop=True)
+    ignored = IGNORED + ("|^seconds$" if {"epoch", "step"} & set(table) else "")
+    kept = table.loc[:, ~table.columns.str.contains(ignored)]
     return kept.rename(columns={"low": "difference_low", "high": "difference_high"})
+
+
+def _by_key(*both):
+    """The tables with their keys as index; rows that share one are numbered."""
+    labels, names = [], [name for name in KEYS if all(name in table for table in both)]
+    while names and any(table.duplicated(labels or None).any() or not labels for table in both):
+        labels.append(names.pop(0))
+    return [_indexed(table, labels) for table in both]
+
+
+def _indexed(table, labels):
+    """A table by its labels in one text, and a number where rows share them."""
+    key = pd.Series("", table.index)
+    for name in labels:
+        column = table[name]
+        text = column.map("{:g}".format) if column.dtype.kind in "if" else column.fillna("none")
+        key = key + ", " + text.astype(str)
+    number = key.groupby(key).cumcount()
+    return table.set_axis((key + (" #" + (number + 1).astype(str)).where(number > 0, "")).str[2:])
+
+
+def _rows(keys, what):
+    """How many rows are new or missing, and the first of them; [] if none is."""
+    if not len(keys):
+        return []
+    return [f"{len(keys)} row{'' if len(keys) == 1 else 's'} {what}, the first: {keys[0]}"]
 
 
 def _beyond(ours, theirs, name):
@@ -66,7 +103,7 @@ def _sentence(one, other, beyond):
         off = (one - other).abs().fillna(float("inf")).where(beyond, 0)
     at = off.idxmax()
     return (
-        f"{one.name} differs in {beyond.sum()} of {len(one)} rows, most in row {at + 1}: "
+        f"{one.name} differs in {beyond.sum()} of {len(one)} rows, most in {at}: "
         f"{one[at]}, reference {other[at]}"
     )
 
