@@ -18,9 +18,9 @@ def notebook_rows(manifest):
     if not manifest.exists():
         return []
     steps = json.loads(manifest.read_text())["steps"]
-    seconds = {f"reproduce_{step['label']}": step["wall_s"] for step in steps}
-    seconds["reproduce"] = sum(seconds.values())
-    return [row(name, round(wall_s), None, "s") for name, wall_s in seconds.items()]
+    seconds = [(f"reproduce_{step['label']}", step["wall_s"]) for step in steps]
+    seconds.append(("reproduce", sum(wall_s for _, wall_s in seconds)))
+    return [row(name, round(wall_s), None, "s") for name, wall_s in seconds]
 
 
 def markdown(rows, described):
@@ -30,8 +30,8 @@ def markdown(rows, described):
             {
                 "": r["name"],
                 "ours": f"{r['ours']:,g}",
-                "published way": f"{r['published_way']:,g}" if r["ratio"] else "",
-                "ratio": f"{r['ratio']:.3g}" if r["ratio"] else "",
+                "published way": "" if r["ratio"] is None else f"{r['published_way']:,g}",
+                "ratio": "" if r["ratio"] is None else f"{r['ratio']:.3g}",
                 "unit": r["unit"],
             }
             for r in rows

@@ -186,17 +186,21 @@ def kill(folder, n_kills=10, n_files=12):
     command = [sys.executable, "-m", "amg", "index", folder / "music", "--catalogue"]
     began = time.perf_counter()
     subprocess.run([*command, folder / "whole"], check=True, stdout=subprocess.DEVNULL)
-    lasts, moments, same = time.perf_counter() - began, [], 0
-    for number in range(n_kills):
-        moments.append(round(random.Random(number).uniform(0.3, 1) * lasts, 2))
+    lasts, moments, same, drawn = time.perf_counter() - began, [], 0, random.Random(SEED)
+    while len(moments) < n_kills:
+        moment, target = drawn.uniform(0.3, 1) * lasts, folder / str(len(moments))
         process = subprocess.Popen(
-            [*command, folder / str(number)], stdout=subprocess.DEVNULL, start_new_session=True
+            [*command, target], stdout=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(moments[-1])
+        time.sleep(moment)
+        if process.poll() is not None:  # over before it was killed: another moment
+            shutil.rmtree(target)
+            continue
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        subprocess.run([*command, folder / str(number)], check=True, stdout=subprocess.DEVNULL)
-        same += content(folder / str(number)) == content(folder / "whole")
+        moments.append(round(moment, 2))
+        subprocess.run([*command, target], check=True, stdout=subprocess.DEVNULL)
+        same += content(target) == content(folder / "whole")
     return {
         "n_kills": n_kills,
         "same": same,

@@ -109,6 +109,8 @@ def main():
         said = done.stderr.decode(errors="replace")
         tried = re.findall(r"Done (\d+) runs", said) or re.findall(r"#(\d+)\s", said) or [0]
         found[reader] = {"files": int(tried[-1]), "findings": len(list(folder.glob(f"{reader}-*")))}
+        if not found[reader]["files"]:  # no fuzzer there, or it fell over at once
+            raise SystemExit(f"{reader}: no file was tried\n{said[-1500:]}")
         print(reader, found[reader], said[-1500:] if found[reader]["findings"] else "", flush=True)
     print(f"findings: {folder}")
     files.write_json(
