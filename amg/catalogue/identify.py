@@ -53,7 +53,7 @@ class Answer:
         return asdict(self)
 
     def __str__(self):
-        lines = [f"{self.query}:" + " not here" * (not self.matches)]
+        lines = [f"{self.query}:" if self.matches else f"{self.query}: not here"]
         for match in self.matches:
             lines.append(
                 f"  {_clock(match.begin_s)}-{_clock(match.end_s)}  {match.name}, from "
@@ -79,55 +79,40 @@ def identify(sound, catalogue=CATALOGUE, method="two_stage", n_candidates=5, nam
     check.one_of("method", method, windows.METHODS)
     check.integers(1, n_candidates=n_candidates)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.load(catalogue)
-    name, blocks = name or _name(sound), _blocks(sound)
-    frames = listen(name, blocks, catalogue.models.fingerprinter, audio.HOP // windows.GRIDS)
+    name = name or ("samples" if isinstance(sound, tuple) else shown(bytes(Path(sound))))
+    fingerprinter, hop = catalogue.models.fingerprinter, audio.HOP // windows.GRIDS
+    frames = listen(name, _blocks(sound), fingerprinter, hop)
     hits = windows.ask(frames, catalogue, method)
     groups = sorted(_groups(hits, frames, catalogue), key=lambda group: -group.evidence)
-    named = {}
+    best = {}
     for group in groups:
-        named.setdefault(group.path, group)
-    return Answer(
-        name,
-        (len(frames) - 1) / windows.GRIDS * audio.HOP / audio.SAMPLE_RATE + 1,
-        _matches(groups),
-        [*named.values()][:n_candidates],
-    )
+        best.setdefault(group.path, group)
+    seconds = (len(frames) - 1) * windows.TICK_S + 1
+    return Answer(name, seconds, _matches(groups), [*best.values()][:n_candidates])
 
 
 def _groups(hits, frames, catalogue):
     """A Match for each recording and offset that windows agree on; frames, hits: as `windows.ask`
     takes and gives them."""
-    offset = hits.position_s - hits.begin_s
-    order = np.lexsort((offset, hits.song))
-    apart = (np.diff(hits.song[order]) != 0) | (np.diff(offset[order]) > APART_S)
+    offset_s = hits.position_s - hits.begin_s
+    order = np.lexsort((offset_s, hits.song))
+    apart = (np.diff(hits.song[order]) != 0) | (np.diff(offset_s[order]) > APART_S)
     for rows in np.split(order, np.flatnonzero(apart) + 1) if len(order) else ():
         best = rows[hits.score[rows].argmax()]
         place = catalogue.places[hits.song[best]]
         if place is None:  # the file has gone, and the arrays were not written anew since
             continue
-        begin, end, chance = (
-            hits.begin_s[rows].min(),
-            hits.end_s[rows].max(),
-            hits.chance[rows].min(),
-        )
         of_second = {}  # windows of two grids, or of one place, are no evidence of their own
-        for second, of_row in zip(hits.begin_s[rows] // 1, hits.chance[rows]):
-            of_second[second] = min(of_second.get(second, 1.0), of_row)
-        if chance <= significance.ALLOWED and end - begin > audio.seconds(
-            catalogue.segments.length
-        ):
-            begin, end = windows.heard(frames, hits, best, begin, end, catalogue)
-        yield Match(
-            shown(place.path),
-            place.title,
-            place.artist,
-            float(begin),
-            float(end),
-            max(float(offset[best] + begin), 0.0),
-            float(hits.score[best]),
-            float(chance),
-            float(-np.log(np.maximum([*of_second.values()], 1e-300)).sum()),
-        )
+        for second, chance in zip(hits.begin_s[rows] // 1, hits.chance[rows]):
+            of_second[second] = min(of_second.get(second, 1.0), chance)
+        evidence = -np.log(np.maximum([*of_second.values()], 1e-300)).sum()
+        begin_s, end_s = hits.begin_s[rows].min(), hits.end_s[rows].max()
+        chance, segment_s = hits.chance[rows].min(), audio.seconds(catalogue.segments.length)
+        if chance <= significance.ALLOWED and end_s - begin_s > segment_s:
+            begin_s, end_s = windows.heard(frames, hits, best, begin_s, end_s, catalogue)
+        position_s = max(offset_s[best] + begin_s, 0.0)
+        numbers = begin_s, end_s, position_s, hits.score[best], chance, evidence
+        yield Match(shown(place.path), place.title, place.artist, *map(float, numbers))
 
 
 def _matches(groups):
@@ -148,16 +133,11 @@ def _blocks(sound):
     if isinstance(sound, tuple):
         samples, rate = sound
         samples = np.asarray(samples, np.float32)
-        check.number("the rate", rate, 1000, 1e6)
+        check.number("the rate", rate, *audio.RATES)
         if samples.ndim not in (1, 2) or not np.isfinite(samples).all():
             raise InputError(
-                f"samples have shape {samples.shape}, but must be finite numbers of "
-                "shape (n,) or (n, channels)."
+                f"samples have shape {samples.shape}, but must be finite numbers of shape (n,) or "
+                "(n, channels)."
             )
-        mono = samples if samples.ndim == 1 else samples.mean(axis=1)
-        return audio.resampled([mono], rate)
+        return audio.resampled([samples if samples.ndim == 1 else samples.mean(axis=1)], rate)
     return audio.blocks(sound)
-
-
-def _name(sound):
-    return "samples" if isinstance(sound, tuple) else shown(bytes(Path(sound)))

@@ -21,6 +21,7 @@ STEP = 10  # frames from one window to the next
 BATCH = 64  # windows that are asked for at once
 SILENT = 0.99  # inner product with the fingerprint of silence from which on a frame is silent
 HOP_S = audio.HOP / audio.SAMPLE_RATE
+TICK_S = HOP_S / GRIDS  # from one frame of a query to the next, which is of another grid
 
 
 class Hits(NamedTuple):
@@ -47,56 +48,46 @@ def ask(frames, catalogue, method) -> Hits:
     """
     grids = min(GRIDS, len(frames))
     length = min(catalogue.segments.length, len(frames) // grids)
-    asked, begin_s = [], []
+    queries, begin = [], []
     for at in begins(len(frames) // grids, length):
         window = frames[at * grids : (at + length) * grids]
         if np.mean(window @ catalogue.models.silence > SILENT) < 0.5:
-            asked.append(window.reshape(length, grids, -1).swapaxes(0, 1))
-            begin_s.append(at * HOP_S)
-    if not asked:
+            queries.append(window.reshape(length, grids, -1).swapaxes(0, 1))
+            begin.append(at)
+    if not queries:
         return Hits(*np.zeros((6, 0)))._replace(song=np.zeros(0, int))
-    place, score = find(np.stack(asked), catalogue, method)
-    row, grid, column = np.nonzero(place >= 0)
-    found, score = place[row, grid, column], score[row, grid, column]
-    song = catalogue.sequences.song_of(found)
-    begin = np.array(begin_s)[row] + grid * HOP_S / GRIDS
-    ordinary = significance.ordinary(np.concatenate(asked), significance.background()).reshape(
-        -1, grids
-    )
-    expected = significance.expected(score, ordinary[row, grid], length, catalogue.n_frames, method)
-    return Hits(
-        begin,
-        begin + audio.seconds(length),
-        song,
-        (found - catalogue.sequences.bounds[song]) * HOP_S,
-        score,
-        place.shape[0] * place.shape[1] * expected,
-    )
+    places, scores = find(np.stack(queries), catalogue, method)
+    row, grid, _ = at = np.nonzero(places >= 0)
+    place, score = places[at], scores[at]
+    begin_s = np.array(begin)[row] * HOP_S + grid * TICK_S
+    song = catalogue.sequences.song_of(place)
+    position_s = (place - catalogue.sequences.bounds[song]) * HOP_S
+    ordinary = significance.ordinary(np.concatenate(queries), significance.background())
+    ordinary = ordinary.reshape(-1, grids)[row, grid]
+    expected = significance.expected(score, ordinary, length, catalogue.n_frames, method)
+    chance = places.shape[0] * places.shape[1] * expected
+    return Hits(begin_s, begin_s + audio.seconds(length), song, position_s, score, chance)
 
 
 def find(windows, catalogue, method) -> tuple[np.ndarray, np.ndarray]:
     """Positions of frames, or -1, and scores, both (W, G, 10), of windows float32 (W, G, L, 128), L
     a segment at most, on G grids; (W, 1, 10) by the first stage alone."""
     if len(windows) > BATCH:
-        parts = [
-            find(windows[low : low + BATCH], catalogue, method)
-            for low in range(0, len(windows), BATCH)
-        ]
-        return tuple(map(np.concatenate, zip(*parts)))
-    n_windows, grids = windows.shape[:2]
+        parts = np.split(windows, range(BATCH, len(windows), BATCH))
+        of_parts = [find(part, catalogue, method) for part in parts]
+        return tuple(map(np.concatenate, zip(*of_parts)))
     queries = windows.reshape(-1, *windows.shape[2:])
     if method == "sequence":
-        found = _sequences(queries, catalogue)
+        answers = _sequences(queries, catalogue)
     else:
-        segments, scores = _segments(windows, catalogue)
-        if method == "single_stage":
-            best = segments[:, : search.N_BEST]
-            found = catalogue.segments.first_frames(best), scores[:, : search.N_BEST]
+        listed, scores = _segments(windows, catalogue)
+        if method == "two_stage":
+            listed = np.repeat(listed, windows.shape[1], axis=0)
+            answers = search.two_stage(queries, listed, catalogue.segments, catalogue.sequences)
         else:
-            found = search.two_stage(
-                queries, np.repeat(segments, grids, axis=0), catalogue.segments, catalogue.sequences
-            )
-    return tuple(of.reshape(n_windows, -1, of.shape[-1]) for of in found)
+            best = slice(search.N_BEST)
+            answers = catalogue.segments.first_frames(listed[:, best]), scores[:, best]
+    return tuple(of.reshape(len(windows), -1, of.shape[-1]) for of in answers)
 
 
 def _segments(windows, catalogue):
@@ -116,9 +107,8 @@ def _sequences(queries, catalogue):
     """What the base system finds."""
     index, flat = catalogue.index("frames"), queries.reshape(-1, queries.shape[-1])
     neighbours = index.search(flat, min(search.FRAME_NEIGHBOURS, index.ntotal))[1]
-    return search.sequence_search(
-        queries, neighbours.reshape(*queries.shape[:2], -1), catalogue.sequences
-    )
+    neighbours = neighbours.reshape(*queries.shape[:2], -1)
+    return search.sequence_search(queries, neighbours, catalogue.sequences)
 
 
 def heard(frames, hits, best, begin_s, end_s, catalogue) -> tuple[float, float]:
@@ -128,22 +118,17 @@ def heard(frames, hits, best, begin_s, end_s, catalogue) -> tuple[float, float]:
     frames, hits: as `ask` takes and gives them; best: the hit's number.
     """
     low, high = catalogue.sequences.bounds[hits.song[best] :][:2]
-    begin, at, end = (
-        round(time_s / HOP_S * GRIDS)
-        for time_s in (begin_s, hits.begin_s[best], end_s - audio.seconds(1))
-    )
-    asked = np.arange(at - (at - begin) // GRIDS * GRIDS, min(end + 1, len(frames)), GRIDS)
-    song = low + round(hits.position_s[best] / HOP_S) + (asked - at) // GRIDS
-    likeness = np.full(len(asked), -1.0)
+    times_s = begin_s, hits.begin_s[best], end_s - audio.seconds(1)
+    begin, at, end = (round(time_s / TICK_S) for time_s in times_s)
+    rows = np.arange(at - (at - begin) // GRIDS * GRIDS, min(end + 1, len(frames)), GRIDS)
+    place = low + round(hits.position_s[best] / HOP_S) + (rows - at) // GRIDS
+    likeness = np.full(len(rows), -1.0)
     for late in (-1, 0, 1):  # the tempo may not be quite the same
-        inside = (song + late >= low) & (song + late < high)
-        found = catalogue.sequences.frames[song[inside] + late]
-        likeness[inside] = np.maximum(
-            likeness[inside], np.einsum("ld,ld->l", frames[asked[inside]], found)
-        )
+        inside = (place + late >= low) & (place + late < high)
+        there = catalogue.sequences.frames[place[inside] + late]
+        products = np.einsum("ld,ld->l", frames[rows[inside]], there)
+        likeness[inside] = np.maximum(likeness[inside], products)
     gain = np.cumsum(np.append(0, likeness - hits.score[best] / 2))
     last = np.argmax(gain - np.minimum.accumulate(gain))
     first = np.argmin(gain[: last + 1])
-    return asked[first] * HOP_S / GRIDS, asked[
-        max(last - 1, first)
-    ] * HOP_S / GRIDS + audio.seconds(1)
+    return rows[first] * TICK_S, rows[max(last - 1, first)] * TICK_S + audio.seconds(1)
