@@ -29,15 +29,13 @@ def load(path, *needed) -> tuple[dict, dict]:
     are not finite.
     """
     shown, card = paths.relative(path), path.with_suffix(".json")
-    if (
-        card.exists()
-        and path.is_file()
-        and (files.read_json(card) or {}).get("sha256") != files.sha256(path)
-    ):
-        raise InputError(
-            f"{shown} does not have the SHA-256 that its model card states; "
-            "restore both files from the repository."
-        )
+    if card.exists() and path.is_file():
+        stated = (files.read_json(card) or {}).get("sha256")
+        if stated != files.sha256(path):
+            raise InputError(
+                f"{shown} does not have the SHA-256 that its model card states; "
+                "restore both files from the repository."
+            )
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -59,30 +57,25 @@ def load(path, *needed) -> tuple[dict, dict]:
     return tensors, record
 
 
-def prefixed(prefix, tensors) -> dict:
-    """Names of `tensors` with `prefix.` in front."""
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
 def part(prefix, tensors) -> dict:
-    """The inverse of `prefixed`: the tensors of one prefix, without it."""
-    cut = len(prefix) + 1
-    return {name[cut:]: t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
+    """Those of the tensors whose names begin with `prefix.`, as in `state_dict`, without it."""
+    of_part = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+    return {name.removeprefix(f"{prefix}."): tensor for name, tensor in of_part.items()}
 
 
 def optimiser_tensors(optimiser) -> dict:
-    """Moments and step counts of a torch optimiser as flat, named tensors."""
+    """Moments and step counts of a torch optimiser as flat tensors, `optimiser.<index>.<key>`."""
     return {
-        f"{index}.{key}": value
+        f"optimiser.{index}.{key}": value
         for index, state in optimiser.state_dict()["state"].items()
         for key, value in state.items()
     }
 
 
 def restore_optimiser(optimiser, tensors) -> None:
-    """Put back what `optimiser_tensors` gave."""
+    """Put back what `optimiser_tensors` gave, from among `tensors`."""
     state = {}
-    for name, value in tensors.items():
+    for name, value in part("optimiser", tensors).items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})

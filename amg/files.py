@@ -50,7 +50,7 @@ def write_json(path, value) -> None:
 
 
 def read_json(path) -> dict | None:
-    """The dict in a file; None if there is no file, or (which is said) anything but a dict."""
+    """The dict in a file; None if there is no file, or, with a message, anything else."""
     try:
         value = json.loads(Path(path).read_text())
         if isinstance(value, dict):

@@ -1,13 +1,11 @@
 """Made things and how they were made: the one mechanism of provenance.
 
 A training set, a database, a run: each is a folder `<name>-<digest>` with a record beside it,
-`<name>-<digest>.json`, that tells its kind, parameters, digests of its inputs and of the code that
-makes it (`amg.code`), and whether it is finished. Another recipe has another folder: nothing is
-displaced, and going back to earlier parameters, or code, finds what they made. If code alone
-differs, it is said which module; with the environment variable KEEP set, what earlier code made is
-taken all the same. The plain `<name>` is a link to what was last asked for, and what later
-notebooks read. A folder of that name, or a link that leads elsewhere, is not ours: it is read,
-never written into.
+`<name>-<digest>.json`: its `Recipe`, and whether it is finished. Another recipe has another folder,
+so that going back to earlier parameters, or code, finds what they made. If code alone differs, the
+changed modules are named; with the environment variable KEEP set, what earlier code made is taken
+all the same. The plain `<name>` is a link to what was last asked for. A folder of that name, or a
+link that leads elsewhere, is not ours: it is read, never written into.
 """
 
 import os
@@ -142,21 +140,21 @@ def find(name, made_by, unfinished=False) -> Made:
     """
     if not name.is_dir():
         raise InputError(
-            f"{paths.relative(name)} is missing; run notebook {made_by} first, or "
-            "unpack your own there."
+            f"{paths.relative(name)} is missing; run notebook {made_by} first, or unpack your own "
+            "there."
         )
     folder = name.resolve()
     record = files.read_json(record_of(folder)) or {}
     if not record.keys() >= {*IDENTITY, "finished"}:  # somebody's own JSON, or there is none
         record = {}
     # a link of ours without a record is ours all the same: the record was lost
-    found = Made(folder, record, record.get("finished", not is_ours(name)))
-    if not found.finished and not unfinished:
+    made = Made(folder, record, record.get("finished", not is_ours(name)))
+    if not made.finished and not unfinished:
         raise InputError(
             f"{paths.relative(folder)} is not finished; run notebook {made_by} again, "
             "it continues where it stopped."
         )
-    return found
+    return made
 
 
 @contextmanager

@@ -132,10 +132,8 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
-    other = nafp.NAFP(nafp.Config(128, (8,) * 7 + (128,), nafp.LITE.time_strides)).state_dict()
-    checkpoint.save(
-        tmp_path / "w.safetensors", checkpoint.prefixed("model", other), {"size": "lite"}
-    )
+    other = nafp.NAFP(nafp.Config(128, (8,) * 7 + (128,), nafp.LITE.time_strides))
+    nafp_train.save(other, tmp_path / "w.safetensors", "lite")
     with pytest.raises(InputError, match="not a NAFP checkpoint of this version"):
         nafp.load(tmp_path / "w.safetensors")
 

@@ -33,15 +33,15 @@ def ordinary(windows, songs) -> np.ndarray:
     """The mean best score in the songs that are most alike: float32 (W,), of windows float32 (W, L,
     128) in songs (S, T, 128), L at most T."""
     n_songs, n_frames, dim = songs.shape
-    length, found = windows.shape[1], np.empty(len(windows), np.float32)
+    length, means = windows.shape[1], np.empty(len(windows), np.float32)
     n_starts = n_frames - length + 1
     for low in range(0, len(windows), TOGETHER):
         part = slice(low, low + TOGETHER)
         likeness = windows[part].reshape(-1, dim) @ songs.reshape(-1, dim).T
         likeness = likeness.reshape(-1, length, n_songs, n_frames)
         score = sum(likeness[:, at, :, at : at + n_starts] for at in range(length)).max(2) / length
-        found[part] = np.sort(score)[:, -ALIKE:].mean(1)
-    return found
+        means[part] = np.sort(score)[:, -ALIKE:].mean(1)
+    return means
 
 
 def expected(score, ordinary, length, n_frames, method) -> np.ndarray:
@@ -51,11 +51,9 @@ def expected(score, ordinary, length, n_frames, method) -> np.ndarray:
     A catalogue that is smaller than the smallest one that was checked counts as that.
     """
     known = files.read_json(CALIBRATION)
-    fitted = known[method if method in FITTED else FITTED[0]]
-    middle, rate = (
-        np.interp(length, fitted["frames"], fitted[name]) for name in ("middle", "rate")
-    )
-    return law(scale(score, ordinary), max(n_frames, known["smallest_frames"]), middle, rate)
+    laws = known[method if method in FITTED else FITTED[0]]
+    fitted = [np.interp(length, laws["frames"], laws[name]) for name in ("middle", "rate")]
+    return law(scale(score, ordinary), max(n_frames, known["smallest_frames"]), *fitted)
 
 
 def law(u, n_frames, middle, rate) -> np.ndarray:

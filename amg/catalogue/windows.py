@@ -57,8 +57,8 @@ def ask(frames, catalogue, method) -> Hits:
     if not queries:
         return Hits(*np.zeros((6, 0)))._replace(song=np.zeros(0, int))
     places, scores = find(np.stack(queries), catalogue, method)
-    row, grid, _ = at = np.nonzero(places >= 0)
-    place, score = places[at], scores[at]
+    row, grid, rank = np.nonzero(places >= 0)
+    place, score = places[row, grid, rank], scores[row, grid, rank]
     begin_s = np.array(begin)[row] * HOP_S + grid * TICK_S
     song = catalogue.sequences.song_of(place)
     position_s = (place - catalogue.sequences.bounds[song]) * HOP_S

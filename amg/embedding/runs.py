@@ -200,7 +200,7 @@ def ship(run, data, card) -> Path:
     inputs = recipe(run.config, data.content, data.fingerprinter, "").inputs
     checkpoint.save(
         file,
-        checkpoint.prefixed("model", model.state_dict()),
+        model.state_dict(prefix="model."),
         {"config": asdict(run.config), "history": run.history, "inputs": inputs},
     )
     files.write_json(file.with_suffix(".json"), {"sha256": files.sha256(file), **card})

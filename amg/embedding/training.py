@@ -187,13 +187,13 @@ class Run:
     def _save(self, is_whole=False):
         """Write the checkpoint `last`; after a whole epoch `best`, too, if validation improved."""
         record = {"config": asdict(self.config), "history": self.history, "progress": self.progress}
-        tensors = checkpoint.prefixed("model", self.encoder.state_dict())
+        tensors = self.encoder.state_dict(prefix="model.")
         # without validation, the last is the best
         scores = [row.get("top1", row["epoch"]) for row in self.history]
         if is_whole and scores[-1] > max(scores[:-1], default=-1):
             checkpoint.save(self.folder / "best.safetensors", tensors, record)
-        tensors |= checkpoint.prefixed("loss", self.loss.state_dict())
-        tensors |= checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser))
+        tensors |= self.loss.state_dict(prefix="loss.")
+        tensors |= checkpoint.optimiser_tensors(self.optimiser)
         checkpoint.save(self.folder / "last.safetensors", tensors, record)
         files.write_json(self.folder / "seconds.json", {"seconds": self.seconds})
 
@@ -205,7 +205,7 @@ class Run:
         tensors, record = checkpoint.load(last, "history", "progress")
         runs.load_weights(self.encoder, checkpoint.part("model", tensors), last)
         runs.load_weights(self.loss, checkpoint.part("loss", tensors), last)
-        checkpoint.restore_optimiser(self.optimiser, checkpoint.part("optimiser", tensors))
+        checkpoint.restore_optimiser(self.optimiser, tensors)
         self.history, self.progress = record["history"], record["progress"]
         seconds = (files.read_json(self.folder / "seconds.json") or {}).get("seconds", [])
         self.seconds[: len(seconds)] = seconds

@@ -99,13 +99,12 @@ class Trainer:
             tensors, record = checkpoint.load(file, "history")
             self.history = record["history"]
             self.encoder.load_state_dict(checkpoint.part("model", tensors))
-            checkpoint.restore_optimiser(self.optimiser, checkpoint.part("optimiser", tensors))
+            checkpoint.restore_optimiser(self.optimiser, tensors)
 
     def save(self) -> None:
         """Write the checkpoint that a training continues from."""
-        tensors = checkpoint.prefixed("model", self.encoder.state_dict()) | checkpoint.prefixed(
-            "optimiser", checkpoint.optimiser_tensors(self.optimiser)
-        )
+        tensors = self.encoder.state_dict(prefix="model.")
+        tensors |= checkpoint.optimiser_tensors(self.optimiser)
         checkpoint.save(self.file, tensors, {"size": self.config.size, "history": self.history})
 
     def step(self, number, anchors, replicas) -> float:
@@ -230,7 +229,7 @@ def whiten(encoder, tracks, n_windows=20_000, seed=0) -> None:
 
 def save(encoder, path, size) -> Path:
     """Write what `nafp.load` reads; returns `path`."""
-    checkpoint.save(path, checkpoint.prefixed("model", encoder.state_dict()), {"size": size})
+    checkpoint.save(path, encoder.state_dict(prefix="model."), {"size": size})
     return path
 
 
