@@ -4,13 +4,14 @@ Read the rooms in this order, from samples to reports:
 
     (shared)     check, paths, files, code, provenance, progress, machine, checkpoint
     sound        ffmpeg, audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
+    sound        duplicates
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, registry
     embedding.fast      packed, softmax
     embedding.encoders  mean, lift, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, runs, training
-    retrieval    search, duplicates, databases, trials, hits, intervals
+    retrieval    search, databases, trials, hits, intervals
     retrieval    published, evaluate, nafp_search, cost
     catalogue    models, store, indexing, catalogue, significance, windows, identify, calibration
     catalogue    commands

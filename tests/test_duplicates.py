@@ -1,15 +1,16 @@
 """Sound that two roles share is left out; what is alike only to the fingerprinter stays."""
 
+import faiss
 import numpy as np
 import pytest
 import soundfile
 from conftest import unit_rows
 
-from amg.fingerprint import fingerprinters
-from amg.retrieval import duplicates, search
-from amg.sound import clips
+from amg.fingerprint import extraction, features, fingerprinters
+from amg.sound import clips, duplicates
 
 RATE = 8000
+NAFP = fingerprinters.find()
 
 
 def test_places_against_a_naive_loop():
@@ -46,11 +47,13 @@ def test_range_search_finds_every_near_song(monkeypatch):
     rng = np.random.default_rng(1)
     songs = [unit_rows(rng, 20, 128) for _ in range(6)]
     other = np.concatenate([unit_rows(rng, 31, 128), songs[2][4:9], unit_rows(rng, 7, 128)])
-    stored = search.Sequences.of(songs)
+    index = faiss.IndexFlatIP(128)
+    index.add(np.concatenate(songs))
+    song_of = np.repeat(np.arange(6), 20)
     monkeypatch.setattr(duplicates, "BLOCK_FRAMES", 5)
     for threshold in (0.9, 0.3, -1):
         naive = [i for i, song in enumerate(songs) if (song @ other.T).max() >= threshold]
-        assert duplicates.near(stored, search.flat_index(stored.frames), other, threshold) == naive
+        assert duplicates.near(index, song_of, other, threshold) == naive
     assert naive == list(range(6))
 
 
@@ -73,6 +76,12 @@ def melody(rng, seconds=12):
     return np.sin(phase).sum(axis=1)
 
 
+def apart(found):
+    """The clips told apart by the shipped fingerprinter."""
+    heard = {role: extraction.originals(of_role, NAFP, 1) for role, of_role in found.items()}
+    return duplicates.apart(found, {role: map(features.load, heard[role]) for role in heard})
+
+
 def test_a_waveform_that_a_test_clip_shares_is_left_out_of_other_roles(music):
     """At other levels and times; a test clip stays, but for music that was trained on."""
     rng = np.random.default_rng(0)
@@ -93,7 +102,7 @@ def test_a_waveform_that_a_test_clip_shares_is_left_out_of_other_roles(music):
         "valid": [music("v3", "valid", tunes[3])],
         "dummy": [music("d4", "dummy", tunes[4]), music("d0", "dummy", late)],
     }
-    kept, left_out = duplicates.apart(found, fingerprinters.find(), 1)
+    kept, left_out = apart(found)
     assert {role: [clip.piece for clip in of_role] for role, of_role in kept.items()} == {
         "fingerprinter": ["f0", "f1"],
         "test": ["t0", "t1", "t1 again"],
@@ -123,7 +132,7 @@ def test_what_is_alike_only_to_the_fingerprinter_stays(music, monkeypatch):
     agree = duplicates.agree
     monkeypatch.setattr(duplicates, "agree", lambda *a: asked.extend(a[2]) or agree(*a))
     monkeypatch.setattr(duplicates, "ALIKE", 0.2)  # so short tones are less alike than music
-    kept, left_out = duplicates.apart(found, fingerprinters.find(), 1)
+    kept, left_out = apart(found)
     assert asked and left_out == [] and kept == found
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from amg.report import tables
-from amg.retrieval import duplicates, intervals
-from amg.sound import sheet_music
+from amg.retrieval import intervals
+from amg.sound import duplicates, sheet_music
 
 
 def differences(table) -> list[str]:

@@ -12,12 +12,11 @@ a range search over the test clips' frames finds them all.
 
 from dataclasses import replace
 
+import faiss
 import numpy as np
 import pandas as pd
 
 from amg import progress
-from amg.fingerprint import extraction, features
-from amg.retrieval import search
 from amg.sound.audio import SAME, likeness
 
 # mean inner product over 5 s: the same sound a quarter of a second off, the worst case, is mostly
@@ -29,55 +28,48 @@ BLOCK_FRAMES = 8192  # of the range search; bounds its memory
 SHARED = "same sound as"  # begins the reason why a clip was left out
 
 
-def apart(clips, fingerprinter, workers=2, device="cpu") -> tuple[dict, list]:
+def apart(clips, fingerprints) -> tuple[dict, list]:
     """Leave out what test clips share with other roles.
 
-    clips: role -> list of Clip, `test` among them. Returns (the same without what was left out,
-    what was left out, its reason in `refused`).
+    clips: role -> list of Clip, `test` among them; fingerprints: role -> iterable of those of its
+    clips as recorded, float32 (T, dimension), for roles that have clips. Returns (the clips without
+    what was left out, what was left out, its reason in `refused`).
     """
-    files = {
-        role: extraction.originals(of_role, fingerprinter, workers, device, role)
-        for role, of_role in clips.items()
-        if of_role
-    }
-    stored = search.Sequences.of([features.load(file) for file in files.pop("test")])
-    tests, index, left_out = stored.songs(), search.flat_index(stored.frames), {}
-    for role, of_role in files.items():
+    songs, left_out = list(fingerprints["test"]), {}
+    song_of = np.repeat(np.arange(len(songs)), [len(song) for song in songs])  # of a test frame
+    index = faiss.IndexFlatIP(songs[0].shape[1])
+    index.add(np.concatenate(songs))
+    for role in [role for role in fingerprints if role != "test"]:
         bar = progress.bar(clips[role], desc=f"comparing {role}", unit="clip")
-        for other, file in zip(bar, of_role):
-            song = features.load(file)
-            for number in near(stored, index, song, ALIKE):
+        for other, song in zip(bar, fingerprints[role]):
+            for number in near(index, song_of, song, ALIKE):
                 test = clips["test"][number]
                 if other in left_out or test in left_out:
                     continue
-                if agree(test, other, alike_places(tests[number], song, ALIKE)):
+                if agree(test, other, alike_places(songs[number], song, ALIKE)):
                     goes, stays = (test, other) if role == "fingerprinter" else (other, test)
                     left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
     kept = {role: [clip for clip in clips[role] if clip not in left_out] for role in clips}
     return kept, list(left_out.values())
 
 
-def near(stored, index, song, threshold) -> list[int]:
-    """Numbers of the stored songs with a frame whose inner product with one of `song` is at least
-    the threshold; index: `search.flat_index` of their frames."""
-    found = set()
-    for first in range(0, len(song), BLOCK_FRAMES):
-        _, _, hits = index.range_search(song[first : first + BLOCK_FRAMES], threshold)
-        found |= set(np.unique(stored.song_of(hits)).tolist())
-    return sorted(found)
+def near(index, song_of, song, threshold) -> list[int]:
+    """Numbers of the indexed songs with a frame whose inner product with one of `song` is at least
+    the threshold; song_of: number of the song that holds each indexed frame, int (N,)."""
+    blocks = (song[first : first + BLOCK_FRAMES] for first in range(0, len(song), BLOCK_FRAMES))
+    hits = [song_of[index.range_search(block, threshold)[2]] for block in blocks]
+    return np.unique(np.concatenate(hits)).tolist()
 
 
 def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
     """Best places where two songs share 5 s, (frame in one, in the other, mean inner product): at
     most N_PLACES, the most alike first, each with another time between the two."""
     n_rows, n_columns = len(song) - EXCERPT_FRAMES + 1, len(other) - EXCERPT_FRAMES + 1
-    similarity = song @ other.T
     if min(n_rows, n_columns) < 1:
         return []
-    mean = (
-        sum(similarity[k : k + n_rows, k : k + n_columns] for k in range(EXCERPT_FRAMES))
-        / EXCERPT_FRAMES
-    )
+    similarity = song @ other.T
+    diagonals = (similarity[k:][:n_rows, k : k + n_columns] for k in range(EXCERPT_FRAMES))
+    mean = sum(diagonals) / EXCERPT_FRAMES
     at, there = np.nonzero(mean >= threshold)
     best = np.argsort(-mean[at, there], kind="stable")
     _, first = np.unique((there - at)[best], return_index=True)
@@ -87,13 +79,11 @@ def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
 
 def agree(clip, other, places) -> bool:
     """Whether two clips have the same waveform at one of `places`, within half a second."""
-    return any(
-        likeness(
-            clip.excerpt(at, EXCERPT_FRAMES), other.excerpt(max(there - 1, 0), EXCERPT_FRAMES + 2)
-        )
-        >= SAME
-        for at, there, _ in places
-    )
+    for at, there, _ in places:
+        around = other.excerpt(max(there - 1, 0), EXCERPT_FRAMES + 2)
+        if likeness(clip.excerpt(at, EXCERPT_FRAMES), around) >= SAME:
+            return True
+    return False
 
 
 def counts(table) -> dict[str, int]:
@@ -105,8 +95,5 @@ def counts(table) -> dict[str, int]:
 def overlaps(recordings) -> pd.DataFrame:
     """How many recordings each two roles share; recordings: role -> iterable of names."""
     sets = {role: set(names) for role, names in recordings.items()}
-    return pd.DataFrame(
-        [[len(a & b) for b in sets.values()] for a in sets.values()],
-        index=list(sets),
-        columns=list(sets),
-    )
+    shared = {role: [len(own & other) for other in sets.values()] for role, own in sets.items()}
+    return pd.DataFrame(shared, index=list(sets))
