@@ -394,7 +394,7 @@ def test_a_recording_of_one_hour_is_never_held_whole(home, tmp_path, monkeypatch
             yield block
 
     monkeypatch.setattr(audio, "blocks", watched)
-    clip = recordings.decode(tmp_path / "long.wav", paths.Path("long.wav"), tmp_path / "out", 30)
+    clip = recordings.decode(tmp_path / "long.wav", tmp_path, tmp_path / "out", 30)
     assert clip.seconds == 3600 and sum(lengths) == 3600 * RATE and max(lengths) <= 31 * RATE
     lengths = list(map(len, clip.blocks()))
     assert sum(lengths) == 3600 * RATE and max(lengths) <= 30 * RATE

@@ -23,9 +23,7 @@ N_FFT, STFT_HOP, N_COLUMNS = 1024, 256, 32
 F_MIN, F_MAX = 300.0, 4000.0  # Hz
 RANGE_DB = 80.0  # dynamic range of the spectrogram
 RATES = 1000, 1_000_000  # Hz, of files
-LOUDEST = (
-    10**10
-)  # of samples, where 1 is full scale: integers that were written as floats reach less
+LOUDEST = 10**10  # of samples, 1 is full scale: integers that were written as floats reach less
 SAME = 0.9  # likeness of two undegraded sounds from which on they sound the same
 
 
@@ -37,15 +35,12 @@ def blocks(path) -> Iterator[np.ndarray]:
     it cannot be decoded.
     """
     if Path(path).suffix.lower() in ffmpeg.SUFFIXES:
-        rate, decoded = ffmpeg.decode(path)
-        rate = _usual(rate, path)
-        yield from resampled((_mono(block, path) for block in decoded), rate)
+        yield from _mono(*ffmpeg.decode(path), path)
         return
     try:
         with soundfile.SoundFile(path) as file:
-            rate = _usual(file.samplerate, path)
-            decoded = file.blocks(30 * rate, dtype="float32", always_2d=True)
-            yield from resampled((_mono(block, path) for block in decoded), rate)
+            decoded = file.blocks(30 * file.samplerate, dtype="float32", always_2d=True)
+            yield from _mono(file.samplerate, decoded, path)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(
             f"{path} cannot be decoded ({error}); "
@@ -55,20 +50,38 @@ def blocks(path) -> Iterator[np.ndarray]:
         raise InputError(f"{path} has a name that is not UTF-8; rename it.") from None
 
 
+def _mono(rate, blocks, path):
+    """Blocks (n, channels) at `rate` -> the same sound as `blocks` yields it; InputError for a rate
+    that no sound has, and no memory holds, and for samples that are none."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise InputError(
+            f"{path} claims {rate:,} samples per second, but must have {RATES[0]:,} to "
+            f"{RATES[1]:,}; its header is damaged."
+        )
+
+    def mono():
+        for block in blocks:
+            if not np.isfinite(block).all():
+                raise InputError(f"{path} holds samples that are no numbers; export it again.")
+            if np.abs(block).max(initial=0) > LOUDEST:
+                raise InputError(
+                    f"{path} holds samples beyond {LOUDEST:,}, where full scale is 1; "
+                    "export it again."
+                )
+            yield block.mean(axis=1)
+
+    return resampled(mono(), rate)
+
+
 def full_scale(path) -> float:
     """What counts as 1 in a file that `blocks` decodes: of floats the peak, where that is more,
     since integers may have been written as floats."""
-    if Path(path).suffix.lower() in ffmpeg.SUFFIXES:
-        return 1.0
     try:
         floats = soundfile.info(path).subtype in ("FLOAT", "DOUBLE")
     except (soundfile.LibsndfileError, TypeError, UnicodeEncodeError):  # `blocks` says why
-        return 1.0
-    return (
-        max(1.0, *(float(np.abs(block).max(initial=0)) for block in blocks(path)))
-        if floats
-        else 1.0
-    )
+        floats = False
+    peaks = [float(np.abs(block).max(initial=0)) for block in blocks(path)] if floats else []
+    return max([1.0, *peaks])
 
 
 def resampled(blocks, rate) -> Iterator[np.ndarray]:
@@ -77,26 +90,6 @@ def resampled(blocks, rate) -> Iterator[np.ndarray]:
     for block in blocks:
         yield resampler.resample_chunk(block)
     yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-def _usual(rate, path):
-    """The rate of a file in Hz; InputError for one that no sound has, and no memory holds."""
-    if not RATES[0] <= rate <= RATES[1]:
-        raise InputError(
-            f"{path} claims {rate:,} samples per second, but must have {RATES[0]:,} to "
-            f"{RATES[1]:,}; its header is damaged."
-        )
-    return rate
-
-
-def _mono(block, path):
-    if not np.isfinite(block).all():
-        raise InputError(f"{path} holds samples that are no numbers; export it again.")
-    if np.abs(block).max(initial=0) > LOUDEST:
-        raise InputError(
-            f"{path} holds samples beyond {LOUDEST:,}, where full scale is 1; export it again."
-        )
-    return block.mean(axis=1)
 
 
 def n_frames(seconds) -> int:
@@ -179,15 +172,8 @@ class LogMel(torch.nn.Module):
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
 
     def forward(self, windows) -> torch.Tensor:
-        spectrum = torch.stft(
-            windows,
-            N_FFT,
-            STFT_HOP,
-            window=self.window,
-            center=True,
-            pad_mode="constant",
-            return_complex=True,
-        )  # (B, 513, 32)
+        how = {"window": self.window, "center": True, "pad_mode": "constant"}
+        spectrum = torch.stft(windows, N_FFT, STFT_HOP, **how, return_complex=True)  # (B, 513, 32)
         power = spectrum.real.square() + spectrum.imag.square()
         decibel = 10 * torch.log10((self.filters @ power).clamp_min(1e-10))
         below_peak = decibel - decibel.amax(dim=(1, 2), keepdim=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from amg import paths
+from amg import files, paths
 from amg.check import InputError
 from amg.sound import audio
 from amg.sound.audio import SAMPLE_RATE
@@ -31,14 +31,14 @@ class Clip:
     piece: str  # unique name
     recording: str  # what it is an excerpt of
     source: str  # package, first folder ("." if in none), or collection of sheet music
-    version: str  # of the package, else ""
-    file: str  # decoded FLAC, relative to the workspace
-    start_s: float
-    seconds: float
-    level_db: float  # RMS below full scale
-    peak: float  # 0 to 1
-    sha256: str  # of its own 16-bit samples, "" if there are none
-    role: str  # of ROLES, noise_<side>, or "" before it has any
+    version: str = ""  # of the package
+    file: str = ""  # decoded FLAC, relative to the workspace
+    start_s: float = 0.0
+    seconds: float = 0.0
+    level_db: float = np.nan  # RMS below full scale
+    peak: float = np.nan  # 0 to 1
+    sha256: str = ""  # of its own 16-bit samples
+    role: str = ""  # of ROLES, or noise_<side>
     refused: str = ""  # why it is not used, "" if it is
 
     def read(self, margin_s=0.0) -> np.ndarray:
@@ -56,8 +56,8 @@ class Clip:
             with soundfile.SoundFile(paths.resolve(self.file)) as file:
                 if first < 0 or first + n_samples > len(file):
                     raise InputError(
-                        f"{self.file} ends within {margin_s:g} s of the clip "
-                        f"{self.piece}; run notebook 01_data_prep again."
+                        f"{self.file} ends within {margin_s:g} s of the clip {self.piece}; run "
+                        "notebook 01_data_prep again."
                     )
                 file.seek(first)
                 yield from file.blocks(CLIP_S * SAMPLE_RATE, dtype="float32", frames=n_samples)
@@ -86,12 +86,12 @@ class Clip:
 
         It is refused if it is silent, or, up to CLIP_S, for long, unless it may have `pauses`.
         """
-        found = measure(self.blocks())
-        refused = "silent" if found["level_db"] < SILENT_DB else ""
+        measured = measure(self.blocks())
+        refused = "silent" if measured["level_db"] < SILENT_DB else ""
         if not refused and not pauses and self.seconds <= CLIP_S:
             silence_s = longest_silence(self.read())
             refused = f"is silent for {silence_s:.1f} s" if silence_s > MAX_SILENCE_S else ""
-        return replace(self, refused=refused, **found)
+        return replace(self, refused=refused, **measured)
 
     def whole(self, file) -> "Clip":
         """All of a decoded file in place of the clip's own sound, measured."""
@@ -142,12 +142,15 @@ def from_table(table) -> list[Clip]:
     return [Clip(*row) for row in table.itertuples(index=False)]
 
 
+def write_csv(table, path) -> None:
+    """Write a table of clips, and what columns it has besides, for `read_csv`."""
+    with files.atomic(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
 def read_csv(path) -> pd.DataFrame:
     """A written table of clips: texts stay texts, whatever they look like."""
     texts = [field.name for field in fields(Clip) if field.type is str]
-    return pd.read_csv(
-        path,
-        dtype=dict.fromkeys([*texts, "name"], str),
-        keep_default_na=False,
-        na_values=dict.fromkeys(("level_db", "peak"), ""),
-    )
+    types, numbers = dict.fromkeys([*texts, "name"], str), ("level_db", "peak")
+    missing = dict.fromkeys(numbers, "")
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)

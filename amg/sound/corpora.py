@@ -38,20 +38,18 @@ def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
     speeds, too, and joined by renderings.
     """
     if corpus == "folder":
-        found = recordings.decode_folder(folder, CLIP_S, workers)
-        found = [replace(clip, role=_role_in_folder(clip.piece)) for clip in found]
-        return [clip for clip in found if clip.role in roles]
+        tracks = recordings.decode_folder(folder, CLIP_S, workers)
+        tracks = [replace(track, role=_role_in_folder(track.piece)) for track in tracks]
+        return [track for track in tracks if track.role in roles]
     role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}
-    found = [
-        replace(clip, role=role_of[clip.source])
-        for clip in open_music.fetch(role_of, workers)
-        if clip.seconds >= CLIP_S or not clip.file
-    ]
+    tracks = open_music.fetch(role_of, workers)
+    tracks = [track for track in tracks if track.seconds >= CLIP_S or not track.file]
+    tracks = [replace(track, role=role_of[track.source]) for track in tracks]
     if "dummy" not in roles:
-        return found
-    again = [clip for clip in found if clip.role == "dummy" and not clip.refused]
+        return tracks
+    again = [track for track in tracks if track.role == "dummy" and not track.refused]
     rendered = sheet_music.build("dummy", N_RENDERED, 0, workers)
-    return found + recordings.at_speeds(again, workers) + rendered
+    return tracks + recordings.at_speeds(again, workers) + rendered
 
 
 def _role_in_folder(name):
@@ -76,41 +74,26 @@ def choose(corpus, sizes, seed, workers=2, folder="", whole=WHOLE) -> tuple[dict
             role: sheet_music.build(role, size, seed, workers, spare=2) if size else []
             for role, size in sizes.items()
         }, []
-    tracks = manifest(corpus, workers, folder, list(sizes))
-    refused = [track for track in tracks if track.refused] + [
-        replace(
-            track,
-            refused=f"lasts {track.seconds:.1f} s, too short to be cut: a clip has "
-            f"{CLIP_S} s, and {MARGIN_S:g} s before and after it",
-        )
-        for track in tracks
-        if not (track.refused or track.role in whole or _cut(track))
-    ]
-    found = {
-        role: [
-            clip
-            for track in tracks
-            if track.role == role and not track.refused
-            for clip in ([track] if role in whole else _cut(track))
-        ]
-        for role in sizes
-    }
-    _check_sizes(corpus, sizes, found)
-    for role, clips in found.items():
-        measured = list(
-            progress.parallel(
-                Clip.measured,
-                [(clip,) for clip in clips],
-                workers,
-                desc=f"listening to {role}",
-                unit="clip",
-            )
-        )
+    refused, too_short, clips = [], [], {role: [] for role in sizes}
+    for track in manifest(corpus, workers, folder, list(sizes)):
+        if track.refused:
+            refused.append(track)
+        elif cut := [track] if track.role in whole else _cut(track):
+            clips[track.role] += cut
+        else:
+            short = f"lasts {track.seconds:.1f} s, too short to be cut: a clip has {CLIP_S} s"
+            reason = f"{short}, and {MARGIN_S:g} s before and after it"
+            too_short.append(replace(track, refused=reason))
+    refused += too_short
+    _check_sizes(corpus, sizes, clips)
+    for role, of_role in clips.items():
+        jobs, label = [(clip,) for clip in of_role], f"listening to {role}"
+        measured = [*progress.parallel(Clip.measured, jobs, workers, desc=label, unit="clip")]
         refused += [clip for clip in measured if clip.refused]
         usable = [clip for clip in measured if not clip.refused]
-        found[role] = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
-    _check_sizes(corpus, sizes, found)
-    return found, refused
+        clips[role] = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
+    _check_sizes(corpus, sizes, clips)
+    return clips, refused
 
 
 def _cut(track):
@@ -124,12 +107,11 @@ def _cut(track):
     ]
 
 
-def _check_sizes(corpus, sizes, found):
+def _check_sizes(corpus, sizes, clips):
     for role, size in sizes.items():
-        n_clips = len(found[role])
-        if (size or 0) > n_clips:
+        if (size or 0) > len(clips[role]):
             raise InputError(
-                f"n_{role} is {size}, but corpus {corpus!r} has only {n_clips} usable "
+                f"n_{role} is {size}, but corpus {corpus!r} has only {len(clips[role])} usable "
                 "clips for that role; ask for fewer, or add music."
             )
 
@@ -155,7 +137,7 @@ def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
         ]
         if not sounds[kind]:
             raise InputError(
-                f"the packages {', '.join(packages)} hold no sound for {side} noise "
-                f"of the kind {kind!r}; see why they were skipped."
+                f"the packages {', '.join(packages)} hold no sound for {side} noise of the kind "
+                f"{kind!r}; see why they were skipped."
             )
     return sounds

@@ -21,7 +21,10 @@ FIELD = ("noise", "room", "microphone")  # what a query goes through unless said
 SNR_DB = (0.0, 10.0)
 GAIN_DB = (-12.0, 0.0)
 OVERLOAD_DB = (3.0, 12.0)  # how far the peak exceeds full scale
-CODECS = ("gsm", "opus")  # 13 kbit/s telephone, about 6 kbit/s streaming
+CODECS = {  # 13 kbit/s telephone, about 6 kbit/s streaming
+    "gsm": {"format": "WAV", "subtype": "GSM610"},
+    "opus": {"format": "OGG", "subtype": "OPUS", "compression_level": 1.0},
+}
 MAX_OFFSET_S = 0.25  # half a hop: the nearest frame stays the same
 KEPT = 0.9  # share of training replicas that go through each of FIELD
 ADDED = {"speaker": 0.4, "clipping": 0.1, "codec": 0.03}  # ... and through each of these
@@ -58,7 +61,7 @@ def draw(rng, pool, kinds=FIELD) -> Degradation:
         "microphone": int(rng.integers(len(pool.microphones))),
         "speaker": int(rng.integers(len(pool.speakers))),
         "overload_db": float(rng.uniform(*OVERLOAD_DB)),
-        "codec": str(rng.choice(CODECS)),
+        "codec": str(rng.choice(list(CODECS))),
         "offset_s": float(rng.uniform(-MAX_OFFSET_S, MAX_OFFSET_S)),
         "gain_db": float(rng.uniform(*GAIN_DB)),
     }
@@ -84,8 +87,8 @@ def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
     first = margin + round((settings.offset_s or 0.0) * SAMPLE_RATE)
     if not 0 <= first <= 2 * margin:
         raise InputError(
-            f"offset_s is {settings.offset_s}, but must be at most the {margin_s:g} s "
-            "of sound before and after the clip."
+            f"offset_s is {settings.offset_s}, but must be at most the {margin_s:g} s of sound "
+            "before and after the clip."
         )
     sound = audio
     if settings.speaker is not None:
@@ -123,12 +126,7 @@ def margin_s(kinds) -> float:
 def _through_codec(audio, codec):
     """Encode at a low bit rate and decode again."""
     buffer = io.BytesIO()
-    if codec == "gsm":
-        soundfile.write(buffer, audio, SAMPLE_RATE, format="WAV", subtype="GSM610")
-    else:
-        soundfile.write(
-            buffer, audio, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=1.0
-        )
+    soundfile.write(buffer, audio, SAMPLE_RATE, **CODECS[codec])
     buffer.seek(0)
     decoded = soundfile.read(buffer, dtype="float32")[0][: len(audio)]
     return np.pad(decoded, (0, len(audio) - len(decoded)))

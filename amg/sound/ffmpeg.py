@@ -11,8 +11,10 @@ import numpy as np
 
 from amg.check import InputError
 
-SUFFIXES = tuple(f".{name}" for name in ("aac", "ape", "m4a", "m4b", "mp4", "webm", "wma", "wv"))
-LOCAL = "file,pipe"  # protocols: a playlist in disguise does not reach into the network
+SUFFIXES = (".aac", ".ape", ".m4a", ".m4b", ".mp4", ".webm", ".wma", ".wv")
+# a playlist in disguise does not reach into the network
+OPTIONS = ("-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe")
+FIRST_AS_AU = ("-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "-")
 MAGIC, HEADER = b".snd", 24  # of AU, which tells rate and channels and needs no length
 
 
@@ -25,35 +27,19 @@ def decode(path) -> tuple[int, Iterator[np.ndarray]]:
     program = shutil.which("ffmpeg")
     if not program:
         raise InputError(
-            f"{path} needs ffmpeg to be decoded, which is not installed; install it, or "
-            "convert the file to FLAC, WAV, OGG or MP3."
+            f"{path} needs ffmpeg to be decoded, which is not installed; install it, or convert "
+            "the file to FLAC, WAV, OGG or MP3."
         )
-    command = [
-        program,
-        "-nostdin",
-        "-v",
-        "error",
-        "-protocol_whitelist",
-        LOCAL,
-        "-i",
-        f"file:{Path(path).absolute()}",
-        "-map",
-        "0:a:0",
-        "-c:a",
-        "pcm_f32be",
-        "-f",
-        "au",
-        "-",
-    ]
+    command = [program, *OPTIONS, "-i", f"file:{Path(path).absolute()}", *FIRST_AS_AU]
     with tempfile.TemporaryFile() as errors:  # a pipe that nobody reads could fill up
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
         head = process.stdout.read(HEADER)
         errors.seek(0)
-        said = errors.read().decode(errors="replace").strip().splitlines() or ["no sound in it"]
+        words = errors.read().decode(errors="replace").strip().splitlines() or ["no sound in it"]
     if len(head) < HEADER or not head.startswith(MAGIC):
         _stop(process)
         raise InputError(
-            f"{path} cannot be decoded by ffmpeg ({said[-1].rpartition(': ')[2]}); "
+            f"{path} cannot be decoded by ffmpeg ({words[-1].rpartition(': ')[2]}); "
             "export it again, as FLAC, WAV, OGG or MP3."
         )
     offset, _, _, rate, channels = struct.unpack(">5I", head[4:])

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import yaml
 
-from amg import files, paths, progress, provenance
+from amg import paths, progress, provenance
 from amg.check import InputError
 from amg.sound import clips, recordings
 from amg.sound.clips import Clip
 
 NOISE_S = (0.4, 20.0)  # from the shortest to the longest prompt or sound effect
-_LISTED = yaml.safe_load(Path(__file__).with_name("packages.yaml").read_text())
-PACKAGES = _LISTED["music"]  # role -> packages whose music plays it
-NOISES = _LISTED["noise"]  # side -> kind of noise -> packages it is made of
+LISTED = yaml.safe_load(Path(__file__).with_name("packages.yaml").read_text())
+FAILURES = (LookupError, OSError, RuntimeError, subprocess.CalledProcessError, zipfile.BadZipFile)
+PACKAGES = LISTED["music"]  # role -> packages whose music plays it
+NOISES = LISTED["noise"]  # side -> kind of noise -> packages it is made of
 
 
 def fetch(packages, workers=2) -> list[Clip]:
@@ -35,22 +36,21 @@ def fetch(packages, workers=2) -> list[Clip]:
     missing = [name for name in packages if _read(name) is None]
     if missing and not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise InputError(
-            "corpus 'open_music' is fetched with apt-get and dpkg-deb, which this "
-            "system lacks; run it on Debian or Ubuntu, or use corpus 'folder' with "
-            "music of your own, or 'sheet_music', which needs neither."
+            "corpus 'open_music' is fetched with apt-get and dpkg-deb, which this system lacks; "
+            "run it on Debian or Ubuntu, or use corpus 'folder' with music of your own, or "
+            "'sheet_music', which needs neither."
         )
-    for refusal in progress.parallel(
-        _fetch_one, [(name,) for name in missing], workers, desc="fetching packages", unit="package"
-    ):
+    jobs, label = [(name,) for name in missing], "fetching packages"
+    for refusal in progress.parallel(_fetch_one, jobs, workers, desc=label, unit="package"):
         if refusal:
             print(refusal)
-    found = [clip for name in packages for clip in _read(name) or ()]
-    if not found:
+    sounds = [clip for name in packages for clip in _read(name) or ()]
+    if not sounds:
         raise InputError(
-            f"none of the packages {', '.join(packages)} can be had; run `apt-get "
-            "update` as root, and see to the network."
+            f"none of the packages {', '.join(packages)} can be had; run `apt-get update` as root, "
+            "and see to the network."
         )
-    return found
+    return sounds
 
 
 def _folder(package):
@@ -60,9 +60,9 @@ def _folder(package):
 def _read(package):
     """The sounds of a package; None if it was not fetched, or one of them was deleted since."""
     table = _folder(package) / "recordings.csv"
-    found = clips.from_table(clips.read_csv(table)) if table.exists() else None
-    lost = found and any(clip.file and not paths.resolve(clip.file).exists() for clip in found)
-    return None if lost else found
+    sounds = clips.from_table(clips.read_csv(table)) if table.exists() else None
+    lost = sounds and any(clip.file and not paths.resolve(clip.file).exists() for clip in sounds)
+    return None if lost else sounds
 
 
 def _fetch_one(package):
@@ -73,24 +73,13 @@ def _fetch_one(package):
     work = paths.resolve(f"data/audio/open_music/.{package}")
     work.parent.mkdir(parents=True, exist_ok=True)
     with provenance.lock(work):
-        return _fetch_alone(package, work)
-
-
-def _fetch_alone(package, work):
-    try:
-        package_file = next(work.glob("*.deb"), None) or _download(package, work)
-        found = _decode(package, package_file, work / "unpacked")
-    except (
-        LookupError,
-        OSError,
-        RuntimeError,
-        subprocess.CalledProcessError,
-        zipfile.BadZipFile,
-    ) as reason:
-        return f"package {package} is skipped: {reason}"
-    shutil.rmtree(work)
-    with files.atomic(_folder(package) / "recordings.csv") as temporary:
-        clips.to_table(found).to_csv(temporary, index=False)
+        try:
+            package_file = next(work.glob("*.deb"), None) or _download(package, work)
+            sounds = _decode(package, package_file, work / "unpacked")
+        except FAILURES as reason:
+            return f"package {package} is skipped: {reason}"
+        shutil.rmtree(work)
+        clips.write_csv(clips.to_table(sounds), _folder(package) / "recordings.csv")
     return None
 
 
@@ -101,13 +90,12 @@ def _download(package, work):
     """
     part = work / "part"
     part.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        ["apt-get", "download", package], cwd=part, capture_output=True, text=True
-    )
-    if done.returncode or not (found := next(part.glob("*.deb"), None)):
+    command = ["apt-get", "download", package]
+    done = subprocess.run(command, cwd=part, capture_output=True, text=True)
+    if done.returncode or not (package_file := next(part.glob("*.deb"), None)):
         errors = [line for line in done.stderr.splitlines() if line.startswith("E: ")]
         raise LookupError((errors or ["E: apt-get gave no reason"])[0].removeprefix("E: "))
-    return found.rename(work / found.name)
+    return package_file.rename(work / package_file.name)
 
 
 def _decode(package, package_file, unpacked):
@@ -122,17 +110,10 @@ def _decode(package, package_file, unpacked):
         raise LookupError("it states no licence")
     _folder(package).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(licence, _folder(package) / "copyright")
-    found = recordings.decode_all(
-        unpacked, _folder(package), NOISE_S[0], 1, package, recordings.SUFFIXES
-    )  # alike with ffmpeg and without
     version = package_file.stem.split("_")[1].replace("%3a", ":")
-    return [
-        replace(
-            clip,
-            piece=f"{package}/{clip.piece}",
-            recording=f"{package}/{clip.piece}",
-            source=package,
-            version=version,
-        )
-        for clip in found
-    ]
+    suffixes = recordings.SUFFIXES  # alike with ffmpeg and without
+    sounds = []
+    for clip in recordings.decode_all(unpacked, _folder(package), NOISE_S[0], 1, package, suffixes):
+        name = f"{package}/{clip.piece}"
+        sounds.append(replace(clip, piece=name, recording=name, source=package, version=version))
+    return sounds

@@ -62,15 +62,8 @@ def _make(rng, sounds, n_noises, n_rooms, workers):
     noises = [coloured_noise(rng) for _ in range(n_noises)]
     for name, clips in sounds.items():
         noises += [(babble if name == "music" else scene)(rng, clips) for _ in range(n_noises)]
-    rooms = list(
-        progress.parallel(
-            room_response,
-            [(room,) for room in rng.spawn(n_rooms)],
-            workers,
-            desc="simulating rooms",
-            unit="room",
-        )
-    )
+    jobs = [(room,) for room in rng.spawn(n_rooms)]
+    rooms = [*progress.parallel(room_response, jobs, workers, desc="simulating rooms", unit="room")]
     n_taps = max(map(len, rooms))
     return {
         "noises": np.stack(noises).astype(np.float16),
@@ -94,12 +87,8 @@ def coloured_noise(rng) -> np.ndarray:
 def babble(rng, music) -> np.ndarray:
     """Up to four pieces of music at once, each shifted at random."""
     chosen = rng.choice(len(music), size=min(4, len(music)), replace=False)
-    return _unit_rms(
-        sum(
-            np.roll(np.resize(_unit_rms(music[i]), N_SAMPLES), rng.integers(N_SAMPLES))
-            for i in chosen
-        )
-    )
+    pieces = (np.resize(_unit_rms(music[i]), N_SAMPLES) for i in chosen)
+    return _unit_rms(sum(np.roll(piece, rng.integers(N_SAMPLES)) for piece in pieces))
 
 
 def scene(rng, sounds) -> np.ndarray:

@@ -19,23 +19,8 @@ from amg.sound import audio, ffmpeg
 from amg.sound.audio import SAMPLE_RATE
 from amg.sound.clips import CLIP_S, MARGIN_S, Clip
 
-SUFFIXES = tuple(
-    f".{name}"
-    for name in (
-        "aif",
-        "aiff",
-        "au",
-        "caf",
-        "flac",
-        "mp3",
-        "oga",
-        "ogg",
-        "opus",
-        "snd",
-        "w64",
-        "wav",
-    )
-)
+LOSSLESS = (".aif", ".aiff", ".au", ".caf", ".flac", ".snd", ".w64", ".wav")
+SUFFIXES = tuple(sorted((*LOSSLESS, ".mp3", ".oga", ".ogg", ".opus")))  # what libsndfile decodes
 DECODED = (*SUFFIXES, *ffmpeg.SUFFIXES)
 TOLERANCE_S = 0.1  # data sets of 30 s clips have some of 29.9 s
 SPEEDS = (0.94, 1.06)  # a semitone down and up
@@ -51,15 +36,15 @@ def find(folder, suffixes=DECODED) -> list[Path]:
 def find_linked(folder) -> list[Path]:
     """The same with what lies in linked folders, each of which is followed once, however often and
     wherever it is linked."""
-    found, seen = [], set()
+    listed, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
         if os.path.realpath(place) in seen:
             folders.clear()
             continue
         seen.add(os.path.realpath(place))
-        found += [Path(place, name) for name in names]
-    return sorted(path for path in found if path.suffix.lower() in DECODED and path.is_file())
+        listed += [Path(place, name) for name in names]
+    return sorted(path for path in listed if path.suffix.lower() in DECODED and path.is_file())
 
 
 def root(folder, find=find) -> Path:
@@ -74,8 +59,7 @@ def root(folder, find=find) -> Path:
 
 
 def decode_folder(folder, shortest_s, workers=2) -> list[Clip]:
-    """Decode a user's directory to `data/audio/folder/<name>-<hash>/`, as `decode_all`, each file
-    as `completed`."""
+    """A user's directory as `decode_all`, each file as `completed`, in `data/audio/folder/`."""
     source = root(folder)
     name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
     target = paths.resolve(f"data/audio/folder/{name}-{code.digest(__name__)}")
@@ -105,26 +89,23 @@ def decode_all(
     than `shortest_s`, or has the same samples as an earlier one. Files already decoded are kept,
     so an interrupted call continues. as_written: what becomes of a file's blocks of sound.
     """
-    jobs = [
-        (path, path.relative_to(folder), target, shortest_s, as_written)
-        for path in find(folder, suffixes)
-    ]
-    found, first = [], {}
+    jobs = [(path, folder, target, shortest_s, as_written) for path in find(folder, suffixes)]
+    clips, first = [], {}
     for clip in progress.parallel(decode, jobs, workers, desc=label, unit="file"):
         if not clip.refused and first.setdefault(clip.sha256, clip.piece) != clip.piece:
             clip = replace(clip, refused=f"same samples as {first[clip.sha256]}")
-        found.append(clip)
-    return found
+        clips.append(clip)
+    return clips
 
 
-def decode(path, track, target, shortest_s, as_written=iter) -> Clip:
-    """Decode one file, whose path below the folder is `track`, unless that is done.
+def decode(path, folder, target, shortest_s, as_written=iter) -> Clip:
+    """Decode one file below `folder`, as for `decode_all`, unless that is done.
 
     What was decoded bears the time of its source: a source or a copy of another date is noticed,
     older or newer.
     """
-    source = track.parts[0] if len(track.parts) > 1 else "."
-    clip = Clip(str(track), str(track), source, "", "", 0.0, 0.0, np.nan, np.nan, "", "")
+    track = path.relative_to(folder)
+    clip = Clip(str(track), str(track), track.parts[0] if len(track.parts) > 1 else ".")
     file, time = (target / track).with_name(f"{track.name}.flac"), path.stat().st_mtime_ns
     try:
         if not file.exists() or file.stat().st_mtime_ns != time:
@@ -156,15 +137,8 @@ def at_speeds(clips, workers=2) -> list[Clip]:
 
     They lie in `data/audio/speed/`, by the checksum of their original; those there are kept.
     """
-    return list(
-        progress.parallel(
-            _at_speed,
-            itertools.product(clips, SPEEDS),
-            workers,
-            desc="changing speed",
-            unit="recording",
-        )
-    )
+    jobs = itertools.product(clips, SPEEDS)
+    return [*progress.parallel(_at_speed, jobs, workers, desc="changing speed", unit="recording")]
 
 
 def _at_speed(clip, speed):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import soxr
+import yaml
 
 from amg import code, files, paths, progress
 from amg.check import InputError
@@ -29,80 +30,10 @@ from amg.sound.clips import CLIP_S, MAX_SILENCE_S, Clip, longest_silence
 START_S = 0.5  # rendered before the clip, and as much after it
 RENDER_S = CLIP_S + 2 * START_S
 RENDER_RATE = 44100  # the rate of the font's own samples; high partials alias at 8 kHz
-COLLECTIONS = (
-    "palestrina",
-    "ryansMammoth",
-    "bach",
-    "monteverdi",
-    "trecento",
-    "beethoven",
-    "mozart",
-    "haydn",
-    "corelli",
-    "handel",
-    "joplin",
-    "schumann_clara",
-    "schumann_robert",
-    "chopin",
-    "schubert",
-)
-SUFFIXES = (".krn", ".abc", ".mxl", ".xml", ".musicxml")
-# share of the names, in %, that each role owns; of `train`, the first that were drawn, by seed 0,
-# trained the fingerprinter
-SHARES = {
-    "train": 52,
-    "valid": 3,
-    "test": 8,
-    "dummy": 30,
-    "noise_train": 3,
-    "noise_valid": 1,
-    "noise_test": 3,
-}
-TAKES = {"train": 4}  # arrangements of a work, by role; of other roles one
-# General MIDI programs that hold or repeat a note well: keyboards, mallets, organs,
-# guitars, bowed strings, voices, brass, reeds, pipes, synthetic leads
-PROGRAMS = (
-    0,
-    4,
-    6,
-    11,
-    12,
-    16,
-    19,
-    21,
-    22,
-    24,
-    25,
-    26,
-    29,
-    40,
-    41,
-    42,
-    45,
-    46,
-    48,
-    52,
-    56,
-    57,
-    58,
-    60,
-    61,
-    64,
-    65,
-    66,
-    68,
-    70,
-    71,
-    73,
-    74,
-    75,
-    79,
-    80,
-    81,
-    104,
-    105,
-    107,
-)
+TABLES = yaml.safe_load(Path(__file__).with_name("sheet_music.yaml").read_text())
+COLLECTIONS = TABLES["collections"]  # of music21's works
+SHARES = TABLES["shares"]  # role -> share of the names, in %
+TAKES = TABLES["takes"]  # role -> arrangements of a work, 1 where none is given
 
 
 def pieces(role, seed) -> list[str]:
@@ -126,7 +57,7 @@ def _roles():
     heard = Path(__file__).with_name("fingerprinter_pieces.txt").read_text().splitlines()
     works, root = {}, common.getCorpusFilePath()
     for name in sorted(Path(path).relative_to(root).as_posix() for path in corpus.getCorePaths()):
-        if Path(name).suffix in SUFFIXES and name.split("/")[0] in COLLECTIONS:
+        if Path(name).suffix in TABLES["formats"] and name.split("/")[0] in COLLECTIONS:
             works.setdefault(_slug(name), name)
     return {
         name: "fingerprinter" if slug in heard else role_by_hash(slug)
@@ -152,7 +83,7 @@ def render(piece, seed) -> np.ndarray:
     bpm = min(float(rng.uniform(66, 132)), length_beats * 60 / (RENDER_S + 2))  # quarter notes
     if bpm < 50:
         raise InputError(f"lasts {length_beats:g} beats, too few for {RENDER_S:g} s")
-    programs = rng.choice(PROGRAMS, len(parts), replace=False).tolist()
+    programs = rng.choice(TABLES["programs"], len(parts), replace=False).tolist()
     semitones, level_db = int(rng.integers(-5, 7)), float(rng.uniform(-26, -16))
     first_beat = float(rng.uniform(0, length_beats - (RENDER_S + 1) * bpm / 60))
     audio = _play(parts, programs, bpm, semitones, first_beat, rng)
@@ -195,31 +126,25 @@ def _play(parts, programs, bpm, semitones, first_beat, rng):
     ticks = 960
     score = Score(ticks)
     score.tempos.append(Tempo(0, qpm=bpm))
-    n_beats = (RENDER_S + 1) * bpm / 60
+    end_beat = first_beat + (RENDER_S + 1) * bpm / 60
     for program, rows in zip(programs, parts):
         track = Track(program=program)
         loudness = rng.uniform(70, 105)
-        inside = rows[(rows[:, 0] >= first_beat - 4) & (rows[:, 0] < first_beat + n_beats)]
+        inside = rows[(rows[:, 0] >= first_beat - 4) & (rows[:, 0] < end_beat)]
         for onset, length, pitch in inside:
             start = max(onset - first_beat + rng.normal(0, 0.015), 0)
             length -= max(first_beat - onset, 0)  # a note that began before the clip
             swing = 12 * np.sin(onset / 5 + program)  # phrases swell and fade
             velocity = int(np.clip(loudness + swing + rng.normal(0, 6), 30, 127))
+            pitch = int(np.clip(pitch + semitones, 28, 96))
             if length > 0:
-                track.notes.append(
-                    Note(
-                        int(start * ticks),
-                        max(int(length * ticks), 60),
-                        int(np.clip(pitch + semitones, 28, 96)),
-                        velocity,
-                    )
-                )
+                time, duration = int(start * ticks), max(int(length * ticks), 60)
+                track.notes.append(Note(time, duration, pitch, velocity))
         score.tracks.append(track)
-    font = Path(find_spec("pretty_midi").origin).parent / "TimGM6mb.sf2"
-    sound = Synthesizer(sf_path=str(font), sample_rate=RENDER_RATE, quality=0).render(
-        score, stereo=False
-    )[0]
-    sound = soxr.resample(np.asarray(sound, dtype=np.float32), RENDER_RATE, SAMPLE_RATE)
+    font = str(Path(find_spec("pretty_midi").origin).parent / "TimGM6mb.sf2")
+    synthesizer = Synthesizer(sf_path=font, sample_rate=RENDER_RATE, quality=0)
+    sound = np.asarray(synthesizer.render(score, stereo=False)[0], dtype=np.float32)
+    sound = soxr.resample(sound, RENDER_RATE, SAMPLE_RATE)
     n_samples = round(RENDER_S * SAMPLE_RATE)
     return np.pad(sound, (0, max(0, n_samples - len(sound))))[:n_samples]
 
@@ -234,16 +159,14 @@ def build(role, n_clips, seed, workers=2, spare=0) -> list[Clip]:
     folder = paths.resolve(f"data/audio/sheet_music/{seed}-{code.digest(__name__)}/{role}")
     candidates, clips = iter(pieces(role, seed)), []
     # a round asks for as many pieces as are missing, until none refuses or none is left
-    while jobs := [
-        (piece, seed, folder)
-        for piece in itertools.islice(candidates, n_clips + spare - len(clips))
-    ]:
+    while names := list(itertools.islice(candidates, n_clips + spare - len(clips))):
+        jobs = [(piece, seed, folder) for piece in names]
         built = progress.parallel(_build_one, jobs, workers, desc=f"rendering {role}", unit="piece")
         clips += [clip for clip in built if not clip.refused]
     if len(clips) < n_clips:
         raise InputError(
-            f"{n_clips} clips are asked for the role {role}, but the corpus "
-            f"sheet_music has only {len(clips)} usable pieces for it; ask for fewer."
+            f"{n_clips} clips are asked for the role {role}, but the corpus sheet_music has only "
+            f"{len(clips)} usable pieces for it; ask for fewer."
         )
     return clips
 
@@ -252,19 +175,8 @@ def _build_one(piece, seed, folder):
     """Render one piece unless its file, or a note of why there is none, is there; its clip."""
     file = folder / f"{_slug(piece)}.flac"
     work = piece.partition("@")[0]
-    clip = Clip(
-        piece,
-        work,
-        work.split("/")[0],
-        "",
-        str(paths.relative(file)),
-        START_S,
-        float(CLIP_S),
-        np.nan,
-        np.nan,
-        "",
-        folder.name,
-    )
+    clip = Clip(piece, work, work.split("/")[0], file=str(paths.relative(file)))
+    clip = replace(clip, start_s=START_S, seconds=float(CLIP_S), role=folder.name)
     note = file.with_suffix(".json")
     refused = (files.read_json(note) or {}).get("refused")
     if not refused and not file.exists():
