@@ -14,7 +14,7 @@ from amg import code, files, machine, paths, progress, provenance
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.sound import audio, degrade
-from amg.sound import clips as clips_
+from amg.sound.clips import to_table, write_csv
 
 TRAIN, TEST = 1, 2  # first word of every degradation's seed: the two never coincide
 
@@ -45,20 +45,13 @@ def training_set(
     pool: a pools.Pool; fingerprinter: a fingerprinters.Source. Version v of song s follows from
     (seed, s, v). A table beside the folder tells what the songs are (`features.songs_table`).
     """
-    jobs = [
-        (
-            clip,
-            {
-                features.song_file(folder, song, version): [seed, TRAIN, song, version]
-                if version
-                else None
-                for version in range(n_versions)
-            },
-        )
-        for song, clip in enumerate(clips, 1)
-    ]
+    jobs = []
+    for song, clip in enumerate(clips, 1):
+        seeds = [None, *([seed, TRAIN, song, version] for version in range(1, n_versions))]
+        targets = [features.song_file(folder, song, version) for version in range(n_versions)]
+        jobs.append((clip, dict(zip(targets, seeds))))
     _run(jobs, fingerprinter, workers, device, folder.name, pool)
-    _write_table(clips_.to_table(clips), features.songs_table(folder))
+    write_csv(to_table(clips), features.songs_table(folder))
 
 
 def songs(clips, folder, fingerprinter, seed, workers=2, pool=None, device="cpu", **how) -> None:
@@ -67,10 +60,8 @@ def songs(clips, folder, fingerprinter, seed, workers=2, pool=None, device="cpu"
     how: kinds, n_grids and settings, as for `condition`. Clip i is degraded from (seed, i) alone,
     so that folders of other kinds share what they have in common.
     """
-    jobs = [
-        (clip, {folder / f"{i:05d}.npy": [seed, TEST, i] if pool else None})
-        for i, clip in enumerate(clips)
-    ]
+    seeds = ([seed, TEST, i] if pool else None for i in range(len(clips)))
+    jobs = [(clips[i], {folder / f"{i:05d}.npy": own}) for i, own in enumerate(seeds)]
     _run(jobs, fingerprinter, workers, device, folder.name, pool, **how)
 
 
@@ -82,53 +73,29 @@ def condition(
     kinds, fixed: as for `degrade.degrade`; n_grids: frames per hop, as for
     `nafp_search.find_on_grids`, a divisor of the hop in samples.
     """
-    made_by = recipe(
-        "fingerprints",
-        {"test": clips},
-        fingerprinter,
-        seed,
-        pool,
-        device,
-        kinds=list(kinds),
-        n_grids=n_grids,
-        **fixed,
-    )
+    how = {"kinds": list(kinds), "n_grids": n_grids, **fixed}
+    made_by = recipe("fingerprints", {"test": clips}, fingerprinter, seed, pool, device, **how)
     with provenance.making(name, made_by) as place:
-        songs(
-            clips,
-            place.folder,
-            fingerprinter,
-            seed,
-            workers,
-            pool,
-            device,
-            kinds=kinds,
-            n_grids=n_grids,
-            **fixed,
-        )
+        songs(clips, place.folder, fingerprinter, seed, workers, pool, device, **how)
 
 
 def write_songs(clips, root) -> None:
     """Write `songs.csv` of a database: its clips in the order of the index, distractors first."""
-    table = clips_.to_table(clips)
+    table = to_table(clips)
     names = table.groupby("role").cumcount().map("{:05d}".format)
-    _write_table(table.assign(name=names), root / "songs.csv")
-
-
-def _write_table(table, path):
-    with files.atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(table.assign(name=names), root / "songs.csv")
 
 
 def check_queries(root, tests, dummies, fingerprinter, seed, pool) -> None:
     """InputError unless the database at `root` was made with these very arguments."""
-    asked = recipe("database", {"test": tests, "dummy": dummies}, fingerprinter, seed, pool, "")
     record = provenance.find(root, "01_data_prep").record
-    if any(record.get(key) != value for key, value in asked.identity.items() if key != "computed"):
+    device = record.get("computed", {}).get("device", "")  # whatever it was
+    clips = {"test": tests, "dummy": dummies}
+    same = recipe("database", clips, fingerprinter, seed, pool, device).identity
+    if not same.items() <= record.items():
         raise InputError(
-            f"{paths.relative(root)} was made with other parameters than these; give "
-            "the corpus, seed, n_rooms and fingerprinter of notebook 01_data_prep, or "
-            "run it again."
+            f"{paths.relative(root)} was made with other parameters than these; give the corpus, "
+            "seed, n_rooms and fingerprinter of notebook 01_data_prep, or run it again."
         )
 
 
@@ -145,45 +112,41 @@ def late_frames(n_clips, seed, pool) -> np.ndarray:
 
 def originals(clips, fingerprinter, workers=2, device="cpu", label="clips") -> list[Path]:
     """Files of the clips' fingerprints as they were recorded, made where they are missing."""
-    found = [_cached(clip, fingerprinter, device) for clip in clips]
-    jobs = [(clip, {file: None}) for clip, file in zip(clips, found)]
+    cached = [_cached(clip, fingerprinter, device) for clip in clips]
+    jobs = [(clip, {file: None}) for clip, file in zip(clips, cached)]
     _run(jobs, fingerprinter, workers, device, label)
-    return found
+    return cached
 
 
 def _cached(clip, fingerprinter, device):
-    return paths.resolve(
-        f"data/cache/fingerprints/{fingerprinter.digest}-{device}-"
-        f"{files.digest(fingerprinter.code)[:8]}/{clip.sha256[:32]}.npy"
-    )
+    code_digest = files.digest(fingerprinter.code)[:8]
+    folder = f"data/cache/fingerprints/{fingerprinter.digest}-{device}-{code_digest}"
+    return paths.resolve(folder) / f"{clip.sha256[:32]}.npy"
 
 
 def _run(jobs, fingerprinter, workers, device, label, pool=None, **how):
     """jobs: of (clip, {file to write: seed of its degradation, or None: as it was recorded})."""
-    device = machine.device(device)
     waiting = [job for job in jobs if not all(target.exists() for target in job[1])]
-    one = partial(_one, fingerprinter=fingerprinter, device=device, pool=pool, **how)
-    for _ in progress.parallel(
-        one, waiting, workers, len(jobs) - len(waiting), desc=f"fingerprinting {label}", unit="song"
-    ):
-        pass
+    n_done, label = len(jobs) - len(waiting), f"fingerprinting {label}"
+    how |= {"fingerprinter": fingerprinter, "device": machine.device(device), "pool": pool}
+    one = partial(_one, **how)
+    list(progress.parallel(one, waiting, workers, n_done, desc=label, unit="song"))
 
 
 def _one(clip, seeds, fingerprinter, device, pool, kinds=degrade.FIELD, n_grids=1, **fixed):
     """Fingerprint the versions of one clip that are not there yet."""
     clip.check()
-    missing = {target: seed for target, seed in seeds.items() if not target.exists()}
     kept, margin_s = _cached(clip, fingerprinter, device), degrade.margin_s(kinds)
-    for target, seed in list(missing.items()):
-        if seed is None and target != kept and kept.exists():
+    for target, seed in seeds.items():
+        if seed is None and kept.exists() and not target.exists():
             features.save(target, features.load(kept))
-            del missing[target]
-    heard = (
+    missing = {target: seed for target, seed in seeds.items() if not target.exists()}
+    sounds = (
         [degrade.degrade(clip.read(margin_s), seed, pool, kinds, margin_s, **fixed)]
         if seed
         else clip.blocks()
         for seed in missing.values()
     )
-    found = fingerprinter.load(device).extract(heard, audio.HOP // n_grids)
-    for target, fingerprints in zip(missing, found):
+    prints = fingerprinter.load(device).extract(sounds, audio.HOP // n_grids)
+    for target, fingerprints in zip(missing, prints):
         features.save(target, fingerprints)

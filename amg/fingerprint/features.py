@@ -18,7 +18,7 @@ import numpy as np
 
 from amg import files, paths, progress, provenance
 from amg.check import InputError
-from amg.sound import clips as clips_
+from amg.sound.clips import from_table, read_csv
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def recordings(folder, n_songs) -> list[str]:
     table = songs_table(folder)
     if not table.exists():
         return [str(song) for song in range(n_songs)]
-    return [clip.recording for clip in clips_.from_table(clips_.read_csv(table))]
+    return [clip.recording for clip in from_table(read_csv(table))]
 
 
 def save(path, fingerprints) -> None:
@@ -91,10 +91,9 @@ def _read(path, dimension=None):
         return None, f"is not a readable .npy array ({reason})"  # not how to unpickle it
     wide = array.ndim == 2 and array.shape[1] == (dimension or max(array.shape[1], 2))
     if not wide or not len(array) or array.dtype.kind != "f":
-        return None, (
-            f"has shape {array.shape} and type {array.dtype}, but fingerprints are "
-            f"floats of shape (frames, {dimension or 'dimension'})"
-        )
+        wanted = f"floats of shape (frames, {dimension or 'dimension'})"
+        kind = f"has shape {array.shape} and type {array.dtype}"
+        return None, f"{kind}, but fingerprints are {wanted}"
     with np.errstate(over="ignore", invalid="ignore"):  # told below
         array = array.astype(np.float32, copy=False)
         norms = np.linalg.norm(array, axis=1)
@@ -107,13 +106,13 @@ def _read(path, dimension=None):
 
 def find(folder, made_by) -> list[Path]:
     """The .npy files of a folder in natural order; InputError if there are none."""
-    found = sorted(folder.glob("[!.]*.npy"), key=natural_key) if folder.is_dir() else []
-    if not found:
+    arrays = sorted(folder.glob("[!.]*.npy"), key=natural_key) if folder.is_dir() else []
+    if not arrays:
         raise InputError(
-            f"{paths.relative(folder)} holds no fingerprints; run notebook {made_by} "
-            "first, or unpack your own there."
+            f"{paths.relative(folder)} holds no fingerprints; run notebook {made_by} first, or "
+            "unpack your own there."
         )
-    return found
+    return arrays
 
 
 def song_file(folder, song, clip) -> Path:
@@ -128,7 +127,7 @@ def pack(folder) -> TrainingSet:
     came from elsewhere, the names, sizes and times of its files. What cannot be used is left out,
     and listed in `problems`. Raises InputError if nothing is left, or if the set is not finished.
     """
-    found = find(folder, "01_data_prep")
+    arrays = find(folder, "01_data_prep")
     training_set = provenance.find(folder, "01_data_prep")
     name = f"{training_set.folder.parent.name}-{training_set.folder.name}"
     packed = paths.resolve(f"data/cache/{name}-{training_set.identity}.f32")
@@ -137,30 +136,24 @@ def pack(folder) -> TrainingSet:
     if not described or not packed.exists() or packed.stat().st_size != described["bytes"]:
         for outdated in packed.parent.glob(f"{glob.escape(name)}-{16 * '[0-9a-f]'}.*"):
             outdated.unlink(missing_ok=True)
-        described = _write_packed(folder, found, packed)
+        described = _write_packed(folder, arrays, packed)
         files.write_json(note, described)  # last: its presence says that the packed file is whole
     length = np.array(described["length"])
     first = np.concatenate([[0], np.cumsum(length.ravel())[:-1]]).reshape(length.shape)
     frames = np.memmap(packed, np.float32, "r").reshape(-1, described["dimension"])
-    return TrainingSet(
-        frames,
-        first,
-        length,
-        described["content"],
-        described["problems"],
-        training_set.record.get("inputs", {}).get("fingerprinter"),
-    )
+    content, problems = described["content"], described["problems"]
+    fingerprinter = training_set.record.get("inputs", {}).get("fingerprinter")
+    return TrainingSet(frames, first, length, content, problems, fingerprinter)
 
 
-def _write_packed(folder, found, packed):
+def _write_packed(folder, arrays, packed):
     """Write the clips of all songs that have an original, song after song; returns the note."""
-    songs, n_clips, problems = _songs(found)
+    songs, n_clips, problems = _songs(arrays)
     lengths, dimension, content = [], None, hashlib.sha256()
     with files.atomic(packed) as temporary, temporary.open("wb") as out:
         for song in progress.bar(songs, desc="packing", unit="song"):
-            clips = _clips(
-                [song_file(folder, song, clip) for clip in range(n_clips)], dimension, problems
-            )
+            versions = [song_file(folder, song, clip) for clip in range(n_clips)]
+            clips = _clips(versions, dimension, problems)
             if clips:
                 frames = np.concatenate(clips)
                 out.write(frames.data)
@@ -169,8 +162,8 @@ def _write_packed(folder, found, packed):
                 dimension = frames.shape[1]
         if not lengths:
             raise InputError(
-                f"{paths.relative(folder)} holds no song whose original, as 1-00.npy, "
-                f"can be used: {problems[0]['file']} {problems[0]['problem']}."
+                f"{paths.relative(folder)} holds no song whose original, as 1-00.npy, can be used: "
+                f"{problems[0]['file']} {problems[0]['problem']}."
             )
     content.update(json.dumps(lengths).encode())
     return {
@@ -182,33 +175,27 @@ def _write_packed(folder, found, packed):
     }
 
 
-def _songs(found):
+def _problem(file, problem, done):
+    return {"file": file, "problem": problem, "done": done}
+
+
+def _songs(arrays):
     """Numbers of the songs in order, how many clips one has at most, and problems with names."""
     songs, n_clips, problems = set(), 1, []
-    for file in found:
+    for file in arrays:
         match = re.fullmatch(r"([1-9][0-9]*)-([0-9][0-9])", file.stem)
         if match:
             songs.add(int(match[1]))
             n_clips = max(n_clips, int(match[2]) + 1)
         else:
-            problems.append(
-                {
-                    "file": file.name,
-                    "problem": "is not named songId-clipId, as 12-00",
-                    "done": "left out",
-                }
-            )
+            wrong = "is not named songId-clipId, as 12-00"
+            problems.append(_problem(file.name, wrong, "left out"))
     n_gaps = max(songs, default=0) - len(songs)
     if n_gaps:
         gaps = (str(n) for n in itertools.count(1) if n not in songs)
-        some = ", ".join(itertools.islice(gaps, min(n_gaps, 5)))
-        problems.append(
-            {
-                "file": f"songs {some}{', ...' if n_gaps > 5 else ''}",
-                "problem": f"{n_gaps} numbers without a file",
-                "done": "classes are numbered without them",
-            }
-        )
+        some = ", ".join(itertools.islice(gaps, min(n_gaps, 5))) + (", ..." if n_gaps > 5 else "")
+        wrong, done = f"{n_gaps} numbers without a file", "classes are numbered without them"
+        problems.append(_problem(f"songs {some}", wrong, done))
     return sorted(songs), n_clips, problems
 
 
@@ -221,7 +208,7 @@ def _clips(versions, dimension, problems):
         if array is not None and problem:
             array, done = array / np.linalg.norm(array, axis=1, keepdims=True), "rescaled to norm 1"
         if problem:
-            problems.append({"file": file.name, "problem": problem, "done": done})
+            problems.append(_problem(file.name, problem, done))
         if array is None and not clips:
             return []
         if array is None:

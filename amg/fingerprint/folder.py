@@ -36,8 +36,13 @@ def extract(source, target, fingerprinter, workers=2, device="auto") -> tuple[in
         with provenance.lock(target):
             plan, refused = _plan(source)
             record = _claim(source, target, fingerprinter, device, plan)
-            jobs = [(source / file, target / name) for name, (file, *_) in plan.items()]
-            failed = _run(jobs, fingerprinter, device, workers)
+            jobs = [
+                (source / file, target / name, fingerprinter, device)
+                for name, (file, *_) in plan.items()
+                if not (target / name).exists()
+            ]
+            said = progress.parallel(_one, jobs, workers, desc="fingerprinting", unit="file")
+            failed = [sentence for sentence in said if sentence]
             files.write_json(provenance.record_of(target), {**record, "finished": True})
     except OSError as error:
         raise InputError(f"{target} cannot be written ({error}); choose another target.") from None
@@ -69,8 +74,8 @@ def _plan(source):
 def _claim(source, target, fingerprinter, device, plan):
     """Remove what is outdated from a target that is ours; writes its new record and returns it."""
     path, there = provenance.record_of(target), sorted(file.name for file in target.glob("[!.]*"))
-    found, music = files.read_json(path) or {}, {"music": files.digest(plan)}
-    old = found if "files" in found else {}
+    notes, music = files.read_json(path) or {}, {"music": files.digest(plan)}
+    old = notes if "files" in notes else {}
     new = provenance.Recipe(
         "fingerprints",
         {"source": str(source)},
@@ -82,13 +87,13 @@ def _claim(source, target, fingerprinter, device, plan):
     was = {**old, "inputs": {**old.get("inputs", {}), **music}, "code": new["code"]}
     known = old.get("files", {}) if new.items() <= was.items() else {}
     strange = [name for name in there if name not in known]
-    if found and not old:  # somebody else's notes
+    if notes and not old:  # somebody else's
         strange = [path.name]
     if strange:
         raise InputError(
-            f"{target} has {strange[0]}, which this command did not make of {source} "
-            f"by fingerprinter {fingerprinter.digest} on {device}; choose another "
-            "target, or delete it first."
+            f"{target} has {strange[0]}, which this command did not make of {source} by "
+            f"fingerprinter {fingerprinter.digest} on {device}; choose another target, or delete "
+            "it first."
         )
     earlier = provenance.differing(old, new) if old else []
     if earlier:
@@ -102,13 +107,6 @@ def _claim(source, target, fingerprinter, device, plan):
     record = {**new, "kit": amg.__version__, "finished": False, "files": plan}
     files.write_json(path, record)
     return record
-
-
-def _run(jobs, fingerprinter, device, workers):
-    """Write the arrays that are not there; returns sentences about files that give none."""
-    jobs = [(file, array, fingerprinter, device) for file, array in jobs if not array.exists()]
-    found = progress.parallel(_one, jobs, workers, desc="fingerprinting", unit="file")
-    return [sentence for sentence in found if sentence]
 
 
 def _one(file, array, fingerprinter, device):

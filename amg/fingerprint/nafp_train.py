@@ -86,28 +86,41 @@ class Trained:
 
 
 class Trainer:
-    """Weights, optimiser and history of a training, as its checkpoint `file` left them."""
+    """Weights, optimiser and history of a training, as its checkpoint in `folder` left them."""
 
-    def __init__(self, config, device, file):
+    def __init__(self, config, device, folder):
         torch.manual_seed(config.seed)
-        self.config, self.device, self.file, self.history = config, device, file, []
+        self.config, self.device, self.folder, self.history = config, device, folder, []
         self.encoder = nafp.NAFP(nafp.CONFIGS[config.size]).to(device)
-        self.optimiser = torch.optim.AdamW(
-            self.encoder.parameters(), weight_decay=config.weight_decay
-        )
-        if file.exists():
-            tensors, record = checkpoint.load(file, "history")
+        weights = self.encoder.parameters()
+        self.optimiser = torch.optim.AdamW(weights, weight_decay=config.weight_decay)
+        if (folder / "last.safetensors").exists():
+            tensors, record = checkpoint.load(folder / "last.safetensors", "history")
             self.history = record["history"]
             self.encoder.load_state_dict(checkpoint.part("model", tensors))
             checkpoint.restore_optimiser(self.optimiser, tensors)
 
-    def save(self) -> None:
-        """Write the checkpoint that a training continues from."""
-        tensors = self.encoder.state_dict(prefix="model.")
-        tensors |= checkpoint.optimiser_tensors(self.optimiser)
-        checkpoint.save(self.file, tensors, {"size": self.config.size, "history": self.history})
+    def train(self, data, validate, every, loaders) -> None:
+        """The steps that are missing, on `Pairs`; each validation writes the checkpoints."""
+        n_done, n_steps = self.history[-1]["step"] if self.history else 0, self.config.steps
+        how = {"num_workers": loaders, "prefetch_factor": 4, "pin_memory": self.device == "cuda"}
+        missing = range(n_done, n_steps)
+        loader = torch.utils.data.DataLoader(data, batch_size=None, sampler=missing, **how)
+        bar = {"desc": "NT-Xent", "unit": "step", "total": n_steps, "initial": n_done}
+        batches, losses, waited, began = iter(loader), [], 0.0, time.perf_counter()
+        for step in progress.bar(range(n_done + 1, n_steps + 1), **bar):
+            wanted = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - wanted
+            losses.append(self._step(step, *batch))
+            if step % every == 0 or step == n_steps:
+                seconds = time.perf_counter() - began
+                row = {"step": step, "loss": float(np.mean(losses))}
+                row |= {"lr": learning_rate(step - 1, self.config), "seconds": seconds}
+                self._validate(validate, {**row, "waiting": waited / seconds})
+                losses, waited, began = [], 0.0, time.perf_counter()
 
-    def step(self, number, anchors, replicas) -> float:
+    def _step(self, number, anchors, replicas):
         """Update `number` (from 1) on float32 (pairs, 8000) each; returns its loss."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
         windows = torch.cat([anchors, replicas]).to(self.device)
@@ -123,6 +136,19 @@ class Trainer:
         self.optimiser.step()
         return loss.item()
 
+    def _validate(self, validate, row):
+        """Add figures to a row of the history, and write the weights that training continues from,
+        and those that are kept."""
+        figures = validate(self.encoder.eval())
+        self.encoder.train()
+        self.history.append({**row, "score": sum(figures.values()), **figures})
+        if kept(self.history) is self.history[-1]:
+            save(self.encoder, self.folder / "best.safetensors", self.config.size)
+        tensors = self.encoder.state_dict(prefix="model.")
+        tensors |= checkpoint.optimiser_tensors(self.optimiser)
+        record = {"size": self.config.size, "history": self.history}
+        checkpoint.save(self.folder / "last.safetensors", tensors, record)
+
 
 def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1) -> Trained:
     """Train a fingerprinter under `data/models/<name>`, and whiten the weights that validated best.
@@ -133,67 +159,20 @@ def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1
     that make batches. An interrupted training of just this is continued, a finished one is read.
     Raises InputError if another process is at it.
     """
-    recipe = provenance.Recipe(
-        "fingerprinter",
-        {**asdict(config), **asdict(nafp.CONFIGS[config.size]), "every": every},
-        {side: _digest(music[side], pools[side]) for side in music},
-        {"device": device, "precision": precision(device)},
-        code.of(__name__),
-    )
+    parameters = {**asdict(config), **asdict(nafp.CONFIGS[config.size]), "every": every}
+    heard = {side: _digest(music[side], pools[side]) for side in music}
+    computed = {"device": device, "precision": precision(device)}
+    recipe = provenance.Recipe("fingerprinter", parameters, heard, computed, code.of(__name__))
     target = paths.resolve(f"data/models/{name}")
     with provenance.making(target, recipe, f"{config.steps}-steps") as place:
-        trainer = Trainer(config, device, place.folder / "last.safetensors")
-        best, final = place.folder / "best.safetensors", place.folder / "final.safetensors"
+        trainer, final = Trainer(config, device, place.folder), place.folder / "final.safetensors"
         if not place.finished:
             data = Pairs(music["train"], pools["train"], config)
-            _train(trainer, data, best, validate, every, loaders)
-            encoder = nafp.load(best)
+            trainer.train(data, validate, every, loaders)
+            encoder = nafp.load(place.folder / "best.safetensors")
             whiten(encoder, music["train"], seed=config.seed)
             save(encoder, final, config.size)
     return Trained(place.folder, place.record, nafp.load(final), trainer.history)
-
-
-def _train(trainer, data, best, validate, every, loaders):
-    """The steps that are missing; each validation writes the checkpoints."""
-    config, history = trainer.config, trainer.history
-    steps = range(history[-1]["step"] + 1 if history else 1, config.steps + 1)
-    batches = iter(
-        torch.utils.data.DataLoader(
-            data,
-            batch_size=None,
-            num_workers=loaders,
-            prefetch_factor=4,
-            pin_memory=trainer.device == "cuda",
-            sampler=range(steps.start - 1, config.steps),
-        )
-    )
-    losses, waited, began = [], 0.0, time.perf_counter()
-    for step in progress.bar(
-        steps, desc="NT-Xent", unit="step", total=config.steps, initial=steps.start - 1
-    ):
-        asked = time.perf_counter()
-        batch = next(batches)
-        waited += time.perf_counter() - asked
-        losses.append(trainer.step(step, *batch))
-        if step % every == 0 or step == config.steps:
-            seconds = time.perf_counter() - began
-            figures = validate(trainer.encoder.eval())
-            trainer.encoder.train()
-            history.append(
-                {
-                    "step": step,
-                    "loss": float(np.mean(losses)),
-                    "lr": learning_rate(step - 1, config),
-                    "seconds": seconds,
-                    "waiting": waited / seconds,
-                    "score": sum(figures.values()),
-                    **figures,
-                }
-            )
-            if kept(history) is history[-1]:
-                save(trainer.encoder, best, config.size)
-            trainer.save()
-            losses, waited, began = [], 0.0, time.perf_counter()
 
 
 def kept(history) -> dict:
@@ -216,12 +195,11 @@ def whiten(encoder, tracks, n_windows=20_000, seed=0) -> None:
     rng = np.random.default_rng(seed)
     lengths = np.array([len(track) for track in tracks], float)
     n_places = min(n_windows // 4, math.ceil(lengths.sum() / WINDOW))
-    chosen = rng.choice(len(tracks), n_places, p=lengths / lengths.sum())
-    starts = [rng.integers(max(1, len(tracks[i]) - 5 * SAMPLE_RATE // 2)) for i in chosen]
-    pieces = (
-        [tracks[i][at : at + 5 * SAMPLE_RATE // 2].astype(np.float32) / 32768]
-        for i, at in zip(chosen, starts)
-    )  # four windows each
+    chosen = [tracks[i] for i in rng.choice(len(tracks), n_places, p=lengths / lengths.sum())]
+    n = 5 * SAMPLE_RATE // 2  # four windows
+    starts = [rng.integers(max(1, len(track) - n)) for track in chosen]
+    cut = (track[start : start + n] for track, start in zip(chosen, starts))
+    pieces = ([samples.astype(np.float32) / 32768] for samples in cut)
     vectors = np.concatenate(list(nafp.extract_all(encoder, pieces)))
     encoder.whitening = nafp.Whitening()
     encoder.whitening.fit(vectors)
