@@ -90,8 +90,8 @@ def test_whatever_decides_a_thing_makes_another_one(home, music, pool, tmp_path)
     louder = replace(test, sha256="0" * 64)
 
     def database(tests=(test,), dummies=(dummy,), prints=prints, seed=0, pool=pool, device="cpu"):
-        clips_ = {"test": tests, "dummy": dummies}
-        return extraction.recipe("database", clips_, prints, seed, pool, device).digest
+        clips_of = {"test": tests, "dummy": dummies}
+        return extraction.recipe("database", clips_of, prints, seed, pool, device).digest
 
     def training(train=(test,), valid=(dummy,), n_versions=2, prints=prints, seed=0, pool=pool):
         return extraction.recipe(

@@ -52,7 +52,7 @@ def index(folders, catalogue=CATALOGUE, made_by=None, workers=2) -> Report:
     """
     check.integers(1, workers=workers)
     made_by = made_by or models.load()
-    roots = [recordings.root(folder, recordings.find_linked).resolve() for folder in folders]
+    roots = [recordings.root(folder, linked=True).resolve() for folder in folders]
     made_by.fingerprinter.load()  # refused here, not in every worker
     with store.writing(catalogue, made_by.about) as on_disk:
         known, (present, refused) = on_disk.places(), _look(roots)
@@ -87,7 +87,9 @@ def shown(path) -> str:
 def _look(roots):
     """({path: Place}, in the order of paths; sentences about files that cannot be looked at)."""
     present, refused = {}, []
-    for path in sorted({bytes(path) for root in roots for path in recordings.find_linked(root)}):
+    for path in sorted(
+        {bytes(path) for root in roots for path in recordings.find(root, linked=True)}
+    ):
         try:
             stat = os.stat(path)
             present[path] = Place(path, stat.st_size, stat.st_mtime_ns)

@@ -18,7 +18,7 @@ import numpy as np
 
 from amg import files, paths, progress, provenance
 from amg.check import InputError
-from amg.sound.clips import from_table, read_csv
+from amg.sound.clips import read_csv
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,11 @@ def songs_table(folder) -> Path:
 
 
 def recordings(folder, n_songs) -> list[str]:
-    """The recording that each song of a training set is of; of a set from elsewhere, each its
-    own."""
+    """The recording of each song of a training set; of a set from elsewhere, each its own."""
     table = songs_table(folder)
     if not table.exists():
         return [str(song) for song in range(n_songs)]
-    return [clip.recording for clip in from_table(read_csv(table))]
+    return read_csv(table).recording.tolist()
 
 
 def save(path, fingerprints) -> None:

@@ -41,8 +41,8 @@ def extract(source, target, fingerprinter, workers=2, device="auto") -> tuple[in
                 for name, (file, *_) in plan.items()
                 if not (target / name).exists()
             ]
-            said = progress.parallel(_one, jobs, workers, desc="fingerprinting", unit="file")
-            failed = [sentence for sentence in said if sentence]
+            sentences = progress.parallel(_one, jobs, workers, desc="fingerprinting", unit="file")
+            failed = [sentence for sentence in sentences if sentence]
             files.write_json(provenance.record_of(target), {**record, "finished": True})
     except OSError as error:
         raise InputError(f"{target} cannot be written ({error}); choose another target.") from None

@@ -44,7 +44,7 @@ class Pairs(torch.utils.data.Dataset):
         least = WINDOW + 2 * margin
         speed = min(2 ** rng.uniform(-SPEED_OCTAVES, SPEED_OCTAVES), len(track) / (least + 1))
         length = min(len(track), int(speed * (least + 1 + (SPREAD if n > 1 else 0))))
-        for _ in range(8):  # a silent place is left, a silent track endured
+        for _ in range(8):  # a silent place is left, a silent track is heard as it is
             first = rng.integers(len(track) - length + 1)
             place = track[first : first + length].astype(np.float32)
             if np.square(place).mean() > QUIET**2:

@@ -35,12 +35,12 @@ def blocks(path) -> Iterator[np.ndarray]:
     it cannot be decoded.
     """
     if Path(path).suffix.lower() in ffmpeg.SUFFIXES:
-        yield from _mono(*ffmpeg.decode(path), path)
+        yield from _checked(*ffmpeg.decode(path), path)
         return
     try:
         with soundfile.SoundFile(path) as file:
             decoded = file.blocks(30 * file.samplerate, dtype="float32", always_2d=True)
-            yield from _mono(file.samplerate, decoded, path)
+            yield from _checked(file.samplerate, decoded, path)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(
             f"{path} cannot be decoded ({error}); "
@@ -50,9 +50,9 @@ def blocks(path) -> Iterator[np.ndarray]:
         raise InputError(f"{path} has a name that is not UTF-8; rename it.") from None
 
 
-def _mono(rate, blocks, path):
-    """Blocks (n, channels) at `rate` -> the same sound as `blocks` yields it; InputError for a rate
-    that no sound has, and no memory holds, and for samples that are none."""
+def _checked(rate, blocks, path):
+    """Blocks (n, channels) at `rate` -> blocks (n,) at 8 kHz; InputError for a rate that no sound
+    has, and no memory holds, and for samples that are none."""
     if not RATES[0] <= rate <= RATES[1]:
         raise InputError(
             f"{path} claims {rate:,} samples per second, but must have {RATES[0]:,} to "

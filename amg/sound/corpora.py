@@ -38,7 +38,7 @@ def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
     speeds, too, and joined by renderings.
     """
     if corpus == "folder":
-        tracks = recordings.decode_folder(folder, CLIP_S, workers)
+        tracks = recordings.decode_folder(folder, workers)
         tracks = [replace(track, role=_role_in_folder(track.piece)) for track in tracks]
         return [track for track in tracks if track.role in roles]
     role_of = {name: role for role in roles for name in open_music.PACKAGES[role]}

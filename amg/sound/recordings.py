@@ -26,31 +26,26 @@ TOLERANCE_S = 0.1  # data sets of 30 s clips have some of 29.9 s
 SPEEDS = (0.94, 1.06)  # a semitone down and up
 
 
-def find(folder, suffixes=DECODED) -> list[Path]:
-    """Audio files below `folder`, by suffix, in the order of their relative paths."""
-    return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()
-    )
+def find(folder, suffixes=DECODED, linked=False) -> list[Path]:
+    """Audio files below `folder`, by suffix, in the order of their relative paths.
 
-
-def find_linked(folder) -> list[Path]:
-    """The same with what lies in linked folders, each of which is followed once, however often and
-    wherever it is linked."""
+    linked: with what lies in linked folders, each of which is followed once, wherever it is linked.
+    """
     listed, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, followlinks=linked):
         folders.sort()
         if os.path.realpath(place) in seen:
             folders.clear()
             continue
         seen.add(os.path.realpath(place))
         listed += [Path(place, name) for name in names]
-    return sorted(path for path in listed if path.suffix.lower() in DECODED and path.is_file())
+    return sorted(path for path in listed if path.suffix.lower() in suffixes and path.is_file())
 
 
-def root(folder, find=find) -> Path:
+def root(folder, linked=False) -> Path:
     """Resolve a user's directory of audio; InputError if there is none, or no audio in it."""
     path = paths.resolve(folder or ".")
-    if not folder or not path.is_dir() or not find(path):
+    if not folder or not path.is_dir() or not find(path, linked=linked):
         raise InputError(
             f"folder is {str(folder)!r}, but must be a directory with audio files "
             f"({', '.join(suffix[1:] for suffix in DECODED)})."
@@ -58,12 +53,13 @@ def root(folder, find=find) -> Path:
     return path
 
 
-def decode_folder(folder, shortest_s, workers=2) -> list[Clip]:
-    """A user's directory as `decode_all`, each file as `completed`, in `data/audio/folder/`."""
+def decode_folder(folder, workers=2) -> list[Clip]:
+    """A user's directory as `decode_all`, in `data/audio/folder/`, each file as `completed`, and
+    none shorter than a clip."""
     source = root(folder)
     name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
     target = paths.resolve(f"data/audio/folder/{name}-{code.digest(__name__)}")
-    return decode_all(source, target, shortest_s, workers, as_written=completed)
+    return decode_all(source, target, CLIP_S, workers, as_written=completed)
 
 
 def completed(blocks) -> Iterator[np.ndarray]:
