@@ -103,8 +103,8 @@ def _decode(package, package_file, unpacked):
     subprocess.run(["dpkg-deb", "-x", package_file, unpacked], check=True)
     for archive in [f for f in unpacked.rglob("*") if f.suffix in (".zip", ".pk3") and f.is_file()]:
         with zipfile.ZipFile(archive) as inner:  # some games ship their sounds zipped
-            sounds = [n for n in inner.namelist() if n.lower().endswith(recordings.SUFFIXES)]
-            inner.extractall(archive.with_name(f"{archive.name}.d"), sounds)
+            names = [n for n in inner.namelist() if n.lower().endswith(recordings.SUFFIXES)]
+            inner.extractall(archive.with_name(f"{archive.name}.d"), names)
     licence = next(unpacked.glob("usr/share/doc/*/copyright"), None)
     if not licence:
         raise LookupError("it states no licence")
