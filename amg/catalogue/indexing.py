@@ -87,9 +87,8 @@ def shown(path) -> str:
 def _look(roots):
     """({path: Place}, in the order of paths; sentences about files that cannot be looked at)."""
     present, refused = {}, []
-    for path in sorted(
-        {bytes(path) for root in roots for path in recordings.find(root, linked=True)}
-    ):
+    linked = {bytes(path) for root in roots for path in recordings.find(root, linked=True)}
+    for path in sorted(linked):
         try:
             stat = os.stat(path)
             present[path] = Place(path, stat.st_size, stat.st_mtime_ns)
