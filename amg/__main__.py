@@ -5,7 +5,7 @@ import os
 import sys
 
 from amg import machine, paths
-from amg.catalogue import commands, indexing, windows
+from amg.catalogue import calibration, identify, indexing, windows
 from amg.check import InputError
 from amg.fingerprint import fingerprinters, folder
 from amg.report import pages, pipeline, steps
@@ -80,7 +80,7 @@ def _parser():
     extract.add_argument("audio", type=os.path.abspath, help="folder of audio files")
     extract.add_argument("target", type=os.path.abspath, help="folder for their .npy files")
     extract.add_argument("--device", default="auto", help=", ".join(machine.DEVICES))
-    index = command("index", commands.index, "make your music known, or what is new in it")
+    index = command("index", indexing.command, "make your music known, or what is new in it")
     index.add_argument("folders", nargs="+", type=os.path.abspath, help="folders of audio files")
     index.add_argument("--encoder", default="lift", help="lift (default), lift1024, mean or mt")
     index.add_argument(
@@ -89,19 +89,19 @@ def _parser():
         default=10,
         help="seconds of a segment: 5, 10 (default), 15 or 30",
     )
-    identify = command("identify", commands.identify, "name the music in audio files")
-    identify.add_argument(
+    asking = command("identify", identify.command, "name the music in audio files")
+    asking.add_argument(
         "sounds", nargs="+", help="audio files, folders of them, or - for standard input"
     )
-    identify.add_argument(
+    asking.add_argument(
         "--method",
         default="two_stage",
         help=f"one of: {', '.join(windows.METHODS)} (default: two_stage)",
     )
-    identify.add_argument("--json", action="store_true", help="a line of JSON for each file")
+    asking.add_argument("--json", action="store_true", help="a line of JSON for each file")
     calibrate = command(
         "calibrate",
-        commands.calibrate,
+        calibration.command,
         "fit what identify needs, to the music that a profile prepared",
     )
     calibrate.add_argument("--train-set", default="open_music", help="default: open_music")
@@ -109,14 +109,14 @@ def _parser():
         "--database", default="database/open_music", help="default: database/open_music"
     )
     calibrate.add_argument("--n-valid", type=int, default=100, help="songs held out (default: 100)")
-    for added in (index, identify):
+    for added in (index, asking):
         added.add_argument(
             "--catalogue",
             type=os.path.abspath,
             metavar="FOLDER",
             help=f"where it lies (default: {indexing.CATALOGUE})",
         )
-    for added in (extract, index, identify):
+    for added in (extract, index, asking):
         added.add_argument(
             "--fingerprinter",
             default="",

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from amg import check, checkpoint, files, progress
+from amg import check, checkpoint, files, paths, progress
 from amg.catalogue import models, significance, windows
 from amg.catalogue.catalogue import Catalogue
 from amg.embedding import crops, encoders
+from amg.fingerprint import features
+from amg.retrieval import databases
 
 LENGTHS = (3, 5, 9, 14, 19)  # frames of windows; 19 are a segment of 10 s
 LEVELS = np.array([0.9, 0.99])  # quantiles of unknown windows' scores that get their due
@@ -69,6 +71,14 @@ def calibrate(data, database, n_valid, seed=0) -> pd.DataFrame:
         laws[method] = of_method.drop(columns="method").to_dict("list")
     files.write_json(significance.CALIBRATION, laws)
     return table
+
+
+def command(arguments) -> None:
+    """`python -m amg calibrate`: prints what held-out songs say."""
+    check.texts(train_set=arguments.train_set, database=arguments.database)
+    data = features.pack(paths.resolve(f"data/train/{arguments.train_set}"))
+    database, _ = databases.load(paths.resolve(arguments.database))
+    print(calibrate(data, database, arguments.n_valid).round(3).to_string(index=False))
 
 
 def _accepted(u, n_frames, law):

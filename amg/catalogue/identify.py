@@ -3,6 +3,11 @@
 Windows of the query (see `windows`) that find the same recording at the same offset are one match.
 """
 
+import json
+import os
+import shutil
+import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +18,7 @@ from amg.catalogue import significance, windows
 from amg.catalogue.catalogue import Catalogue
 from amg.catalogue.indexing import CATALOGUE, listen, shown
 from amg.check import InputError
-from amg.sound import audio
+from amg.sound import audio, recordings
 
 APART_S = 0.5  # offsets that differ by no more belong together
 
@@ -141,3 +146,44 @@ def _blocks(sound):
             )
         return audio.resampled([samples if samples.ndim == 1 else samples.mean(axis=1)], rate)
     return audio.blocks(sound)
+
+
+def command(arguments) -> None:
+    """`python -m amg identify`: the answer for each sound, or why there is none; InputError if no
+    sound can be used."""
+    catalogue = arguments.catalogue or CATALOGUE
+    catalogue, n_answers = Catalogue.load(catalogue, arguments.fingerprinter), 0
+    for sound in _sounds(arguments.sounds):
+        ask = _standard_input if sound == "-" else identify
+        try:
+            answer = ask(sound, catalogue, arguments.method)
+        except InputError as error:
+            print(f"amg: {error}", file=sys.stderr)
+            continue
+        print(json.dumps(answer.to_dict()) if arguments.json else answer, flush=True)
+        n_answers += 1
+    if not n_answers:
+        raise InputError("no sound can be used.")
+
+
+def _sounds(given):
+    """Files as they were given, and those below folders."""
+    for sound in given:
+        if sound != "-" and os.path.isdir(sound):
+            yield from recordings.find(recordings.root(os.path.abspath(sound)))
+        else:
+            yield sound
+
+
+def _standard_input(_, catalogue, method):
+    """The answer for a file that comes without a name: one that libsndfile reads, or else
+    ffmpeg."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "standard input.wav"
+        with file.open("wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        try:
+            return identify(file, catalogue, method, name="standard input")
+        except InputError:
+            file = file.rename(file.with_suffix(".mp4"))
+            return identify(file, catalogue, method, name="standard input")

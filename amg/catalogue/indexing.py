@@ -30,11 +30,6 @@ class Report:
     removed: int
     refused: list
 
-    @property
-    def usable(self) -> int:
-        """Files of these folders that the catalogue holds."""
-        return self.heard + self.unchanged + self.moved
-
     def __str__(self):
         counts = (
             f"{self.heard} files fingerprinted, {self.unchanged} unchanged, {self.moved} known by "
@@ -77,6 +72,16 @@ def index(folders, catalogue=CATALOGUE, made_by=None, workers=2) -> Report:
             n_heard += len(copies)
         on_disk.compact()
     return Report(n_heard, len(present) - len(changed), len(moved), len(gone), sorted(refused))
+
+
+def command(arguments) -> None:
+    """`python -m amg index`; InputError if nothing in the folders can be used."""
+    made_by = models.load(arguments.encoder, arguments.duration_max, arguments.fingerprinter)
+    catalogue = arguments.catalogue or CATALOGUE
+    report = index(arguments.folders, catalogue, made_by, arguments.workers)
+    print(report)
+    if not report.heard + report.unchanged + report.moved:
+        raise InputError("no file can be used.")
 
 
 def shown(path) -> str:
