@@ -135,9 +135,16 @@ def test_a_second_process_is_told_and_a_killed_one_leaves_no_lock(tmp_path):
     assert (make(tmp_path / "mt", "mine") / "a.txt").read_text() == "mine"
 
 
-def test_devices():
+@pytest.mark.parametrize("able", [False, True])
+def test_devices(able, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: able)
     assert machine.device("cpu") == "cpu"
-    assert machine.device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert machine.device("auto") == ("cuda" if able else "cpu")
+    if able:
+        assert machine.device("cuda") == "cuda"
+    else:
+        with pytest.raises(InputError, match="device is 'cuda', but torch finds none here"):
+            machine.device("cuda")
     with pytest.raises(InputError, match="device is 'tpu', but must be one of: auto, cpu, cuda"):
         machine.device("tpu")
 

@@ -51,12 +51,19 @@ def test_rendering_follows_from_piece_and_seed():
 
 def test_no_pickle_is_read(tmp_path, monkeypatch):
     """music21 keeps parsed music in a folder that anybody may write to."""
-    from music21 import environment
+    from music21 import converter, corpus, environment
 
+    piece = sheet_music.pieces("test", 0)[0]
+    monkeypatch.setattr(environment.Environment, "getRootTempDir", lambda _: tmp_path)
+    converter.parseFile(corpus.getWork(piece))
+    (kept,) = tmp_path.iterdir()
+    before = kept.stat().st_mtime_ns
     monkeypatch.setattr(pickle, "load", lambda *_: pytest.fail("a pickle was read"))
     monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("a pickle was read"))
-    monkeypatch.setattr(environment.Environment, "getRootTempDir", lambda _: tmp_path)
-    sheet_music._notes(sheet_music.pieces("test", 0)[0])
+    sheet_music._notes(piece)
+    assert list(tmp_path.iterdir()) == [kept] and kept.stat().st_mtime_ns == before
+    kept.unlink()
+    sheet_music._notes(piece)
     assert not list(tmp_path.iterdir())
 
 
