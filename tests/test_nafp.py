@@ -43,21 +43,26 @@ def test_a_shorter_hop_interleaves_later_starts():
         )
 
 
-@pytest.mark.parametrize("seconds", [(1, 1.4, 3), (40, 2), (0.6, 5), (35.5,)])
+def in_blocks(rng, seconds):
+    """Clips of noise, and the same in five blocks of any length each."""
+    clips = [rng.standard_normal(int(s * 8000)).astype(np.float32) for s in seconds]
+    return clips, [np.split(clip, np.sort(rng.integers(0, len(clip), 4))) for clip in clips]
+
+
+@pytest.mark.parametrize("seconds", [(1, 1.4, 3), (40, 2), (35.5,)])
 def test_recordings_in_blocks_equal_whole_clips(seconds):
     """Whatever the blocks, and whatever else shares the batch: the same rows."""
-    rng = np.random.default_rng(0)
-    encoder = nafp.load()
-    clips = [rng.standard_normal(int(s * 8000)).astype(np.float32) for s in seconds]
-    blocks = [np.split(clip, np.sort(rng.integers(0, len(clip), 4))) for clip in clips]
-    if min(seconds) < 1:
-        with pytest.raises(InputError, match="8000 samples"):
-            list(nafp.extract_all(encoder, blocks))
-        return
+    encoder, (clips, blocks) = nafp.load(), in_blocks(np.random.default_rng(0), seconds)
     found = list(nafp.extract_all(encoder, blocks))
     assert [len(rows) for rows in found] == [len(audio.frame(clip)) for clip in clips]
-    for rows, clip in zip(found, clips):
+    for rows, clip in zip(found, clips, strict=True):
         np.testing.assert_allclose(rows, nafp.extract(encoder, clip), atol=1e-5)
+
+
+def test_blocks_of_less_than_a_second_are_refused():
+    _, blocks = in_blocks(np.random.default_rng(0), (0.6, 5))
+    with pytest.raises(InputError, match="8000 samples"):
+        list(nafp.extract_all(nafp.load(), blocks))
 
 
 def test_a_long_recording_is_read_as_it_is_encoded():

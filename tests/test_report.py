@@ -114,8 +114,10 @@ NEW = RATES.assign(method="nafp pq")
 )
 def test_comparison(ours, verdict):
     assert compare.compare(ours, RATES).startswith(verdict)
-    if ours is None:
-        assert compare.compare(RATES, None) == "new (the reference has no such table)"
+
+
+def test_a_table_that_the_reference_has_not_is_new():
+    assert compare.compare(RATES, None) == "new (the reference has no such table)"
 
 
 def test_times_are_not_compared_but_lengths_are():
@@ -549,7 +551,7 @@ def make(path, parameters, interrupted=False):
 
 
 def test_a_step_is_done_until_something_changes(step, home):
-    assert step.finished()["wall_s"] >= 0
+    assert step.finished()
     changes = {
         "its input is another thing": lambda: make(home / "database/mine", {"n": 2}),
         "its output is another thing": lambda: make(home / "segments", {"n": 2}),

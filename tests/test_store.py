@@ -16,9 +16,12 @@ def test_a_pickle_is_never_executed(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "exploded"),)
 
-    for file, read in (("ids.pkl", published.load_test_ids), ("x.pth", runs.load_published)):
+    for file, read, message in (
+        ("ids.pkl", published.load_test_ids, "it asks for .*mkdir"),
+        ("x.pth", runs.load_published, "no published checkpoint"),
+    ):
         (tmp_path / file).write_bytes(pickle.dumps(Bomb()))
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=message):
             read(tmp_path / file)
         assert not (tmp_path / "exploded").exists()
 
