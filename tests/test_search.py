@@ -1,5 +1,7 @@
 """Searches against exhaustive loops, and their invariants."""
 
+import doctest
+
 import naive
 import numpy as np
 import pytest
@@ -8,6 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amg.retrieval import published, search
+
+
+def test_worked_examples_give_what_they_say():
+    tried = doctest.testmod(search)
+    assert tried.attempted == 7 and tried.failed == 0
 
 
 @pytest.fixture

@@ -73,12 +73,9 @@ class Segments:
 
 def flat_index(vectors) -> faiss.Index | faiss.IndexBinary:
     """Exhaustive index over unit vectors, float32 (n, D), or over bits, uint8 (n, D / 8)."""
+    width = vectors.shape[1]
     packed = vectors.dtype == np.uint8
-    index = (
-        faiss.IndexBinaryFlat(8 * vectors.shape[1])
-        if packed
-        else faiss.IndexFlatIP(vectors.shape[1])
-    )
+    index = faiss.IndexBinaryFlat(8 * width) if packed else faiss.IndexFlatIP(width)
     index.add(np.ascontiguousarray(vectors))
     return index
 
@@ -89,10 +86,10 @@ def nearest(index, vectors, k) -> tuple[np.ndarray, np.ndarray]:
     D bits stand for the unit vector of their signs, +-1 / sqrt(D): its inner product follows from
     the Hamming distance.
     """
-    found, ids = index.search(vectors, k)
-    if isinstance(index, faiss.IndexBinary):
-        found = (1 - 2 * found / index.d).astype(np.float32)
-    return found, ids
+    scores, ids = index.search(vectors, k)
+    if isinstance(index, faiss.IndexBinary):  # those are Hamming distances
+        scores = (1 - 2 * scores / index.d).astype(np.float32)
+    return scores, ids
 
 
 def best(query, ids, scores, n_queries, n_best=N_BEST) -> tuple[np.ndarray, np.ndarray]:
@@ -111,8 +108,8 @@ def diagonal_scores(queries, frames, query, start) -> np.ndarray:
     """Mean inner product of queries[q] (L, 128) with frames[s : s + L], for pairs (q, s), (C,)."""
     length, scores = queries.shape[1], np.empty(len(start), np.float32)
     for part in blocks(len(start), length * queries.shape[2]):
-        found = frames[start[part, None] + np.arange(length)]  # (block, L, 128)
-        scores[part] = np.einsum("cld,cld->c", queries[query[part]], found) / length
+        runs = frames[start[part, None] + np.arange(length)]  # (block, L, 128)
+        scores[part] = np.einsum("cld,cld->c", queries[query[part]], runs) / length
     return scores
 
 
@@ -145,6 +142,13 @@ def single_stage(neighbours, scores, song, n_best=N_BEST) -> tuple[np.ndarray, n
     neighbours int64 and scores float32 (Q, n_pieces, k): nearest segments of each piece; song int64
     (n_segments,). Neighbour n of piece j votes for segment n - j with its inner product, if both
     belong to one song.
+
+    Two pieces of a query, whose neighbours are segments 1 and 0, and 2 and 3, of one song:
+
+    >>> neighbours, scores = np.array([[[1, 0], [2, 3]]]), np.float32([[[0.8, 0.5], [0.7, 0.4]]])
+    >>> segments, votes = single_stage(neighbours, scores, song=np.zeros(4, int), n_best=3)
+    >>> print(segments[0], votes[0])  # segment 1 has the votes of 1 and of 2
+    [1 0 2] [1.5 0.5 0.4]
     """
     candidate = neighbours - np.arange(neighbours.shape[1])[:, None]
     valid = (neighbours >= 0) & (candidate >= 0)
@@ -160,6 +164,15 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
     queries float32 (Q, L, 128); candidates int64 (Q, c): the first stage's segments, or -1. Every
     start that lies in a candidate segment or in the one before it (a query may begin in one
     segment and lie mostly in the next) is scored against the song's unbroken sequence.
+
+    A song of four frames in two segments; a query of its frames 1 and 2, which lies in both, and of
+    which the first stage found the second segment alone:
+
+    >>> frames = np.eye(4, dtype=np.float32)
+    >>> song = Sequences.of([frames])
+    >>> starts, scores = two_stage(frames[None, 1:3], np.array([[1]]), Segments.of(song, 2), song)
+    >>> print(starts[0, :4], scores[0, :4])  # it can begin at 0, 1 and 2
+    [ 1  0  2 -1] [1. 0. 0. 0.]
     """
     candidates = np.sort(candidates, axis=1)  # so that starts rise along a row
     candidates[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = -1
@@ -194,9 +207,9 @@ def slide(queries, frames, query, first, n_starts) -> np.ndarray:
     means, reach = np.empty((len(query), n_starts), np.float32), np.arange(n_starts + length - 1)
     for part in blocks(len(query), len(reach) * dim):
         at = np.clip(first[part, None] + reach, 0, len(frames) - 1)
-        seen = frames.index_select(0, torch.from_numpy(at.ravel())).view(-1, len(reach), dim)
-        asked = queries.index_select(0, torch.from_numpy(query[part]))
-        means[part] = diagonals(asked @ seen.mT, n_starts).mean(1)
+        runs = frames.index_select(0, torch.from_numpy(at.ravel())).view(-1, len(reach), dim)
+        of_runs = queries.index_select(0, torch.from_numpy(query[part]))
+        means[part] = diagonals(of_runs @ runs.mT, n_starts).mean(1)
     return means
 
 
