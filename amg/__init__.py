@@ -14,7 +14,7 @@ Read the rooms in this order, from samples to reports:
     retrieval    search, databases, trials, hits, intervals
     retrieval    published, evaluate, nafp_search, cost
     catalogue    models, store, indexing, catalogue, significance, windows, identify, calibration
-    studies      unknown_songs, robustness, shortlists, lifts, trace, more_songs, explore
+    studies      trace, unknown_songs, ablations, robustness, more_songs, explore
     studies      scale_distractors, scale, scale_forecast
     report       tables, sentences, verdict, figures, charts, scale_charts, compare, pages, steps
     report       pipeline

@@ -11,7 +11,7 @@ from amg.embedding import encoders
 from amg.fingerprint import features
 from amg.retrieval import cost, databases, evaluate, nafp_search, search
 from amg.retrieval import trials as trials_
-from amg.studies import shortlists
+from amg.studies import ablations, unknown_songs
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +127,14 @@ def test_the_cost_of_every_method(task, coded):
     database, queries, trials = task
     segments = search.Segments.of(database.sequences, 9)
     encoder = encoders.Mean()
-    vectors = evaluate.segment_vectors(encoder, segments, database.sequences)
     labels = {"encoder": "mt", "duration_max": 5, "run": "a-run", "finished": False}
+    indexed = evaluate.Indexed.of(encoder, database, segments, labels)
     methods = [
         cost.base_method(
             "nafp", search.flat_index(database.sequences.frames), database.sequences, top1=90.0
         ),
         cost.base_method("nafp ivf-pq", coded, database.sequences, top1=80.0),
-        *cost.amg_methods(encoder, vectors, segments, database.sequences, labels, top1=70.0),
+        *cost.amg_methods(indexed, top1=70.0),
     ]
     asked = cost.excerpts(trials, queries, 19, n=5)
     table = cost.measure(methods, asked).set_index("method")
@@ -155,19 +155,15 @@ def test_the_cost_of_every_method(task, coded):
 def test_shortlists_are_those_searches(task):
     database, queries, trials = task
     segments, encoder = search.Segments.of(database.sequences, 9), encoders.Mean()
-    vectors = evaluate.segment_vectors(encoder, segments, database.sequences)
     labels = {"encoder": "mean", "duration_max": 5, "run": "", "finished": True}
-    table = shortlists.measured(
-        [(encoder, vectors, labels)], segments, database, queries, trials, (1, 10)
-    )
+    indexed = evaluate.Indexed.of(encoder, database, segments, labels)
+    table = ablations.measure_shortlists([indexed], trials, queries, (1, 10))
     assert table.encoder.tolist() == ["nafp", "mean", "mean"] * 2
     assert table.query_frames.tolist() == [9] * 3 + [19] * 3
     assert table.shortlist.fillna(0).tolist() == [0, 1, 10] * 2
     for row in table.dropna(subset="shortlist").itertuples():
         asked = trials[trials.query_frames == row.query_frames]
-        two = evaluate.amg(
-            asked, queries, encoder, vectors, segments, database, shortlist=int(row.shortlist)
-        )[1]
+        two = evaluate.amg(asked, queries, indexed, shortlist=int(row.shortlist))[1]
         assert row.top1 == pytest.approx(100 * (two.exact_rank == 1).mean())
         assert row.top1_low <= row.top1 <= row.top1_high and row.n_queries == len(asked)
     assert (table.search_ms > 0).all()
@@ -189,17 +185,9 @@ def test_a_shortlist_is_chosen_beside_the_base_system(home):
     distractors = [segments[:, ::-1].reshape(-1, 128) for segments in late]
     other = unit_rows(np.random.default_rng(1), 60, 128)
     database = databases.Database.of([*distractors, other], first_test=3)
-    table = shortlists.validated(
-        encoders.Mean(),
-        {"encoder": "mean", "duration_max": 5},
-        data,
-        list("aabbccdde"),
-        3,
-        2,
-        database,
-        [3, 9],
-        sizes=(1, 40),
-    )
+    labels = {"encoder": "mean", "duration_max": 5}
+    valid = unknown_songs.validation(data, list("aabbccdde"), 3, 2, database)
+    table = ablations.choose_shortlist(encoders.Mean(), labels, valid, [3, 9], sizes=(1, 40))
     assert table.shortlist.tolist() == [1, 1, 40, 40] and table.query_frames.tolist() == [3, 9] * 2
     assert (table.n_queries == 6).all() and (table.n_recordings == 2).all()
     assert (table.base_top1 == 100).all() and (table.top1[2:] == 100).all()

@@ -40,11 +40,9 @@ def test_perfect_queries_score_100_percent(database):
     assert (scored[["exact_rank", "near_rank", "song_rank"]] == 1).all(axis=None)
     segments = search.Segments.of(database.sequences, 9)
     aligned = trials.at(database, songs, {9: [0, 9]})
-    vectors = evaluate.segment_vectors(encoders.Mean(), segments, database.sequences)
+    indexed = evaluate.Indexed.of(encoders.Mean(), database, segments)
     for protocol in evaluate.PROTOCOLS:
-        single, two = evaluate.amg(
-            aligned, songs, encoders.Mean(), vectors, segments, database, protocol=protocol
-        )
+        single, two = evaluate.amg(aligned, songs, indexed, protocol=protocol)
         assert len(single) == len(two) == len(aligned) == 3 * 2
         assert (single.segment_rank == 1).all() and (two.exact_rank == 1).all()
         assert (single.song_rank == 1).all() and (two.song_rank == 1).all()
@@ -77,7 +75,7 @@ def test_queries_between_two_frames_are_found_on_one_of_the_grids(late):
     index = search.flat_index(sequences.frames)
 
     def find(trials, heard):
-        return nafp_search.find_scored(index, trials, heard, sequences)
+        return nafp_search.find_scored(trials, heard, sequences, index)
 
     found = nafp_search.best_grid(*nafp_search.find_on_grids(asked, queries, find, 4))
     whole = asked.query_frames.to_numpy() == 5
@@ -145,14 +143,12 @@ def test_a_followed_query_is_that_of_the_stages(database):
     db, queries = database, database.sequences.songs(database.first_test)
     segments = search.Segments.of(db.sequences, 19)
     asked = trials.recorded(trials.draw([len(q) for q in queries], (9,), 2, 0, [19]), db).iloc[3:]
-    vectors = evaluate.segment_vectors(encoders.Mean(), segments, db.sequences)
-    found = trace.follow(asked, queries, encoders.Mean(), vectors, segments, db, 10, margin=4)
-    single, two = evaluate.amg(
-        asked.iloc[:1], queries, encoders.Mean(), vectors, segments, db, shortlist=10
-    )
-    assert len(found.score) == len(vectors) and (np.diff(found.score) <= 0).all()
+    indexed = evaluate.Indexed.of(encoders.Mean(), db, segments)
+    found = trace.follow(asked, queries, indexed, 10, margin=4)
+    single, two = evaluate.amg(asked.iloc[:1], queries, indexed, shortlist=10)
+    assert len(found.score) == len(indexed.vectors) and (np.diff(found.score) <= 0).all()
     begin = trials.first_rows(asked.iloc[:1], db.sequences)
-    right = hits.segment(np.arange(len(vectors))[None], begin, segments)[0]
+    right = hits.segment(np.arange(len(indexed.vectors))[None], begin, segments)[0]
     assert found.right.sum() == right.sum() and found.right[0] and single.segment_rank.iloc[0] == 1
     assert found.start[0] == found.begin and two.exact_rank.iloc[0] == 1
     assert found.mean[0] == pytest.approx(1, abs=1e-5)

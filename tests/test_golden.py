@@ -119,11 +119,9 @@ class Recorded:
     def scored(self, duration, protocol="published"):
         """Trials with their hits, of both stages."""
         segments = search.Segments.of(self.db.sequences, crops.segment_frames(duration))
-        vectors = evaluate.segment_vectors(self.encoder, segments, self.db.sequences)
+        indexed = evaluate.Indexed.of(self.encoder, self.db, segments)
         asked = trials.at(self.db, self.queries, self.starts[duration])
-        return evaluate.amg(
-            asked, self.queries, self.encoder, vectors, segments, self.db, protocol=protocol
-        )
+        return evaluate.amg(asked, self.queries, indexed, protocol=protocol)
 
 
 @pytest.fixture(scope="module")

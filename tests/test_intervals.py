@@ -109,15 +109,15 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     easy = rng.random(600) < 0.7
     better = easy | (rng.random(600) < 0.1)
     found = intervals.paired_difference(better, easy, recording)
-    assert found.points == pytest.approx(100 * (better.mean() - easy.mean()))
-    assert 0 < found.low < found.points < found.high < 10 and found.n_recordings == 100
+    assert found.difference == pytest.approx(100 * (better.mean() - easy.mean()))
+    assert 0 < found.low < found.difference < found.high < 10 and found.n_recordings == 100
     apart = [intervals.interval(hit, recording) for hit in (better, easy)]
     assert apart[0][0] < apart[1][1]  # those overlap
     mirrored = intervals.paired_difference(easy, better, recording)
     assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
     same = intervals.paired_difference(easy, easy, recording)
     bound = 100 * (1 - 0.025 ** (1 / 100))  # of a share of which none of 100 was seen
-    assert same.points == 0 and np.allclose((same.low, same.high), (-bound, bound))
+    assert same.difference == 0 and np.allclose((same.low, same.high), (-bound, bound))
     assert intervals.paired_difference([True] * 2, [True] * 2, ["a", "b"]).high > 80
 
 

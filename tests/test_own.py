@@ -140,12 +140,9 @@ def test_it_is_evaluated_and_named_in_tables_and_figures(own, data):
     database = databases.Database.of(songs)
     segments = search.Segments.of(database.sequences, 19)
     asked = trials.recorded(trials.draw([59] * 12, (5, 19), 2, 0, [19]), database)
-    vectors = evaluate.segment_vectors(run.encoder, segments, database.sequences)
-    scored = [
-        stage.assign(**evaluate.labels("toy", "nearest", 10, run))
-        for stage in evaluate.amg(asked, queries, run.encoder, vectors, segments, database)
-    ]
-    table = intervals.table(scored)
+    labels = evaluate.labels("toy", "nearest", 10, run)
+    indexed = evaluate.Indexed.of(run.encoder, database, segments, labels)
+    table = intervals.table(evaluate.amg(asked, queries, indexed))
     assert (table.run == run.name).all() and set(table.encoder) == {"toy"}
     assert tables.ablation_label(table.iloc[0]) == "toy, nearest loss"
     assert tables.curve_label(table.iloc[0]) == "toy, nearest loss, 10 s, single-stage"

@@ -8,7 +8,7 @@ import pytest
 from amg.check import InputError
 from amg.embedding import encoders
 from amg.report import scale_charts, sentences, tables
-from amg.retrieval import databases, hits, search
+from amg.retrieval import databases, evaluate, hits, search
 from amg.retrieval import trials as trials_
 from amg.studies import scale, scale_distractors
 
@@ -22,6 +22,11 @@ def task():
     database = databases.Database.of(list(songs), first_test=20)
     drawn = trials_.recorded(trials_.draw([36] * 6, [5], 2, 0, [9]), database)
     return database, database.sequences.songs(20), drawn, search.Segments.of(database.sequences, 9)
+
+
+def indexed(task, encoder=None):
+    labels = {"encoder": "mean", "duration_max": 5}
+    return evaluate.Indexed.of(encoder or encoders.Mean(), task[0], task[3], labels)
 
 
 def test_a_mirrored_song_moves_as_the_song_does(task):
@@ -87,10 +92,10 @@ def test_a_grown_database_is_the_same_with_more_distractors(task):
 
 def test_vectors_come_in_blocks_and_test_songs_first(task, monkeypatch):
     database, _, _, segments = task
-    encoder, first = encoders.Mean(), 20 * 4
-    whole = scale.vectors_of(encoder, database, segments, 400)
+    encoder, first, mean = encoders.Mean(), 20 * 4, indexed(task)
+    whole = scale.vectors_of(mean, 400)
     monkeypatch.setattr(scale_distractors, "BLOCK", 7)
-    np.testing.assert_allclose(scale.vectors_of(encoder, database, segments, 400), whole, atol=1e-6)
+    np.testing.assert_allclose(scale.vectors_of(mean, 400), whole, atol=1e-6)
     starts = np.concatenate([segments.start[first:], segments.start[:first]])
     for vector, start in zip(whole, starts):
         alone = encoders.embed(encoder, [database.sequences.frames[start : start + 9]])[0]
@@ -101,9 +106,9 @@ def test_vectors_come_in_blocks_and_test_songs_first(task, monkeypatch):
         database.sequences.frames[segments.start[5] :][:9], scale_distractors.signs(song, 1)
     )
     np.testing.assert_allclose(whole[number], encoders.embed(encoder, [frames])[0], atol=1e-5)
-    assert np.array_equal(scale.vectors_of(encoder, database, segments, 30), whole[:30])
+    assert np.array_equal(scale.vectors_of(mean, 30), whole[:30])
     with pytest.raises(InputError, match="the number of vectors is 23, but must be"):
-        scale.vectors_of(encoder, database, segments, 23)
+        scale.vectors_of(mean, 23)
 
 
 @pytest.mark.parametrize("encoder", [encoders.Mean(), encoders.registry.build("lift1024", {})])
@@ -111,19 +116,9 @@ def test_every_index_finds_what_an_exhaustive_loop_finds(task, encoder, tmp_path
     database, queries, trials, segments = task
     if hasattr(encoder, "fit"):
         encoder.fit(database.distractors)
-    vectors = scale.vectors_of(encoder, database, segments, 600)
-    rows = pd.DataFrame(
-        scale.measure(
-            tmp_path,
-            encoder,
-            600,
-            trials,
-            queries,
-            database,
-            segments,
-            {"encoder": "x", "duration_max": 5},
-        )
-    )
+    vectors = scale.vectors_of(indexed(task, encoder), 600)
+    rows = scale.measure(tmp_path, indexed(task, encoder), 600, trials, queries)
+    rows = pd.DataFrame(rows)
     unit, right = encoders.floats(vectors), []
     begin = trials_.first_rows(trials, database.sequences, 20)
     for trial, at in zip(trials.itertuples(), begin):
@@ -143,14 +138,14 @@ def test_every_index_finds_what_an_exhaustive_loop_finds(task, encoder, tmp_path
 
 def test_a_segment_asked_for_itself_is_found(task):
     database, _, trials, segments = task
-    vectors = scale.vectors_of(encoders.Mean(), database, segments, 500)
+    vectors = scale.vectors_of(indexed(task), 500)
     ids = search.nearest(scale.build(vectors, "flat", vectors[24:])[0], vectors[:24], 1)[1]
     assert ids[:, 0].tolist() == list(range(24))
 
 
 def test_real_and_modelled_distractors_are_compared(task):
     database, queries, trials, segments = task
-    found = scale.confusable(encoders.Mean(), trials, queries, database, segments)
+    found = scale.confusable(indexed(task), trials, queries)
     assert found.distractors.tolist() == ["real", "modelled"] and set(found.n_distractors) == {80}
     easier = found.assign(encoder="mean", wrong_score_50=[0.5, 0.4], top1=[60.0, 70.0])
     (said,) = sentences.confusable(easier)
@@ -162,8 +157,7 @@ def test_real_and_modelled_distractors_are_compared(task):
 
 def test_what_was_measured_is_kept(task, tmp_path, monkeypatch):
     database, queries, trials, segments = task
-    encoder, labels = encoders.Mean(), {"encoder": "mean", "duration_max": 5}
-    arguments = tmp_path, encoder, 200, trials, queries, database, segments, labels
+    arguments = tmp_path, indexed(task), 200, trials, queries
     whole, build, built = scale.measure(*arguments), scale.build, []
     monkeypatch.setattr(scale, "build", lambda *of: built.append(of[1]) or build(*of))
     assert scale.measure(*arguments) == whole and not built
@@ -175,18 +169,11 @@ def test_what_was_measured_is_kept(task, tmp_path, monkeypatch):
 
 def test_an_index_learns_from_distractors_alone(task, monkeypatch):
     database, queries, trials, segments = task
-    vectors = scale.vectors_of(encoders.Mean(), database, segments, 300)
+    vectors = scale.vectors_of(indexed(task), 300)
     seen, build = [], scale.build
     monkeypatch.setattr(scale, "build", lambda *of: seen.append(of[2]) or build(*of))
-    scale._measure(
-        encoders.Mean(),
-        vectors,
-        "IVF-PQ, 16 bytes",
-        scale.excerpts(trials, queries),
-        trials,
-        database,
-        segments,
-    )
+    asked = scale.excerpts(trials, queries)
+    scale._row(indexed(task), vectors, "IVF-PQ, 16 bytes", trials, asked)
     assert np.array_equal(seen[0], vectors[24:])  # the first 24 are test songs'
 
 
@@ -195,16 +182,7 @@ def test_a_query_longer_than_a_segment_is_refused(task, tmp_path):
     with pytest.raises(
         InputError, match="query_frames is 10, but must be a whole number from 3 to 9"
     ):
-        scale.measure(
-            tmp_path,
-            encoders.Mean(),
-            200,
-            trials.assign(query_frames=10),
-            queries,
-            database,
-            segments,
-            {"encoder": "mean", "duration_max": 5},
-        )
+        scale.measure(tmp_path, indexed(task), 200, trials.assign(query_frames=10), queries)
 
 
 def test_hours_of_music_on_a_laptop():

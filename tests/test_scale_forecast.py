@@ -7,7 +7,7 @@ from conftest import unit_rows
 
 from amg.embedding import encoders
 from amg.report import sentences
-from amg.retrieval import databases, search
+from amg.retrieval import databases, evaluate, search
 from amg.retrieval import trials as trials_
 from amg.studies import scale_forecast
 
@@ -19,7 +19,8 @@ def test_scores_are_those_of_loops():
     segments = search.Segments.of(database.sequences, 9)
     asked = trials_.recorded(trials_.draw([26, 36], [5], 2, 0, [9]), database)
     encoder, queries = encoders.Mean(), songs[3:]
-    found = scale_forecast.scores(encoder, asked, queries, database, segments)
+    indexed = evaluate.Indexed.of(encoder, database, segments)
+    found = scale_forecast.scores(indexed, asked, queries)
     assert found.wrong.shape == (4, 3) and found.others.shape == (4, 2)
     for i, trial in enumerate(asked.itertuples()):
         (query,) = encoders.embed(encoder, [queries[trial.song][trial.start : trial.start + 5]])

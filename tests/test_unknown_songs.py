@@ -310,13 +310,15 @@ def test_tables_and_sentences_say_it(task):
 def test_stages_keep_the_scores_of_their_answers(task):
     database, queries, trials, _ = task
     segments, encoder = search.Segments.of(database.sequences, 9), encoders.Mean()
-    vectors = evaluate.segment_vectors(encoder, segments, database.sequences)
+    indexed = evaluate.Indexed.of(encoder, database, segments)
     short = trials[trials.query_frames == 5].reset_index(drop=True)
-    listed, votes = evaluate.first_stage(short, queries, encoder, vectors, segments)
-    places, scores = evaluate.second_stage(short, queries, listed, segments, database.sequences)
+    listed, votes = evaluate.first_stage(short, queries, indexed)
+    places, scores = evaluate.second_stage(short, queries, listed, indexed)
     for row, trial in enumerate(short.itertuples()):
         query = queries[trial.song][trial.start :][:5]
         vector = encoders.embed(encoder, [query])[0]
-        assert votes[row, 0] == pytest.approx(float(vector @ vectors[listed[row, 0]]), abs=1e-5)
+        assert votes[row, 0] == pytest.approx(
+            float(vector @ indexed.vectors[listed[row, 0]]), abs=1e-5
+        )
         match = database.sequences.frames[places[row, 0] :][:5]
         assert scores[row, 0] == pytest.approx(float((query * match).sum() / 5), abs=1e-5)

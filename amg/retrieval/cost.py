@@ -14,24 +14,11 @@ import numpy as np
 import pandas as pd
 
 from amg.embedding import crops, encoders
-from amg.retrieval import search
+from amg.retrieval import search, trials
 
-COLUMNS = [
-    "method",
-    "duration_max",
-    "n_vectors",
-    "index_bytes",
-    "refine_bytes",
-    "embed_ms",
-    "embed_ms_q1",
-    "embed_ms_q3",
-    "search_ms",
-    "search_ms_q1",
-    "search_ms_q3",
-    "top1",
-    "run",
-    "finished",
-]
+TIMES = [f"{part}_ms{of}" for part in ("embed", "search") for of in ("", "_q1", "_q3")]
+SIZES = ["n_vectors", "index_bytes", "refine_bytes"]
+COLUMNS = ["method", "duration_max", *SIZES, *TIMES, "top1", "run", "finished"]
 
 
 @dataclass(frozen=True)
@@ -62,22 +49,14 @@ def base_method(method, index, sequences, top1=np.nan) -> Method:
     return Method(method, index.ntotal, n_bytes(index), refined, find, top1=top1)
 
 
-def amg_methods(
-    encoder, vectors, segments, sequences, labels, top1=np.nan, shortlist=search.SHORTLIST
-) -> list[Method]:
-    """Single-stage and two-stage of an encoder; vectors: of the segments; labels: as
-    `evaluate.labels`; top1: of two-stage."""
-    index = search.flat_index(vectors)
-    k, duration_max = min(shortlist, index.ntotal), labels["duration_max"]
+def amg_methods(indexed, top1=np.nan, shortlist=search.SHORTLIST) -> list[Method]:
+    """Single-stage and two-stage of an `evaluate.Indexed`; top1: of two-stage."""
+    index, segments, labels = search.flat_index(indexed.vectors), indexed.segments, indexed.labels
+    sequences, k = indexed.database.sequences, min(shortlist, index.ntotal)
 
     def embed(query):
-        return encoders.embed(
-            encoder,
-            [
-                query[low:high]
-                for low, high in search.cut_pieces(len(query), segments.length, crops.SHORTEST)
-            ],
-        )
+        pieces = search.cut_pieces(len(query), segments.length, crops.SHORTEST)
+        return encoders.embed(indexed.encoder, [query[low:high] for low, high in pieces])
 
     def single(_, embedded):
         scores, neighbours = search.nearest(index, embedded, k)
@@ -87,11 +66,11 @@ def amg_methods(
         return search.two_stage(query[None], single(query, embedded)[0], segments, sequences)
 
     name = "amg" if labels["run"] else labels["encoder"]
-    size, of = (index.ntotal, n_bytes(index)), (labels["run"], labels["finished"])
-    whole = sequences.frames.nbytes
+    size, whole = (index.ntotal, n_bytes(index)), sequences.frames.nbytes
+    of = {part: labels[part] for part in ("duration_max", "run", "finished")}
     return [
-        Method(f"{name} single-stage", *size, 0, single, embed, duration_max, np.nan, *of),
-        Method(f"{name} two-stage", *size, whole, two, embed, duration_max, top1, *of),
+        Method(f"{name} single-stage", *size, 0, single, embed, **of),
+        Method(f"{name} two-stage", *size, whole, two, embed, top1=top1, **of),
     ]
 
 
@@ -101,32 +80,27 @@ def n_bytes(index) -> int:
     return (faiss.serialize_index_binary if binary else faiss.serialize_index)(index).nbytes
 
 
-def excerpts(trials, queries, query_frames, n=50) -> list[np.ndarray]:
+def excerpts(drawn, queries, query_frames, n=50) -> list[np.ndarray]:
     """Queries of `n` trials of one length at most, evenly spread: list of (query_frames, 128)."""
-    rows = np.flatnonzero(trials.query_frames == query_frames)
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))]
-    return [
-        np.ascontiguousarray(queries[song][start : start + query_frames])
-        for song, start in zip(trials.song.to_numpy()[rows], trials.start.to_numpy()[rows])
-    ]
+    of_length = drawn[drawn.query_frames == query_frames]
+    rows = np.linspace(0, len(of_length) - 1, min(n, len(of_length))).astype(int)
+    return trials.excerpts(of_length.iloc[np.unique(rows)], queries)
 
 
 def measure(methods, queries) -> pd.DataFrame:
     """`cost.csv`: COLUMNS, a row per `Method`, with medians and quartiles over the queries.
 
-    queries: list of float32 (L, 128). Each query goes to all
-    methods before the next one comes, so that a slow moment of the machine meets them all, in an
-    order drawn anew, for a method pays for the caches that the one before it has filled. The first
-    query also warms them up.
+    queries: list of float32 (L, 128). Each query goes to all methods before the next one comes, so
+    that a slow moment of the machine meets them all, in an order drawn anew, for a method pays for
+    the caches that the one before it has filled. The first query also warms them up.
     """
     rng, times = np.random.default_rng(0), np.empty((1 + len(queries), len(methods), 2))
     for of_query, query in zip(times, (queries[0], *queries)):
         for i in rng.permutation(len(methods)):
             of_query[i] = _times_ms(methods[i], query)
-    q1, median, q3 = np.percentile(times[1:], [25, 50, 75], axis=0).round(3)  # each (n_methods, 2)
-    table = pd.DataFrame([vars(method) for method in methods])
-    for i, name in enumerate(("embed_ms", "search_ms")):
-        table[name], table[f"{name}_q1"], table[f"{name}_q3"] = median[:, i], q1[:, i], q3[:, i]
+    spread = np.percentile(times[1:], [50, 25, 75], axis=0)  # (3, n_methods, 2)
+    columns = pd.DataFrame(spread.transpose(1, 2, 0).reshape(-1, 6).round(3), columns=TIMES)
+    table = pd.DataFrame([vars(method) for method in methods]).join(columns)
     return table[COLUMNS].astype({"duration_max": float})
 
 

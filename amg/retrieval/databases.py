@@ -35,10 +35,11 @@ class Database:
     identity: str = ""  # digest, changes when a song or query does
 
     @classmethod
-    def of(cls, songs, first_test=0) -> "Database":
-        """From fingerprints alone, a list of float32 (T, 128): each song is its own recording."""
-        names = [str(number) for number in range(len(songs))]
-        return cls(search.Sequences.of(songs), names, first_test, names)
+    def of(cls, songs, first_test=0, names=None, recordings=None) -> "Database":
+        """From fingerprints alone, a list of float32 (T, 128): unless they are given, songs have
+        numbers for names, and each is its own recording."""
+        names = names or [str(number) for number in range(len(songs))]
+        return cls(search.Sequences.of(songs), names, first_test, recordings or names)
 
     @property
     def distractors(self) -> np.ndarray:
@@ -69,8 +70,8 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
             f"the fingerprints in {paths.relative(root)} come from different "
             "fingerprinters; make songs and queries with one."
         )
-    dummies, tests, asked = (features.find(folder, MAKER) for folder in folders)
-    if [path.name for path in tests] != [path.name for path in asked]:
+    dummies, tests, degraded = (features.find(folder, MAKER) for folder in folders)
+    if [path.name for path in tests] != [path.name for path in degraded]:
         raise InputError(
             f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must "
             "hold files of the same names, a query for each test song."
@@ -85,14 +86,11 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
             )
         heard = clips.from_table(table)
     arrays = [features.load(path) for path in dummies + tests]
-    queries = [features.load(path) for path in asked]
-    for path, array in zip(dummies + tests + asked, arrays + queries):
-        check.one_of(
-            f"the number of values in a fingerprint of {paths.relative(path)}",
-            array.shape[1],
-            (DIM,),
-        )
-    for path, query, song in zip(asked, queries, arrays[len(dummies) :]):
+    queries = [features.load(path) for path in degraded]
+    for path, array in zip(dummies + tests + degraded, arrays + queries):
+        what = f"the number of values in a fingerprint of {paths.relative(path)}"
+        check.one_of(what, array.shape[1], (DIM,))
+    for path, query, song in zip(degraded, queries, arrays[len(dummies) :]):
         if len(query) > len(song) + 1:  # a resampler may round up
             raise InputError(
                 f"{paths.relative(path)} holds {len(query)} fingerprints and its song "
@@ -107,16 +105,10 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
                 "song is no distractor; delete one of them."
             )
     recordings = [clip.recording for clip in heard] if heard else names
-    database = Database(
-        search.Sequences.of(arrays),
-        names,
-        len(dummies),
-        recordings,
-        heard,
-        next(iter(fingerprinters), None),
-        files.stamp(dummies + tests + asked),
-    )
-    return database, queries
+    identity = files.stamp(dummies + tests + degraded)
+    fingerprinter, sequences = next(iter(fingerprinters), None), search.Sequences.of(arrays)
+    of_songs = sequences, names, len(dummies), recordings
+    return Database(*of_songs, heard, fingerprinter, identity), queries
 
 
 def _fingerprinter(folder):
@@ -132,10 +124,10 @@ def load_queries(folder, database) -> list[np.ndarray]:
             f"{paths.relative(folder)} comes from another fingerprinter than the "
             "database; run the notebook that makes it again."
         )
-    found = features.find(folder, MAKER)
-    if [path.stem for path in found] != database.names[database.first_test :]:
+    queries = features.find(folder, MAKER)
+    if [path.stem for path in queries] != database.names[database.first_test :]:
         raise InputError(f"{paths.relative(folder)} must hold a query for each test song.")
-    return [features.load(path) for path in found]
+    return [features.load(path) for path in queries]
 
 
 def split_folder(whole, duration_max) -> paths.Path:
@@ -152,18 +144,17 @@ def split_database(source, target, max_len) -> int:
     """
     check.integer("max_len", max_len, 1)
     source, target = paths.resolve(source), paths.resolve(target)
-    found = features.find(source, MAKER)
-    pieces = _pieces([path.stem for path in found], map(features.load, found), max_len)
+    songs = features.find(source, MAKER)
+    pieces = _pieces([path.stem for path in songs], map(features.load, songs), max_len)
     if target.is_dir() and not provenance.is_ours(target):
         _compare(target, pieces)
         return len(pieces)
-    inputs = {"songs": files.stamp(found)}
+    inputs = {"songs": files.stamp(songs)}
     recipe = provenance.Recipe("segments", {"frames": max_len}, inputs, code=code.of(__name__))
     with provenance.making(target, recipe) as place:
-        bar = progress.bar(pieces.items(), desc=f"writing {target.name}", unit="piece")
-        for stem, piece in bar:
+        for stem in progress.bar(pieces, desc=f"writing {target.name}", unit="piece"):
             if not (place.folder / f"{stem}.npy").exists():
-                features.save(place.folder / f"{stem}.npy", piece)
+                features.save(place.folder / f"{stem}.npy", pieces[stem])
     return len(pieces)
 
 
@@ -178,7 +169,7 @@ def load_segments(root, database, duration_max) -> search.Segments:
             f"{length} frames; choose a shorter duration_max than {duration_max}."
         )
     songs, first = database.sequences.songs(), database.first_test
-    for whole, part in ((DUMMY, slice(first)), (TEST, slice(first, None))):
+    for whole, part in (DUMMY, slice(first)), (TEST, slice(first, None)):
         folder = split_folder(root / whole, duration_max)
         if folder != root / whole:  # test songs of 30 s are their own segments
             provenance.find(folder, "02_split")

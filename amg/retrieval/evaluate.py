@@ -5,17 +5,18 @@ Two protocols, never mixed: `contiguous`, ours, scores a match against the song'
 """
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from amg import check, machine, paths
 from amg.check import InputError
 from amg.embedding import crops, encoders, runs
-from amg.retrieval import hits, published, search
-from amg.retrieval import trials as trials_
+from amg.retrieval import databases, hits, published, search
+from amg.retrieval.trials import ask, first_rows
 
 PROTOCOLS = {"contiguous": search, "published": published}  # name -> module of its searches
 
@@ -49,19 +50,16 @@ def trained(
         check.integer("the number of durations, with a checkpoint,", len(durations), 1, 1)
         file = paths.resolve(checkpoint)
         model = runs.load_published(file, encoder)
-        found = {durations[0]: runs.Trained(model, None, [], file.name, True)}
+        models = {durations[0]: runs.Trained(model, None, [], file.name, True)}
     elif not encoders.needs_training(encoder):
-        found = dict.fromkeys(durations, untrained([encoder], database)[encoder])
+        models = dict.fromkeys(durations, untrained([encoder], database)[encoder])
     else:
-        found = {
-            duration: runs.find(train_set, encoder, loss, duration, unfinished)
-            for duration in durations
-        }
-    for run in found.values():
+        models = {d: runs.find(train_set, encoder, loss, d, unfinished) for d in durations}
+    for run in models.values():
         run.encoder.to(device)
         if database:
             check_fingerprinter(run, database)
-    return found
+    return models
 
 
 def untrained(names, database) -> dict:
@@ -121,28 +119,42 @@ def new_vectors(encoder, segments, sequences, known) -> np.ndarray:
     return np.concatenate([known[key] for key in keys])
 
 
+@dataclass(frozen=True)
+class Indexed:
+    """A database that is cut into segments, and the vector that an encoder gives to each."""
+
+    encoder: nn.Module
+    database: databases.Database
+    segments: search.Segments
+    vectors: np.ndarray  # of the segments, as `segment_vectors`
+    labels: dict = field(default_factory=dict)  # of the encoder, as `labels`
+
+    @classmethod
+    def of(cls, encoder, database, segments, labels=None) -> "Indexed":
+        """Embed the segments of a database."""
+        vectors = segment_vectors(encoder, segments, database.sequences)
+        return cls(encoder, database, segments, vectors, labels or {})
+
+    @property
+    def first_test(self) -> int:
+        """Number of the first segment of a test song."""
+        return int(np.searchsorted(self.segments.song, self.database.first_test))
+
+
 def amg(
-    trials,
-    queries,
-    encoder,
-    vectors,
-    segments,
-    database,
-    alike=None,
-    protocol="contiguous",
-    shortlist=search.SHORTLIST,
+    trials, queries, indexed, alike=None, protocol="contiguous", shortlist=search.SHORTLIST
 ) -> list[pd.DataFrame]:
     """The trials with the answers and hits of both stages: two DataFrames, single and two.
 
-    queries: list of float32 (T, 128), one per test song; vectors: those of `segment_vectors`;
-    alike: a `hits.Alike`, or None where no sound is at hand; shortlist: segments that the second
-    stage looks at, ten if published.
+    queries: list of float32 (T, 128), one per test song; indexed: an `Indexed`, whose labels they
+    get; alike: a `hits.Alike`, or None where no sound is at hand; shortlist: segments that the
+    second stage looks at, ten if published.
     """
-    searches = PROTOCOLS[protocol]
+    searches, database, segments = PROTOCOLS[protocol], indexed.database, indexed.segments
     n = shortlist if protocol == "contiguous" else search.N_BEST
-    listed, _ = first_stage(trials, queries, encoder, vectors, segments, searches.single_stage, n)
+    listed, _ = first_stage(trials, queries, indexed, n, searches.single_stage)
     single = listed[:, : search.N_BEST]
-    two, _ = second_stage(trials, queries, listed, segments, database.sequences, searches.two_stage)
+    two, _ = second_stage(trials, queries, listed, indexed, searches.two_stage)
     if protocol == "published":
         right = published.right(trials, single, two, segments, database)
         places = segments.first_frames(single), two
@@ -153,50 +165,50 @@ def amg(
             score(trials, two, database, alike),
         ]
     return [
-        table.assign(stage=stage, protocol=protocol)
+        table.assign(stage=stage, protocol=protocol, **indexed.labels)
         for table, stage in zip(tables, ("single", "two"))
     ]
 
 
 def first_stage(
-    trials, queries, encoder, vectors, segments, vote=search.single_stage, n_best=search.N_BEST
+    trials, queries, indexed, n_best=search.N_BEST, vote=search.single_stage
 ) -> tuple[np.ndarray, np.ndarray]:
     """Segments that the pieces of each trial vote for, best first, and the sums of their votes, int
     and float32 (n, n_best).
 
     Each piece votes for as many neighbours, so that one that is listed could have been voted for.
     """
-    index, asked = search.flat_index(vectors), search.Sequences.of(queries)
-    k = min(n_best, index.ntotal)
+    index, sequences = search.flat_index(indexed.vectors), search.Sequences.of(queries)
+    segments, k = indexed.segments, min(n_best, index.ntotal)
 
     def find(at, _):
         begin, end = np.array(search.cut_pieces(at.shape[1], segments.length, crops.SHORTEST)).T
-        length = np.tile(end - begin, len(at))
-        pieces = encoders.embed_runs(encoder, asked.frames, at[:, begin].ravel(), length)
-        scores, neighbours = (
-            table.reshape(len(at), -1, k) for table in search.nearest(index, pieces, k)
-        )
-        return vote(neighbours, scores, segments.song, n_best)
+        first, length = at[:, begin].ravel(), np.tile(end - begin, len(at))
+        pieces = encoders.embed_runs(indexed.encoder, sequences.frames, first, length)
+        scores, neighbours = search.nearest(index, pieces, k)
+        shape = len(at), -1, k
+        return vote(neighbours.reshape(shape), scores.reshape(shape), segments.song, n_best)
 
-    return trials_.ask(trials, asked, find, n_best)
+    return ask(trials, sequences, find, n_best)
 
 
 def second_stage(
-    trials, queries, candidates, segments, sequences, refine=search.two_stage
+    trials, queries, candidates, indexed, refine=search.two_stage
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions within each trial's candidate segments, best first, and their scores, int and
     float32 (n, 10)."""
-    asked = search.Sequences.of(queries)
+    stored, sequences = indexed.database.sequences, search.Sequences.of(queries)
+    segments = indexed.segments
 
     def find(at, rows):
         parts = search.blocks(len(rows), candidates.shape[1] * 2 * segments.length)
-        found = [
-            refine(asked.frames[at[part]], candidates[rows[part]], segments, sequences)
+        answers = [
+            refine(sequences.frames[at[part]], candidates[rows[part]], segments, stored)
             for part in parts
         ]
-        return tuple(map(np.concatenate, zip(*found)))
+        return tuple(map(np.concatenate, zip(*answers)))
 
-    return trials_.ask(trials, asked, find)
+    return ask(trials, sequences, find)
 
 
 def score(trials, answers, database, alike=None, late=0.0) -> pd.DataFrame:
@@ -206,17 +218,17 @@ def score(trials, answers, database, alike=None, late=0.0) -> pd.DataFrame:
     `song:frame`, both from 0, in the order of the database. late: as for `hits.within`.
     """
     sequences = database.sequences
-    begin = trials_.first_rows(trials, sequences, database.first_test)
+    begin = first_rows(trials, sequences, database.first_test)
     right = {
-        "exact": hits.within(answers, begin, 0.5, sequences, late),
-        "near": hits.within(answers, begin, 1, sequences, late),
+        name: hits.within(answers, begin, frames, sequences, late)
+        for name, frames in (("exact", 0.5), ("near", 1))
     }
     return _scored(trials, hits.frames_of(answers, sequences), right, database, alike)
 
 
 def score_segments(trials, answers, segments, database, alike=None) -> pd.DataFrame:
     """The same for answers that are segments, int (n, 10), at segment, same_audio and song."""
-    begin = trials_.first_rows(trials, database.sequences, database.first_test)
+    begin = first_rows(trials, database.sequences, database.first_test)
     right = {"segment": hits.segment(answers, begin, segments)}
     heard = alike and partial(alike, before=0, after=segments.length)
     return _scored(trials, segments.first_frames(answers), right, database, heard)
@@ -226,12 +238,11 @@ def _scored(trials, places, right, database, alike=None):
     """Trials with the hits of `right`, tolerance -> bool (n, 10), and those that any answer has;
     places: positions of the answers, int (n, 10), -1 for none."""
     sequences = database.sequences
-    begin = trials_.first_rows(trials, sequences, database.first_test)
+    begin = first_rows(trials, sequences, database.first_test)
     song = hits.song_of(places, sequences)
     if alike:
-        right["same_audio"] = hits.same_audio(
-            next(iter(right.values())), places, begin, trials.query_frames.to_numpy(), alike
-        )
+        narrow, length = next(iter(right.values())), trials.query_frames.to_numpy()
+        right["same_audio"] = hits.same_audio(narrow, places, begin, length, alike)
     right["song"] = hits.same_recording(song, begin, sequences, database.recordings)
     frame = places - sequences.bounds[np.maximum(song, 0)]
     text = [

@@ -57,11 +57,10 @@ def same_recording(song, begin, sequences, recordings) -> np.ndarray:
 def same_audio(right, places, begin, query_frames, alike) -> np.ndarray:
     """`right`, and places (of the answers, -1 for none) that are `alike` to where the query begins,
     bool (n, 10); after a right one nobody listens."""
-    right, found = right.copy(), np.zeros(len(right), bool)
+    right = right.copy()
     for column in range(right.shape[1]):
-        asked = ~found & ~right[:, column] & (places[:, column] >= 0)
-        right[asked, column] = alike(begin[asked], places[asked, column], query_frames[asked])
-        found |= right[:, column]
+        rows = ~right[:, : column + 1].any(axis=1) & (places[:, column] >= 0)
+        right[rows, column] = alike(begin[rows], places[rows, column], query_frames[rows])
     return right
 
 
@@ -93,8 +92,8 @@ class Alike:
         self.sequences, self.hear, self.known = sequences, lru_cache(32)(hear), {}
 
     def __call__(self, begin, place, query_frames, before=1, after=1) -> np.ndarray:
-        pairs = zip(begin.tolist(), place.tolist(), query_frames.tolist())
-        keys = [(*pair, before, after) for pair in pairs]
+        trials = zip(begin.tolist(), place.tolist(), query_frames.tolist())
+        keys = [(*trial, before, after) for trial in trials]
         fresh = sorted({*keys} - self.known.keys())
         for key, likely in zip(fresh, self._likely(fresh, before, after)):
             self.known[key] = bool(likely) and self.likeness(*key) >= SAME
@@ -103,15 +102,13 @@ class Alike:
     def _likely(self, keys, before, after):
         """Whether fingerprints of the two places reach HEARD at one of the starts, bool (n,)."""
         begin, place, query_frames, *_ = np.array(keys, int).reshape(-1, 5).T
-        found, frames = np.zeros(len(begin), bool), self.sequences.frames
+        likely, frames = np.zeros(len(begin), bool), self.sequences.frames
         for length in np.unique(query_frames):
             rows = np.flatnonzero(query_frames == length)
-            asked = frames[begin[rows, None] + np.arange(length)]
-            means = search.slide(
-                asked, frames, np.arange(len(rows)), place[rows] - before, before + after + 1
-            )
-            found[rows] = means.max(axis=1) >= HEARD
-        return found
+            queries, first = frames[begin[rows, None] + np.arange(length)], place[rows] - before
+            means = search.slide(queries, frames, np.arange(len(rows)), first, before + after + 1)
+            likely[rows] = means.max(axis=1) >= HEARD
+        return likely
 
     def likeness(self, begin, place, query_frames, before=1, after=1) -> float:
         """Highest correlation of the two places, 0 to 1; 0 if the song ends too early."""

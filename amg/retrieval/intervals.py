@@ -16,41 +16,18 @@ import scipy.stats
 
 from amg.check import InputError
 from amg.retrieval import hits
-from amg.retrieval import trials as trials_
+from amg.retrieval.trials import COLUMNS as TRIAL
 from amg.sound.audio import seconds
 
 LABELS = ["method", "encoder", "loss", "duration_max", "stage", "protocol"]  # name a method
-COLUMNS = [
-    *LABELS,
-    "tolerance",
-    "query_frames",
-    "query_s",
-    "n_queries",
-    "top1",
-    "top10",
-    "top1_low",
-    "top1_high",
-    "run",
-    "finished",
-]
-DIFFERENCES = [
-    "method",
-    "against",
-    "duration_max",
-    "stage",
-    "tolerance",
-    "query_frames",
-    "query_s",
-    "difference",
-    "low",
-    "high",
-    "n_recordings",
-]
+RATES = ["query_frames", "query_s", "n_queries", "top1", "top10", "top1_low", "top1_high"]
+COLUMNS = [*LABELS, "tolerance", *RATES, "run", "finished"]
 FEW = 10
 TOO_FEW = 30  # recordings, below which a difference is not judged
 N_DRAWS = 2000
 
-Difference = namedtuple("Difference", "points low high n_recordings")  # the first three in percent
+Difference = namedtuple("Difference", "difference low high n_recordings")  # the first three in %
+PAIR = ["method", "against", "duration_max", "stage", "tolerance", "query_frames", "query_s"]
 
 
 def table(scored) -> pd.DataFrame:
@@ -66,21 +43,16 @@ def table(scored) -> pd.DataFrame:
         by_length = trials.groupby("query_frames")
         for tolerance, (length, group) in itertools.product(measured, by_length):
             rank = group[f"{tolerance}_rank"]
-            low, high = interval(rank == 1, group.recording)
-            rows.append(
-                {
-                    **labels,
-                    "tolerance": tolerance,
-                    "query_frames": length,
-                    "query_s": seconds(length),
-                    "n_queries": len(group),
-                    "top1": 100 * (rank == 1).mean(),
-                    "top10": 100 * (rank > 0).mean(),
-                    "top1_low": low,
-                    "top1_high": high,
-                }
-            )
+            row = {**labels, "tolerance": tolerance, "query_frames": length}
+            row |= {"query_s": seconds(length), "top10": 100 * (rank > 0).mean()}
+            rows.append(row | rate(rank == 1, group.recording))
     return pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"duration_max": float}).round(2)
+
+
+def rate(hit, recording) -> dict:
+    """Top-1 with its interval, in percent, and of how many queries; arguments of `interval`."""
+    low, high = interval(hit, recording)
+    return {"n_queries": len(hit), "top1": 100 * hit.mean(), "top1_low": low, "top1_high": high}
 
 
 def interval(hit, recording) -> tuple[float, float]:
@@ -88,8 +60,8 @@ def interval(hit, recording) -> tuple[float, float]:
     n_hits, n_trials = _per_recording(hit, recording)
     if min((n_hits > 0).sum(), (n_hits < n_trials).sum()) < FEW:
         k, n = round(len(n_hits) * n_hits.sum() / n_trials.sum()), len(n_hits)
-        found = scipy.stats.binomtest(k, n).proportion_ci(0.95, "wilson")
-        return 100 * found.low, 100 * found.high
+        wilson = scipy.stats.binomtest(k, n).proportion_ci(0.95, "wilson")
+        return 100 * wilson.low, 100 * wilson.high
     return bootstrap(n_hits, n_trials)
 
 
@@ -138,30 +110,21 @@ def comparisons(parts) -> pd.DataFrame:
         for (name, ours), (other, theirs) in itertools.product(methods.items(), others.items()):
             if name == other:
                 continue
-            if not np.array_equal(ours[trials_.COLUMNS], theirs[trials_.COLUMNS]):
+            if not np.array_equal(ours[TRIAL], theirs[TRIAL]):
                 raise InputError(f"{name} and {other} were not asked the same trials.")
-            rank = f"{tolerance}_rank"
+            hit_a, hit_b = (
+                trials[f"{tolerance}_rank"].to_numpy() == 1 for trials in (ours, theirs)
+            )
+            pair = name, other, ours.duration_max.iloc[0], ours.stage.iloc[0], tolerance
             for length, at in ours.groupby("query_frames").indices.items():
-                hits_ = [trials[rank].iloc[at] == 1 for trials in (ours, theirs)]
-                found = paired_difference(*hits_, ours.recording.iloc[at])
-                rows.append(
-                    (
-                        name,
-                        other,
-                        ours.duration_max.iloc[0],
-                        ours.stage.iloc[0],
-                        tolerance,
-                        length,
-                        seconds(length),
-                        *found,
-                    )
-                )
-    return pd.DataFrame(rows, columns=DIFFERENCES).round(2)
+                gained = paired_difference(hit_a[at], hit_b[at], ours.recording.iloc[at])
+                rows.append((*pair, length, seconds(length), *gained))
+    return pd.DataFrame(rows, columns=[*PAIR, *Difference._fields]).round(2)
 
 
 def by_trial(scored) -> pd.DataFrame:
     """`trials.csv`: each method's answers to every trial, and the ranks of the first right ones."""
     table = pd.concat(scored, ignore_index=True)
     ranks = [f"{name}_rank" for name in hits.TOLERANCES if f"{name}_rank" in table]
-    columns = [*LABELS, "run", "finished", *trials_.COLUMNS, "answers", *ranks]
+    columns = [*LABELS, "run", "finished", *TRIAL, "answers", *ranks]
     return table.reindex(columns=columns).astype(dict.fromkeys(ranks, "Int8"))

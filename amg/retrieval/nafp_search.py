@@ -13,17 +13,10 @@ import faiss
 import numpy as np
 
 from amg.retrieval import search
-from amg.retrieval import trials as trials_
+from amg.retrieval.trials import ask
 
-LABELS = {
-    "method": "nafp",
-    "encoder": "nafp",
-    "loss": "ntxent",
-    "stage": "sequence",
-    "protocol": "contiguous",
-    "run": "",
-    "finished": True,
-}
+LABELS: dict = {"method": "nafp", "encoder": "nafp", "loss": "ntxent", "stage": "sequence"}
+LABELS |= {"protocol": "contiguous", "run": "", "finished": True}
 N_LISTS = 256
 CODE_BYTES = 64  # sub-quantisers of 8 bits
 N_PROBE = 40
@@ -69,8 +62,20 @@ def find(trials, queries, sequences, index=None) -> np.ndarray:
     queries: list of float32 (T, 128), one per test song; index: of `sequences.frames`, by default
     the exhaustive one.
     """
+    return find_scored(trials, queries, sequences, index)[0]
+
+
+def find_scored(trials, queries, sequences, index=None) -> tuple[np.ndarray, np.ndarray]:
+    """The same and the scores, mean inner products, best first, int and float32 (n, 10)."""
     index = search.flat_index(sequences.frames) if index is None else index
-    return find_scored(index, trials, queries, sequences)[0]
+    degraded = search.Sequences.of(queries)
+    k = min(search.FRAME_NEIGHBOURS, index.ntotal)
+    neighbours = index.search(degraded.frames, k)[1]  # of each query frame, once
+
+    def find_rows(at, _):
+        return search.sequence_search(degraded.frames[at], neighbours[at], sequences)
+
+    return ask(trials, degraded, find_rows)
 
 
 def find_on_grids(trials, queries, find, n_grids) -> tuple[np.ndarray, np.ndarray]:
@@ -85,15 +90,12 @@ def find_on_grids(trials, queries, find, n_grids) -> tuple[np.ndarray, np.ndarra
     answers = np.full((n_grids, len(trials), search.N_BEST), -1.0)
     scores = np.full((n_grids, len(trials)), -np.inf)
     for k in range(n_grids):
-        n_frames = trials.query_frames - (k > 0)
-        rows = np.flatnonzero(n_frames)
+        shorter = trials.assign(query_frames=trials.query_frames - (k > 0))
+        rows = np.flatnonzero(shorter.query_frames)
         if len(rows):
-            found, score = find(
-                trials.assign(query_frames=n_frames).iloc[rows],
-                [query[k::n_grids] for query in queries],
-            )
-            answers[k, rows] = np.where(found < 0, -1, found - k / n_grids)
-            scores[k, rows] = np.where(found[:, 0] < 0, -np.inf, score[:, 0])
+            places, score = find(shorter.iloc[rows], [query[k::n_grids] for query in queries])
+            answers[k, rows] = np.where(places < 0, -1, places - k / n_grids)
+            scores[k, rows] = np.where(places[:, 0] < 0, -np.inf, score[:, 0])
     return answers, scores
 
 
@@ -101,15 +103,3 @@ def best_grid(answers, scores) -> np.ndarray:
     """The answers (n, 10) of the grid whose best one scores highest; arguments of `find_on_grids`,
     whose every s-th grid, answers[::s] and scores[::s], is what n_grids / s grids would find."""
     return answers[scores.argmax(0), np.arange(answers.shape[1])]
-
-
-def find_scored(index, trials, queries, sequences) -> tuple[np.ndarray, np.ndarray]:
-    """The same and the scores, mean inner products, best first, int and float32 (n, 10)."""
-    asked = search.Sequences.of(queries)
-    k = min(search.FRAME_NEIGHBOURS, index.ntotal)
-    neighbours = index.search(asked.frames, k)[1]  # of each query frame, once
-    return trials_.ask(
-        trials,
-        asked,
-        lambda at, rows: search.sequence_search(asked.frames[at], neighbours[at], sequences),
-    )

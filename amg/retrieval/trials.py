@@ -64,22 +64,16 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
             "and is left alone; move it elsewhere."
         )
     lengths, durations = sorted(set(query_frames)), sorted(set(durations))
-    recipe = provenance.Recipe(
-        "trials",
-        {"query_frames": lengths, "n_starts": n_starts, "seed": seed, "durations": durations},
-        {"songs": database.identity},
-        code=code.of(__name__),
-    )
+    parameters = {"query_frames": lengths, "n_starts": n_starts, "seed": seed}
+    parameters["durations"] = durations
+    inputs = {"songs": database.identity}
+    recipe = provenance.Recipe("trials", parameters, inputs, code=code.of(__name__))
     with provenance.making(root / "trials", recipe) as place:
         if not (place.folder / link.name).exists():
-            drawn = draw(
-                shared_frames(database, queries),
-                lengths,
-                n_starts,
-                seed,
-                [crops.segment_frames(duration) for duration in durations],
-            )
+            held = [crops.segment_frames(duration) for duration in durations]
+            n_frames = shared_frames(database, queries)
             with files.atomic(place.folder / link.name) as temporary:
+                drawn = draw(n_frames, lengths, n_starts, seed, held)
                 drawn.to_csv(temporary, index=False)
     if not link.is_symlink():
         link.symlink_to(f"trials/{link.name}")
@@ -89,15 +83,15 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
 def read(root, database, durations=()) -> pd.DataFrame:
     """The trials of a database that were last drawn: COLUMNS, and `recording`. InputError if there
     are none, if they are of other songs, or if 02 did not split for all `durations` (seconds)."""
-    found = provenance.find(root / "trials", MAKER)
-    table = found.folder / "trials.csv"
-    drawn_for = found.record.get("inputs", {}).get("songs")
+    made = provenance.find(root / "trials", MAKER)
+    table = made.folder / "trials.csv"
+    drawn_for = made.record.get("inputs", {}).get("songs")
     if not table.exists() or drawn_for != database.identity:
         raise InputError(
             f"{paths.relative(table)} is missing, or was drawn for other songs than "
             f"those beside it; run notebook {MAKER} again."
         )
-    split = found.record["parameters"]["durations"]
+    split = made.record["parameters"]["durations"]
     if not set(durations) <= set(split):
         raise InputError(
             f"{paths.relative(table)} was drawn for durations {split}, without "
@@ -145,15 +139,23 @@ def first_rows(trials, sequences, first_song=0) -> np.ndarray:
     return sequences.bounds[first_song + trials.song.to_numpy()] + trials.start.to_numpy()
 
 
-def ask(trials, asked, find, n_best=search.N_BEST) -> tuple[np.ndarray, np.ndarray]:
+def excerpts(trials, queries) -> list[np.ndarray]:
+    """What trials ask for, float32 (query_frames, 128) each."""
+    return [
+        np.ascontiguousarray(queries[trial.song][trial.start : trial.start + trial.query_frames])
+        for trial in trials.itertuples()
+    ]
+
+
+def ask(trials, queries, find, n_best=search.N_BEST) -> tuple[np.ndarray, np.ndarray]:
     """The best answers of a search and their scores, int64 and float32 (n_trials, n_best).
 
-    asked: search.Sequences of the queries, one per test song. find: the search for Q trials of one
-    length L, a function (at, rows): row rows[i] asks for asked.frames[at[i]], at int (Q, L).
+    queries: search.Sequences, one song's each. find: the search for Q trials of one length L, a
+    function (at, rows): row rows[i] asks for queries.frames[at[i]], at int (Q, L).
     """
     answers = np.full((len(trials), n_best), -1)
     scores = np.zeros(answers.shape, np.float32)
-    first = first_rows(trials, asked)
+    first = first_rows(trials, queries)
     for length, rows in trials.groupby("query_frames").indices.items():
         answers[rows], scores[rows] = find(first[rows, None] + np.arange(length), rows)
     return answers, scores

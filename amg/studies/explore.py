@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from amg import check
-from amg.catalogue import models as models_
-from amg.catalogue import windows
+from amg.catalogue import models, windows
 from amg.catalogue.catalogue import Catalogue
 from amg.catalogue.identify import Answer, identify
 from amg.catalogue.store import Place
@@ -47,7 +46,7 @@ class Explorer:
             )
         self.pool, self.clips = pool, database.clips[database.first_test :]
         places = [Place(clip.piece.encode(), 0, 0, title=clip.piece) for clip in database.clips]
-        self.catalogue = Catalogue.of(database.sequences.songs(), models_.load(), places)
+        self.catalogue = Catalogue.of(database.sequences.songs(), models.load(), places)
         self.sound = lru_cache(8)(lambda song: self.clips[song].read())
 
     def titles(self) -> list[tuple]:
@@ -65,43 +64,26 @@ class Explorer:
         check.number("length_s", length_s, 1.5, lasts)
         begin = int(min(check.number("begin_s", begin_s, 0, lasts), lasts - length_s) * SAMPLE_RATE)
         check.number("snr_db", snr_db, -20, 60)
-        for name, value, there in (
-            ("noise", noise, self.pool.noises),
-            ("room", room, self.pool.rooms),
-        ):
-            check.integer(name, value, -1, len(there) - 1)
+        check.integer("noise", noise, -1, len(self.pool.noises) - 1)
+        check.integer("room", room, -1, len(self.pool.rooms) - 1)
         original = sound[begin : begin + int(length_s * SAMPLE_RATE)]
-        setting = degrade.Degradation(
-            None if noise < 0 else noise,
-            0.0,
-            float(snr_db),
-            None if room < 0 else room,
-            None,
-            None,
-            None,
-            None,
-            None,
-            0.0,
-        )
+        noise, room = (None if number < 0 else number for number in (noise, room))
+        dropped: dict = dict.fromkeys(("microphone", "speaker", "overload_db", "codec", "offset_s"))
+        levels: dict = {"snr_db": float(snr_db), "gain_db": 0.0, "noise_offset": 0.0}
+        setting = degrade.Degradation(noise=noise, room=room, **levels, **dropped)
         query = degrade.apply(original, setting, self.pool)
         extract = self.catalogue.models.fingerprinter.load().extract
         of_original, of_query = extract([[original], [query]])
-        window = of_query[None, : self.catalogue.segments.length]
-        place, score = (
-            row[0, 0] for row in windows.find(window[:, None], self.catalogue, "single_stage")
-        )
+        window = of_query[: self.catalogue.segments.length]
+        neighbours = self._neighbours(window)
         answer = identify((query, SAMPLE_RATE), self.catalogue, name=self.clips[song].piece)
-        return Explored(
-            original,
-            query,
-            of_original,
-            of_query,
-            self._neighbours(place, score),
-            *self._alignment(window[0], answer),
-            answer,
-        )
+        fit = self._alignment(window, answer)
+        return Explored(original, query, of_original, of_query, neighbours, *fit, answer)
 
-    def _neighbours(self, place, score):
+    def _neighbours(self, window):
+        """The first stage's segments, best first."""
+        ranked = windows.find(window[None, None], self.catalogue, "single_stage")
+        place, score = (of[0, 0] for of in ranked)
         songs = self.catalogue.sequences.song_of(place)
         from_s = (place - self.catalogue.sequences.bounds[songs]) * windows.HOP_S
         titles = [self.catalogue.places[song].title for song in songs]
@@ -109,12 +91,11 @@ class Explorer:
 
     def _alignment(self, window, answer):
         """How well a window fits at each place of the best candidate's recording."""
-        titles = [place.title for place in self.catalogue.places]
         if not answer.candidates:
             return np.zeros(0), np.zeros(0)
-        low, high = self.catalogue.sequences.bounds[titles.index(answer.candidates[0].title) :][:2]
+        sequences, titles = self.catalogue.sequences, [of.title for of in self.catalogue.places]
+        low, high = sequences.bounds[titles.index(answer.candidates[0].title) :][:2]
         start = np.arange(low, high - len(window) + 1)
-        score = search.diagonal_scores(
-            window[None], self.catalogue.sequences.frames, np.zeros(len(start), int), start
-        )
+        of_window = np.zeros(len(start), int)
+        score = search.diagonal_scores(window[None], sequences.frames, of_window, start)
         return (start - low) * windows.HOP_S, score

@@ -31,25 +31,16 @@ def trainings(data, config, sizes, n_seeds, n_updates) -> list[Training]:
     The two largest are trained `n_seeds` times, the others once. Epochs follow from `n_updates`,
     rounded to whole ones. Raises InputError for a size that the training set does not have.
     """
-    n_valid = config.n_valid
-    most = len(data.length) - n_valid
+    most = len(data.length) - config.n_valid
     check.each("sizes", sizes, check.integer, 2, most)
     check.integers(1, n_seeds=n_seeds, n_updates=n_updates)
-    held_out, found, sizes = np.arange(most, most + n_valid), [], sorted(sizes)
+    held_out, points, sizes = np.arange(most, len(data.length)), [], sorted(sizes)
+    batch = config.batch_size, config.batches, config.duration_max
     for n in sizes:
         part = data.part(np.concatenate([np.arange(n), held_out]))
-        per_epoch = len(
-            batches.epoch(
-                np.random.default_rng(0),
-                part.length[:n],
-                config.batch_size,
-                config.batches,
-                config.duration_max,
-            )
-        )
+        per_epoch = len(batches.epoch(np.random.default_rng(0), part.length[:n], *batch))
         epochs = max(1, round(n_updates / per_epoch))
         for seed in range(n_seeds if n in sizes[-2:] else 1):
-            found.append(
-                Training(n, replace(config, epochs=epochs, seed=seed), part, epochs * per_epoch)
-            )
-    return found
+            of_seed = replace(config, epochs=epochs, seed=seed)
+            points.append(Training(n, of_seed, part, epochs * per_epoch))
+    return points

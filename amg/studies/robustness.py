@@ -11,8 +11,7 @@ import pandas as pd
 
 from amg import check, paths
 from amg.fingerprint import extraction
-from amg.retrieval import databases, hits, intervals
-from amg.retrieval import trials as trials_
+from amg.retrieval import databases, hits, intervals, trials
 from amg.sound import audio, corpora, degrade
 from amg.sound.audio import SAME
 
@@ -25,23 +24,10 @@ CONDITIONS = {  # group -> condition -> (kinds of degradation, fixed settings)
 }
 BETWEEN = {"clean": ("offset",), "field": (*degrade.FIELD, "offset")}  # starts between two frames
 GRIDS = (1, 2, 4, 8)  # on which such queries are listened to
-COLUMNS = [
-    "group",
-    "condition",
-    "tolerance",
-    "query_s",
-    "n_queries",
-    "top1",
-    "top1_low",
-    "top1_high",
-]
-REASONS = (
-    "within 1 frame",
-    "same audio elsewhere",
-    "same clip elsewhere",
-    "another clip",
-    "nothing came back",
-)
+OF_TABLE = ["tolerance", "query_s", "n_queries", "top1", "top1_low", "top1_high"]
+COLUMNS = ["group", "condition", *OF_TABLE]
+ELSEWHERE = ("same audio elsewhere", "same clip elsewhere", "another clip")
+REASONS = ("within 1 frame", *ELSEWHERE, "nothing came back")
 WEAKEST_S = 3.0  # query length at which the weakest conditions are named
 
 
@@ -50,9 +36,8 @@ def check_parameters(n_grids, ship, corpus, fingerprinter) -> None:
     check.one_of("corpus", corpus, corpora.NAMES)
     check.one_of("n_grids", n_grids, GRIDS)
     allowed = (True, False) if corpus == "open_music" and not fingerprinter else (False,)
-    check.one_of(
-        "ship", ship, allowed, "; the model card tells what the shipped weights do on open_music"
-    )
+    hint = "; the model card tells what the shipped weights do on open_music"
+    check.one_of("ship", ship, allowed, hint)
 
 
 def load(root, query_frames) -> tuple[databases.Database, list, pd.DataFrame]:
@@ -65,15 +50,15 @@ def load(root, query_frames) -> tuple[databases.Database, list, pd.DataFrame]:
             f"{paths.relative(root)} has no songs.csv, and so nothing to listen "
             "to; make it with notebook 01_data_prep."
         )
-    asked = trials_.read(root, database)
-    drawn = tuple(asked.query_frames.unique().tolist())
-    check.each("query_frames", query_frames, check.one_of, drawn, ", as notebook 02 drew them")
-    return database, queries, asked[asked.query_frames.isin(query_frames)].reset_index(drop=True)
+    drawn = trials.read(root, database)
+    lengths = tuple(drawn.query_frames.unique().tolist())
+    check.each("query_frames", query_frames, check.one_of, lengths, ", as notebook 02 drew them")
+    return database, queries, drawn[drawn.query_frames.isin(query_frames)].reset_index(drop=True)
 
 
 def beside(n_grids) -> str:
     """Name of the condition of queries at any offset."""
-    return f"any offset, {n_grids} grid{'s' * (n_grids > 1)}"
+    return f"any offset, {n_grids} grid" + ("s" if n_grids > 1 else "")
 
 
 def rates(scored, group, condition) -> pd.DataFrame:
@@ -89,7 +74,7 @@ def rates_by(scored, group, condition_of_song) -> pd.DataFrame:
     )
 
 
-def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
+def explain(drawn, answers, database, alike, late=0.0) -> pd.DataFrame:
     """The trials that missed the exact frame, and why: adds truth, guess, away, likeness, reason.
 
     answers: positions, best first, (n, 10), -1 for none; alike: a `hits.Alike`; late: as for
@@ -98,20 +83,16 @@ def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
     same audio from SAME on.
     """
     sequences, first = database.sequences, np.asarray(answers, float)[:, :1]
-    truth = trials_.first_rows(trials, sequences, database.first_test)
-    same_song = sequences.song_of(truth) == hits.song_of(first, sequences)[:, 0]
-    table = trials.assign(
-        truth=truth,
-        guess=hits.frames_of(first, sequences)[:, 0],
-        away=np.abs(first[:, 0] - truth - late),
-    )
+    truth = trials.first_rows(drawn, sequences, database.first_test)
+    guess, away = hits.frames_of(first, sequences)[:, 0], np.abs(first[:, 0] - truth - late)
     is_miss = ~hits.within(first, truth, 0.5, sequences, late)[:, 0]
-    missed, same_song = table[is_miss], same_song[is_miss]
-    heard = [
+    missed = drawn.assign(truth=truth, guess=guess, away=away)[is_miss]
+    likeness = [
         np.nan if miss.guess < 0 else alike.likeness(miss.truth, miss.guess, miss.query_frames)
         for miss in missed.itertuples()
     ]
-    missed = missed.assign(likeness=np.array(heard, float))
+    missed = missed.assign(likeness=np.array(likeness, float))
+    same_song = (sequences.song_of(truth) == hits.song_of(first, sequences)[:, 0])[is_miss]
     within_1, same_audio, same_clip, other_clip, nothing = REASONS
     reason = np.select(
         [missed.guess < 0, same_song & (missed.away <= 1), missed.likeness >= SAME, same_song],
@@ -121,13 +102,12 @@ def explain(trials, answers, database, alike, late=0.0) -> pd.DataFrame:
     return missed.assign(reason=reason.astype(object))
 
 
-def reasons(missed, trials, condition) -> pd.DataFrame:
+def reasons(missed, drawn, condition) -> pd.DataFrame:
     """Rows of `miss_reasons.csv`, one per query length: % of all trials, by reason of a miss."""
-    lengths = trials.query_frames.unique()
-    counts = pd.crosstab(missed.query_frames, missed.reason).reindex(
-        index=lengths, columns=REASONS, fill_value=0
-    )
-    table = 100 * counts.div(trials.query_frames.value_counts()[lengths], axis=0)
+    n_trials = drawn.query_frames.value_counts(sort=False)
+    counts = pd.crosstab(missed.query_frames, missed.reason)
+    counts = counts.reindex(index=n_trials.index, columns=REASONS, fill_value=0)
+    table = 100 * counts.div(n_trials, axis=0)
     table.insert(0, "exact", 100 - table.sum(axis=1))
     table.insert(0, "condition", condition)
     return table.rename_axis(columns=None).reset_index()
@@ -157,13 +137,9 @@ def listen(miss, database, seed, pool) -> tuple[list[np.ndarray], list[str]]:
         database.hear(miss.guess, miss.query_frames),
     ]
     titles = []
-    for name, at in (
-        ("asked", miss.truth),
-        ("should come back", miss.truth),
-        ("came back", miss.guess),
-    ):
-        clip, start = database.place(at)
-        titles.append(
-            f"{name}: {clip.source}\n{Path(clip.recording).name}, {clip.start_s + start / 2:.1f} s"
-        )
+    places = {"asked": miss.truth, "should come back": miss.truth, "came back": miss.guess}
+    for name, position in places.items():
+        clip, start = database.place(position)
+        at_s = f"{clip.start_s + start / 2:.1f} s"
+        titles.append(f"{name}: {clip.source}\n{Path(clip.recording).name}, {at_s}")
     return sounds, titles

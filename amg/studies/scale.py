@@ -13,8 +13,8 @@ import torch
 
 from amg import check, files
 from amg.embedding import crops, encoders
-from amg.retrieval import cost, evaluate, hits, nafp_search, search
-from amg.retrieval import trials as trials_
+from amg.retrieval import cost, hits, nafp_search, search
+from amg.retrieval.trials import excerpts, first_rows
 from amg.sound.audio import HOP, SAMPLE_RATE, seconds
 from amg.studies import scale_distractors
 
@@ -29,51 +29,36 @@ BITS = {"flat": "BFlat", "HNSW": "BHNSW32", "IVF": "BIVF{n_lists}"}
 N_PROBE = 40  # lists that are searched of an IVF index
 LISTS = {"IVF": 1, "IVF-PQ": 4}  # x sqrt(n); FAISS clusters bits as floats, 32 times their bytes
 LAPTOP_BYTES = 12e9  # of 16 GB, what an index may take
-COLUMNS = [
-    "encoder",
-    "index",
-    "duration_max",
-    "query_frames",
-    "query_s",
-    "n_vectors",
-    "bytes_per_vector",
-    "build_s",
-    "embed_ms",
-    "search_ms",
-    "search_ms_q1",
-    "search_ms_q3",
-    "batched_ms",
-    "n_queries",
-    "top1",
-    "top10",
-    "listed",
-]
+N_TIMED = 100  # queries, at most
+TIMES = ["embed_ms", "search_ms", "search_ms_q1", "search_ms_q3"]
+LAPTOP = ["method", "stage", "n", "unit", "top1", "query_ms", "bytes_per_hour", "hours"]
 
 
-def vectors_of(encoder, database, segments, n_vectors, seed=0) -> np.ndarray:
+def vectors_of(indexed, n_vectors, seed=0) -> np.ndarray:
     """Vectors of `n_vectors` segments: the test songs' first, real distractors, modelled ones.
 
     As `encoders.embed_runs`. Raises InputError for fewer than the test songs have.
     """
-    first = np.searchsorted(segments.song, database.first_test)
-    real = np.roll(evaluate.segment_vectors(encoder, segments, database.sequences), -first, axis=0)
+    first, length = indexed.first_test, indexed.segments.length
+    real = np.roll(indexed.vectors, -first, axis=0)
     check.integer("the number of vectors", n_vectors, len(real) - first)
     parts = [real[:n_vectors]]
-    for block in scale_distractors.blocks(database, segments, n_vectors - len(real), seed):
-        start = np.arange(0, len(block), segments.length)
-        length = np.full(len(start), segments.length)
-        parts.append(encoders.embed_runs(encoder, block, start, length))
+    n_more = n_vectors - len(real)
+    for block in scale_distractors.blocks(indexed.database, indexed.segments, n_more, seed):
+        start = np.arange(0, len(block), length)
+        lengths = np.full(len(start), length)
+        parts.append(encoders.embed_runs(indexed.encoder, block, start, lengths))
     return np.concatenate(parts)
 
 
-def right_segments(ids, trials, database, segments) -> np.ndarray:
+def right_segments(ids, trials, indexed) -> np.ndarray:
     """Which of the found vectors, int (n, k) as `vectors_of` numbers them, are where the query
     begins, bool (n, k)."""
-    first = np.searchsorted(segments.song, database.first_test)
-    n_tests = len(segments.song) - first
+    database, first = indexed.database, indexed.first_test
+    n_tests = len(indexed.vectors) - first
     numbers = np.where((ids >= 0) & (ids < n_tests), ids + first, -1)
-    begin = trials_.first_rows(trials, database.sequences, database.first_test)
-    return hits.segment(numbers, begin, segments)
+    begin = first_rows(trials, database.sequences, database.first_test)
+    return hits.segment(numbers, begin, indexed.segments)
 
 
 def build(vectors, name, training) -> tuple:
@@ -85,9 +70,8 @@ def build(vectors, name, training) -> tuple:
     """
     binary, began = vectors.dtype == np.uint8, time.perf_counter()
     kind, dim = name.split(",")[0], vectors.shape[1]
-    n_lists = int(
-        min(LISTS.get(kind, 0) * len(vectors) ** 0.5, len(training) // nafp_search.PER_LIST)
-    )
+    most_lists = len(training) // nafp_search.PER_LIST
+    n_lists = int(min(LISTS.get(kind, 0) * len(vectors) ** 0.5, most_lists))
     text = (BITS if binary else FLOATS)[name].format(n_lists=max(1, n_lists))
     index = (
         faiss.index_binary_factory(8 * dim, text)
@@ -121,166 +105,97 @@ def one_core():
         torch.set_num_threads(threads)
 
 
-def measure(
-    folder, encoder, n_vectors, trials, queries, database, segments, labels, seed=0
-) -> list[dict]:
+def measure(folder, indexed, n_vectors, trials, queries, seed=0) -> list[dict]:
     """Rows of `scale.csv` at `n_vectors`, one per index: accuracy and cost of the single stage.
 
-    trials: of one length, at most a segment's; labels: encoder and duration_max. Each row is a file
+    indexed: an `evaluate.Indexed`; trials: of one length, at most a segment's. Each row is a file
     in `folder` as soon as it is measured, and is not measured again. Raises InputError for queries
     that a single vector does not stand for.
     """
     length = int(trials.query_frames.iloc[0])
-    check.integer("query_frames", length, crops.SHORTEST, segments.length)
-    kinds = BITS if getattr(encoder, "bits", 0) else FLOATS
-    places = {
-        name: folder / f"{labels['encoder']}-{n_vectors}-{name.replace(' ', '_')}.json"
-        for name in kinds
-    }
-    rows = {name: files.read_json(place) for name, place in places.items()}
-    if not all(rows.values()):
-        vectors = vectors_of(encoder, database, segments, n_vectors, seed)
-        asked = excerpts(trials, queries)
-        for name in kinds:
-            if not rows[name]:
-                found = _measure(encoder, vectors, name, asked, trials, database, segments)
-                rows[name] = {
-                    **labels,
-                    "index": name,
-                    "query_frames": length,
-                    "query_s": seconds(length),
-                    **found,
-                }
-                files.write_json(places[name], rows[name])
-    return list(rows.values())
+    check.integer("query_frames", length, crops.SHORTEST, indexed.segments.length)
+    rows, vectors = [], None
+    for name in BITS if getattr(indexed.encoder, "bits", 0) else FLOATS:
+        file = f"{indexed.labels['encoder']}-{n_vectors}-{name.replace(' ', '_')}.json"
+        row = files.read_json(folder / file)
+        if not row:
+            vectors = vectors_of(indexed, n_vectors, seed) if vectors is None else vectors
+            row = _row(indexed, vectors, name, trials, excerpts(trials, queries))
+            files.write_json(folder / file, row)
+        rows.append(row)
+    return rows
 
 
-def excerpts(trials, queries) -> list[np.ndarray]:
-    """What trials of one length ask for, list of float32 (query_frames, 128)."""
-    return [
-        np.ascontiguousarray(queries[t.song][t.start : t.start + t.query_frames])
-        for t in trials.itertuples()
-    ]
-
-
-def _measure(encoder, vectors, name, asked, trials, database, segments):
+def _row(indexed, vectors, name, trials, queries):
     """What one index costs and finds: one query at a time on one core, and all on every one."""
-    n_tests = np.sum(segments.song >= database.first_test)
+    n_tests = len(indexed.vectors) - indexed.first_test
     distractors = vectors[n_tests:] if len(vectors) > n_tests else vectors
     index, build_s = build(vectors, name, distractors)
-    embedded, k = encoders.embed(encoder, asked), min(search.SHORTLIST, index.ntotal)
+    embedded, k = encoders.embed(indexed.encoder, queries), min(search.SHORTLIST, index.ntotal)
     began = time.perf_counter()
     ids = search.nearest(index, embedded, k)[1]
-    batched_ms = 1000 * (time.perf_counter() - began) / len(asked)
-    right = right_segments(ids, trials, database, segments)
+    batched_ms = 1000 * (time.perf_counter() - began) / len(queries)
+    n_bytes, right = cost.n_bytes(index), right_segments(ids, trials, indexed)
+    way = cost.Method(
+        name,
+        index.ntotal,
+        n_bytes,
+        0,
+        search=lambda _, vector: search.nearest(index, vector, k),
+        embed=lambda query: encoders.embed(indexed.encoder, [query]),
+    )
     with one_core():
-        embed_ms = _times(lambda i: encoders.embed(encoder, asked[i : i + 1]), len(asked))
-        search_ms = _times(lambda i: search.nearest(index, embedded[i : i + 1], k), len(asked))
-    q1, middle, q3 = np.percentile(search_ms, [25, 50, 75]).tolist()
-    return {
-        "n_vectors": index.ntotal,
-        "bytes_per_vector": cost.n_bytes(index) / index.ntotal,
-        "build_s": build_s,
-        "embed_ms": float(np.median(embed_ms)),
-        "search_ms": middle,
-        "search_ms_q1": q1,
-        "search_ms_q3": q3,
-        "batched_ms": batched_ms,
-        "n_queries": len(asked),
-        **{
-            name: 100 * float(right[:, :n].any(axis=1).mean())
-            for name, n in (("top1", 1), ("top10", 10), ("listed", k))
-        },
-    }
+        times = cost.measure([way], queries[:N_TIMED]).iloc[0]
+    row = {"encoder": indexed.labels["encoder"], "index": name}
+    row |= {"duration_max": indexed.labels["duration_max"], "query_frames": len(queries[0])}
+    row |= {"query_s": seconds(len(queries[0])), "n_vectors": index.ntotal}
+    row |= {"bytes_per_vector": n_bytes / index.ntotal, "build_s": build_s}
+    row |= {column: times[column] for column in TIMES}
+    row |= {"batched_ms": batched_ms, "n_queries": len(queries)}
+    for column, n in (("top1", 1), ("top10", 10), ("listed", k)):
+        row[column] = 100 * float(right[:, :n].any(axis=1).mean())
+    return row
 
 
-def _times(call, n, most=100):
-    """Milliseconds of calls with 0 to n - 1, `most` at most, float (n,); the first warms up."""
-    call(0)
-    times = []
-    for i in range(min(n, most)):
-        began = time.perf_counter()
-        call(i)
-        times.append(1000 * (time.perf_counter() - began))
-    return np.array(times)
-
-
-def kept(file, make) -> list[dict]:
-    """Rows that `make` gave, from a JSON file if it was called before."""
-    record = files.read_json(file)
-    if record is None:
-        record = {"rows": make()}
-        files.write_json(file, record)
-    return record["rows"]
-
-
-def confusable(encoder, trials, queries, database, segments, seed=0) -> pd.DataFrame:
+def confusable(indexed, trials, queries, seed=0) -> pd.DataFrame:
     """Are modelled distractors taken for answers as real ones are? The test songs among as many of
     either: `top1`, and quantiles of the best wrong segment's score, a row each."""
-    first = int(np.searchsorted(segments.song, database.first_test))
-    every = vectors_of(encoder, database, segments, len(segments.song) + first, seed)
-    n_tests = len(segments.song) - first
-    embedded = encoders.embed(encoder, excerpts(trials, queries))
-    rows = []
-    for name, others in (
-        ("real", every[n_tests : n_tests + first]),
-        ("modelled", every[n_tests + first :]),
-    ):
-        index = search.flat_index(np.concatenate([every[:n_tests], others]))
-        top1 = right_segments(search.nearest(index, embedded, 1)[1], trials, database, segments)
+    first, n_tests = indexed.first_test, len(indexed.vectors) - indexed.first_test
+    every = vectors_of(indexed, n_tests + 2 * first, seed)
+    tests, real, modelled = np.split(every, [n_tests, n_tests + first])
+    embedded, rows = encoders.embed(indexed.encoder, excerpts(trials, queries)), []
+    for name, others in (("real", real), ("modelled", modelled)):
+        index = search.flat_index(np.concatenate([tests, others]))
+        top1 = right_segments(search.nearest(index, embedded, 1)[1], trials, indexed)
         wrong = search.nearest(search.flat_index(others), embedded, 1)[0][:, 0]
-        low, middle, high = np.percentile(wrong, [5, 50, 95])
-        rows.append(
-            {
-                "distractors": name,
-                "n_distractors": len(others),
-                "n_queries": len(trials),
-                "top1": 100 * top1.mean(),
-                "wrong_score_5": low,
-                "wrong_score_50": middle,
-                "wrong_score_95": high,
-            }
-        )
+        row = {"distractors": name, "n_distractors": len(others), "n_queries": len(trials)}
+        scores = zip((5, 50, 95), np.percentile(wrong, [5, 50, 95]))
+        row |= {"top1": 100 * top1.mean(), **{f"wrong_score_{share}": at for share, at in scores}}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def laptop(table, whole) -> pd.DataFrame:
-    """Hours of music that fit into LAPTOP_BYTES, with the hit rate and time that were measured.
+    """Hours of music that fit into LAPTOP_BYTES, with the hit rate and time that were measured: the
+    columns LAPTOP.
 
     table: `scale.csv`, of which the largest size counts; whole: `scale_two_stage.csv`, whose second
     stages read the fingerprints, which are counted. hours = bytes / bytes per vector (or frame) x
-    its seconds of music / 3600. Columns: method, stage, n, unit, bytes_per_hour, hours, top1,
-    query_ms.
+    its seconds of music / 3600.
     """
-    largest = table[table.n_vectors == table.n_vectors.max()]
-    frames = [crops.segment_frames(int(d)) for d in largest.duration_max]
-    single = pd.DataFrame(
-        {
-            "method": largest.encoder + ", " + largest["index"],
-            "stage": "single-stage",
-            "n": largest.n_vectors,
-            "unit": "vectors",
-            "top1": largest.top1,
-            "query_ms": largest.embed_ms + largest.search_ms,
-            "bytes_per_hour": largest.bytes_per_vector
-            * 3600
-            / (np.array(frames) * HOP / SAMPLE_RATE),
-        }
+    single = table[table.n_vectors == table.n_vectors.max()]
+    frames = np.array([crops.segment_frames(int(d)) for d in single.duration_max])
+    single = single.assign(
+        method=single.encoder + ", " + single["index"],
+        stage="single-stage",
+        n=single.n_vectors,
+        unit="vectors",
+        bytes_per_hour=single.bytes_per_vector * 3600 / (frames * HOP / SAMPLE_RATE),
     )
-    two = pd.DataFrame(
-        {
-            "method": whole.method,
-            "stage": "exact",
-            "n": whole.n_frames,
-            "unit": "frames",
-            "top1": whole.top1,
-            "query_ms": whole.embed_ms + whole.search_ms,
-            "bytes_per_hour": (whole.index_bytes + whole.refine_bytes)
-            / whole.n_frames
-            * 3600
-            * SAMPLE_RATE
-            / HOP,
-        }
-    )
+    per_frame = (whole.index_bytes + whole.refine_bytes) / whole.n_frames
+    per_hour = per_frame * 3600 * SAMPLE_RATE / HOP
+    two = whole.assign(stage="exact", n=whole.n_frames, unit="frames", bytes_per_hour=per_hour)
     both = pd.concat([single, two], ignore_index=True)
-    return both.assign(hours=LAPTOP_BYTES / both.bytes_per_hour)
+    both["query_ms"] = both.embed_ms + both.search_ms
+    both["hours"] = LAPTOP_BYTES / both.bytes_per_hour
+    return both[LAPTOP]

@@ -6,11 +6,9 @@ sounds like nothing, yet it is spread as real frames are, and moves from frame t
 music does. `scale.confusable` tells whether queries take it for an answer as often as real music.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
-from amg.retrieval import databases, search
+from amg.retrieval.databases import Database
 
 BLOCK = 4096  # segments that are modelled at once
 
@@ -34,7 +32,7 @@ def signs(song, copy, seed=0) -> np.ndarray:
     return np.random.default_rng([seed, copy, song]).choice(np.float32([-1, 1]), 128)
 
 
-def grown(database, n_frames, seed=0) -> databases.Database:
+def grown(database, n_frames, seed=0) -> Database:
     """The database with modelled distractors before its own, of about `n_frames` in all."""
     mirror, songs = Mirror(database.distractors), database.sequences.songs()
     missing, copy, modelled = n_frames - len(database.sequences.frames), 0, []
@@ -45,14 +43,8 @@ def grown(database, n_frames, seed=0) -> databases.Database:
                 missing -= len(songs[song])
         copy += 1
     names = [f"modelled {i}" for i in range(len(modelled))]
-    return replace(
-        database,
-        sequences=search.Sequences.of(modelled + songs),
-        clips=None,
-        names=names + database.names,
-        recordings=names + database.recordings,
-        first_test=len(names) + database.first_test,
-    )
+    first_test, recordings = len(names) + database.first_test, names + database.recordings
+    return Database.of(modelled + songs, first_test, names + database.names, recordings)
 
 
 def blocks(database, segments, n_segments, seed=0):

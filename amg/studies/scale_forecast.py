@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from amg.embedding import encoders
-from amg.retrieval import evaluate, hits
-from amg.retrieval import trials as trials_
-from amg.studies import scale
+from amg.retrieval import hits
+from amg.retrieval.trials import excerpts, first_rows
 
 MOST = 5  # songs that tell of the tail; more reach down to where it is none
 PARTS = (2, 4, 8, 16)  # of the distractors, by which the forecast is checked
@@ -30,13 +29,15 @@ class Scores(NamedTuple):
     wrong: np.ndarray  # of the distractors
 
 
-def scores(encoder, trials, queries, database, segments) -> Scores:
-    """The single stage's scores; trials: of one length, at most a segment's."""
-    vectors = encoders.floats(evaluate.segment_vectors(encoder, segments, database.sequences))
-    asked = encoders.floats(encoders.embed(encoder, scale.excerpts(trials, queries)))
-    u = -np.log(np.maximum(1 - asked @ vectors.T, 1e-9))
-    begin = trials_.first_rows(trials, database.sequences, database.first_test)
-    every = np.broadcast_to(np.arange(len(vectors)), u.shape)
+def scores(indexed, trials, queries) -> Scores:
+    """The single stage's scores; indexed: an `evaluate.Indexed`; trials: of one length, at most a
+    segment's."""
+    database, segments = indexed.database, indexed.segments
+    embedded = encoders.embed(indexed.encoder, excerpts(trials, queries))
+    products = encoders.floats(embedded) @ encoders.floats(indexed.vectors).T
+    u = -np.log(np.maximum(1 - products, 1e-9))
+    begin = first_rows(trials, database.sequences, database.first_test)
+    every = np.broadcast_to(np.arange(u.shape[1]), u.shape)
     is_right = hits.segment(every, begin, segments)
     right = np.where(is_right, u, -np.inf).max(axis=1)
     first = np.flatnonzero(np.diff(segments.song, prepend=-1))
@@ -56,32 +57,25 @@ def above(right, wrong, most=MOST) -> np.ndarray:
     )
 
 
-def expected_top1(found, times) -> float:
+def expected_top1(scores, times) -> float:
     """Top-1 (%) among `times` as many distractors, as many as there are independent ones."""
-    first_of_tests = found.right > found.others.max(axis=1)
-    return 100 * float((first_of_tests * np.exp(-times * above(found.right, found.wrong))).mean())
+    first_of_tests = scores.right > scores.others.max(axis=1)
+    n_above = times * above(scores.right, scores.wrong)
+    return 100 * float((first_of_tests * np.exp(-n_above)).mean())
 
 
-def check(found, parts=PARTS, draws=10, seed=0) -> pd.DataFrame:
+def check(scores, parts=PARTS, draws=10, seed=0) -> pd.DataFrame:
     """Rows of `forecast.csv`: what a part of the distractors foretells of all, and what is true.
 
     COLUMNS: top1_there is among the part, forecast is from it, of all, and top1 what is true of
     all.
     """
-    rng, n = np.random.default_rng(seed), found.wrong.shape[1]
-    first = found.right > found.others.max(axis=1)
-    rows = []
+    rng, n, rows = np.random.default_rng(seed), scores.wrong.shape[1], []
+    first = scores.right > scores.others.max(axis=1)
+    top1 = 100 * (first & (scores.right > scores.wrong.max(axis=1))).mean()
     for part in (part for part in parts if n // part > MOST):
-        drawn = [found.wrong[:, rng.permutation(n)[: n // part]] for _ in range(draws)]
-        there = [(first & (found.right > wrong.max(axis=1))).mean() for wrong in drawn]
-        told = [expected_top1(found._replace(wrong=wrong), part) for wrong in drawn]
-        rows.append(
-            {
-                "part": part,
-                "n_songs": n // part,
-                "top1_there": 100 * np.mean(there),
-                "forecast": np.mean(told),
-                "top1": 100 * (first & (found.right > found.wrong.max(axis=1))).mean(),
-            }
-        )
+        drawn = [scores.wrong[:, rng.permutation(n)[: n // part]] for _ in range(draws)]
+        there = [(first & (scores.right > wrong.max(axis=1))).mean() for wrong in drawn]
+        told = [expected_top1(scores._replace(wrong=wrong), part) for wrong in drawn]
+        rows.append((part, n // part, 100 * np.mean(there), np.mean(told), top1))
     return pd.DataFrame(rows, columns=COLUMNS)

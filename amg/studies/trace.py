@@ -6,7 +6,7 @@ import numpy as np
 
 from amg.embedding import encoders
 from amg.retrieval import evaluate, hits, search
-from amg.retrieval import trials as trials_
+from amg.retrieval.trials import excerpts, first_rows
 
 
 class Trace(NamedTuple):
@@ -18,36 +18,22 @@ class Trace(NamedTuple):
     begin: int  # position at which the query begins
     start: np.ndarray  # int (n,), the ten answers of the second stage, best first
     mean: np.ndarray  # float32 (n,), their scores
-    products: (
-        np.ndarray
-    )  # float32 (L, L + 2 * margin): frames of the query by those around the best
+    products: np.ndarray  # float32 (L, L + 2 * margin): its frames by those around the best start
     margin: int
 
 
-def follow(
-    trials, queries, encoder, vectors, segments, database, shortlist=search.SHORTLIST, margin=10
-) -> Trace:
+def follow(trials, queries, indexed, shortlist=search.SHORTLIST, margin=10) -> Trace:
     """The first of some trials; it must not be longer than a segment. Arguments as
     `evaluate.amg`."""
-    asked = trials.iloc[:1]
-    song, start, length = asked[trials_.COLUMNS].iloc[0]
-    query = np.ascontiguousarray(queries[song][start : start + length])
-    begin = trials_.first_rows(asked, database.sequences, database.first_test)
-    score, order = search.nearest(
-        search.flat_index(vectors), encoders.embed(encoder, [query]), len(vectors)
-    )
-    listed, _ = evaluate.first_stage(asked, queries, encoder, vectors, segments, n_best=shortlist)
-    answers, means = evaluate.second_stage(asked, queries, listed, segments, database.sequences)
-    around = answers[0, 0] + np.arange(-margin, length + margin)
-    frames = database.sequences.frames
-    kept = answers[0] >= 0
-    return Trace(
-        score[0],
-        hits.segment(order, begin, segments)[0],
-        shortlist,
-        int(begin[0]),
-        answers[0, kept],
-        means[0, kept],
-        query @ frames[np.clip(around, 0, len(frames) - 1)].T,
-        margin,
-    )
+    trials, database, segments = trials.iloc[:1], indexed.database, indexed.segments
+    (query,), frames = excerpts(trials, queries), database.sequences.frames
+    begin = first_rows(trials, database.sequences, database.first_test)
+    index, vector = search.flat_index(indexed.vectors), encoders.embed(indexed.encoder, [query])
+    score, order = search.nearest(index, vector, len(indexed.vectors))
+    right = hits.segment(order, begin, segments)
+    listed, _ = evaluate.first_stage(trials, queries, indexed, shortlist)
+    answers, means = evaluate.second_stage(trials, queries, listed, indexed)
+    around = answers[0, 0] + np.arange(-margin, len(query) + margin)
+    products = query @ frames[np.clip(around, 0, len(frames) - 1)].T
+    start, mean = (of[0, answers[0] >= 0] for of in (answers, means))
+    return Trace(score[0], right[0], shortlist, int(begin[0]), start, mean, products, margin)

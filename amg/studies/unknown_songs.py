@@ -15,7 +15,7 @@ from validation songs, whose degraded versions are asked for in the same way.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,8 @@ import pandas as pd
 from amg import check
 from amg.check import InputError
 from amg.embedding import crops
-from amg.retrieval import databases, evaluate, intervals, nafp_search, search
-from amg.retrieval import trials as trials_
+from amg.retrieval import evaluate, hits, intervals, nafp_search, search, trials
+from amg.retrieval.databases import Database
 from amg.sound.audio import seconds
 
 FALSE_ACCEPTS = 0.01  # of unknown trials; what a threshold is for
@@ -48,18 +48,12 @@ def folds(recordings, seed=0) -> np.ndarray:
     return of_name[np.searchsorted(names, recordings)]
 
 
-def part(database, kept) -> databases.Database:
+def part(database, kept) -> Database:
     """A database of some of the songs, bool (n_songs,)."""
-    chosen = np.flatnonzero(kept)
-    songs = database.sequences.songs()
-    return replace(
-        database,
-        sequences=search.Sequences.of([songs[song] for song in chosen]),
-        names=[database.names[song] for song in chosen],
-        clips=None,
-        recordings=[database.recordings[song] for song in chosen],
-        first_test=int(np.sum(kept[: database.first_test])),
-    )
+    songs, chosen = database.sequences.songs(), np.flatnonzero(kept)
+    every = songs, database.names, database.recordings
+    songs, names, recordings = ([of[song] for song in chosen] for of in every)
+    return Database.of(songs, int(np.sum(kept[: database.first_test])), names, recordings)
 
 
 def validation(data, recordings, n_valid, n_versions, database) -> tuple:
@@ -72,33 +66,24 @@ def validation(data, recordings, n_valid, n_versions, database) -> tuple:
     n_songs, n_clips = data.length.shape
     check.integer("n_valid", n_valid, 2, n_songs - 2)
     check.integer("n_versions", n_versions, 1, n_clips - 1)
-    check.integer(
-        "the number of songs in the training set's table", len(recordings), n_songs, n_songs
-    )
-    valid = range(n_songs - n_valid, n_songs)
-    originals = [np.array(data.clip(song, 0)) for song in valid]
-    asked = [
-        (song, version)
-        for song in valid
-        for version in range(1, n_versions + 1)
-        if data.length[song, version]
-    ]
-    first = database.first_test
-    songs = search.Sequences.of(database.sequences.songs()[:first] + originals)
-    stored = databases.Database(
-        songs,
-        [*database.names[:first], *(f"valid {song}" for song in valid)],
+    what = "the number of songs in the training set's table"
+    check.integer(what, len(recordings), n_songs, n_songs)
+    valid, first = range(n_songs - n_valid, n_songs), database.first_test
+    stored = Database.of(
+        database.sequences.songs()[:first] + [np.array(data.clip(song, 0)) for song in valid],
         first,
-        [*database.recordings[:first], *(recordings[song] for song in valid)],
+        database.names[:first] + [f"valid {song}" for song in valid],
+        database.recordings[:first] + [recordings[song] for song in valid],
     )
-    queries = [np.array(data.clip(*of)) for of in asked]
-    return stored, queries, np.array([song - valid[0] for song, _ in asked], int)
+    song, version = np.nonzero(data.length[-n_valid:, 1 : 1 + n_versions])
+    queries = [np.array(data.clip(valid[s], 1 + v)) for s, v in zip(song, version)]
+    return stored, queries, song
 
 
-def cohort(data, n_valid) -> databases.Database:
+def cohort(data, n_valid) -> Database:
     """The originals of the songs that an encoder learns from: background, and no answer."""
     songs = range(len(data.length) - n_valid)
-    return databases.Database.of([np.array(data.clip(song, 0)) for song in songs])
+    return Database.of([np.array(data.clip(song, 0)) for song in songs])
 
 
 def draw(database, queries, song, query_frames, segment_frames, seed) -> pd.DataFrame:
@@ -108,7 +93,7 @@ def draw(database, queries, song, query_frames, segment_frames, seed) -> pd.Data
     """
     songs = database.sequences.songs(database.first_test)
     shared = [min(len(query), len(songs[of])) for query, of in zip(queries, song)]
-    drawn = trials_.draw(shared, query_frames, 1, seed, [segment_frames])
+    drawn = trials.draw(shared, query_frames, 1, seed, [segment_frames])
     recordings = np.array(database.recordings[database.first_test :], dtype=object)
     return drawn.assign(recording=recordings[song[drawn.song]])
 
@@ -128,9 +113,8 @@ class Method:
 def base_method() -> Method:
     """NAFP sequence search, every frame indexed."""
 
-    def find(database, trials, queries):
-        index = search.flat_index(database.sequences.frames)
-        return [nafp_search.find_scored(index, trials, queries, database.sequences)]
+    def find(database, drawn, queries):
+        return [nafp_search.find_scored(drawn, queries, database.sequences)]
 
     return Method(find, [{"method": "nafp", "encoder": "nafp", "stage": "sequence"}])
 
@@ -139,22 +123,20 @@ def amg_method(encoder, labels, shortlist=search.SHORTLIST) -> Method:
     """Both contiguous stages of an encoder; labels: as `evaluate.labels`."""
     length, known = crops.segment_frames(labels["duration_max"]), {}
 
-    def find(database, trials, queries):
-        sequences = database.sequences
-        segments = search.Segments.of(sequences, length)
-        vectors = evaluate.new_vectors(encoder, segments, sequences, known)
-        listed, votes = evaluate.first_stage(
-            trials, queries, encoder, vectors, segments, n_best=shortlist
-        )
-        n_pieces = [len(search.cut_pieces(n, length, crops.SHORTEST)) for n in trials.query_frames]
+    def find(database, drawn, queries):
+        segments = search.Segments.of(database.sequences, length)
+        vectors = evaluate.new_vectors(encoder, segments, database.sequences, known)
+        indexed = evaluate.Indexed(encoder, database, segments, vectors)
+        listed, votes = evaluate.first_stage(drawn, queries, indexed, shortlist)
+        n_pieces = [len(search.cut_pieces(n, length, crops.SHORTEST)) for n in drawn.query_frames]
         single = segments.first_frames(listed), votes / np.array(n_pieces, np.float32)[:, None]
-        return [single, evaluate.second_stage(trials, queries, listed, segments, sequences)]
+        return [single, evaluate.second_stage(drawn, queries, listed, indexed)]
 
     kept = {name: labels[name] for name in ("method", "encoder", "duration_max")}
     return Method(find, [{**kept, "stage": stage} for stage in ("single", "two")])
 
 
-def ask(method, database, trials, queries, background, seed=0) -> list[pd.DataFrame]:
+def ask(method, database, drawn, queries, background, seed=0) -> list[pd.DataFrame]:
     """The trials, asked known and unknown, and their scores: a DataFrame per stage of a `Method`.
 
     Adds `known`, `right` (its recording is that of the trial) and `unknown`, and `known_normalised`
@@ -162,20 +144,18 @@ def ask(method, database, trials, queries, background, seed=0) -> list[pd.DataFr
     """
     recordings = database.recordings[database.first_test :]
     fold = folds(recordings, seed)
-    of_trial = trials.recording.map(dict(zip(recordings, fold))).to_numpy()
-    found = [
-        trials.assign(**labels, known=0.0, right=False, unknown=0.0) for labels in method.labels
-    ]
+    of_trial = drawn.recording.map(dict(zip(recordings, fold))).to_numpy()
+    tables = [drawn.assign(**of, known=0.0, right=False, unknown=0.0) for of in method.labels]
     for number in (0, 1):
         half = part(database, np.append(np.full(database.first_test, number), fold) == number)
         of_song = np.array([*half.recordings, ""], dtype=object)  # the last: of no answer
-        for table, (places, scores) in zip(found, method.search(half, trials, queries)):
-            place, score = places[:, 0], np.where(places[:, 0] < 0, -1, scores[:, 0])
-            song = np.where(place < 0, -1, half.sequences.song_of(np.maximum(place, 0)))
-            own = of_trial == number
+        own = of_trial == number
+        for table, (places, scores) in zip(tables, method.search(half, drawn, queries)):
+            score = np.where(places[:, 0] < 0, -1, scores[:, 0])
+            right = of_song[hits.song_of(places[:, 0], half.sequences)] == drawn.recording
             table.loc[own, "known"], table.loc[~own, "unknown"] = score[own], score[~own]
-            table.loc[own, "right"] = (of_song[song] == trials.recording)[own]
-    for table, (places, scores) in zip(found, method.search(background, trials, queries)):
+            table.loc[own, "right"] = right[own]
+    for table, (places, scores) in zip(tables, method.search(background, drawn, queries)):
         scores = np.where(places < 0, np.nan, scores)[:, : search.N_BEST]
         if np.isnan(scores).all(axis=1).any():
             raise InputError(
@@ -185,7 +165,7 @@ def ask(method, database, trials, queries, background, seed=0) -> list[pd.DataFr
         middle, spread = np.nanmean(scores, 1), np.nanstd(scores, 1) + 1e-3
         for name in ("known", "unknown"):
             table[f"{name}_normalised"] = (table[name] - middle) / spread
-    return found
+    return tables
 
 
 def threshold(unknown, false_accepts=FALSE_ACCEPTS) -> float:
@@ -198,13 +178,9 @@ def curve(known, right, unknown) -> pd.DataFrame:
     """Recall against false accepts, shares, for every threshold that a score gives, falling."""
     levels = np.unique(np.concatenate([known, unknown]))[::-1]
     good, bad = np.sort(known[right]), np.sort(unknown)
-    return pd.DataFrame(
-        {
-            "threshold": levels,
-            "false_accepts": (len(bad) - np.searchsorted(bad, levels)) / len(bad),
-            "recall": (len(good) - np.searchsorted(good, levels)) / len(known),
-        }
-    )
+    false_accepts = (len(bad) - np.searchsorted(bad, levels)) / len(bad)
+    recall = (len(good) - np.searchsorted(good, levels)) / len(known)
+    return pd.DataFrame({"threshold": levels, "false_accepts": false_accepts, "recall": recall})
 
 
 def recall_at(points, false_accepts) -> float:
@@ -222,57 +198,42 @@ def summary(tested, validated) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     rows, curves = [], []
     for test, valid in zip(tested, validated):
-        for length, asked in test.groupby("query_frames"):
+        of_method = {name: test[name].iloc[0] if name in test else np.nan for name in METHOD}
+        for length, of_length in test.groupby("query_frames"):
             calibrated = valid[valid.query_frames == length]
-            for kind in ("raw", "normalised"):
-                known, unknown = (
-                    f"{name}{'_normalised' * (kind == 'normalised')}"
-                    for name in ("known", "unknown")
-                )
-                labels = {name: asked[name].iloc[0] if name in asked else np.nan for name in METHOD}
-                labels |= {"score": kind, "query_frames": length, "query_s": seconds(length)}
-                points, of_valid = (
-                    curve(of[known].to_numpy(), of.right.to_numpy(), of[unknown].to_numpy())
-                    for of in (asked, calibrated)
-                )
-                level = threshold(calibrated[unknown].to_numpy())
-                rows.append(
-                    {
-                        **labels,
-                        **_row(asked, known, unknown, points, level),
-                        "n_valid": len(calibrated),
-                        "valid_recall_at_1": 100 * recall_at(of_valid, FALSE_ACCEPTS),
-                    }
-                )
-                shown = thinned(points)
-                curves.append(
-                    pd.DataFrame(
-                        {
-                            **labels,
-                            "false_accepts": 100 * shown.false_accepts,
-                            "recall": 100 * shown.recall,
-                        }
-                    )
-                )
+            for kind, suffix in (("raw", ""), ("normalised", "_normalised")):
+                labels = {**of_method, "score": kind, "query_frames": length}
+                labels["query_s"] = seconds(length)
+                scores, of_valid = (_scores(table, suffix) for table in (of_length, calibrated))
+                rows.append({**labels, **_rates(scores, of_valid, of_length.recording)})
+                shown = 100 * thinned(curve(*scores))[["false_accepts", "recall"]]
+                curves.append(pd.DataFrame({**labels, **shown}))
     return pd.DataFrame(rows).round(3), pd.concat(curves, ignore_index=True).round(3)
 
 
-def _row(asked, known, unknown, points, level):
-    """Rates of one method, stage, length and kind of score; level: the calibrated threshold."""
-    row = {"n_trials": len(asked), "n_recordings": asked.recording.nunique()}
+def _scores(table, suffix):
+    """Known scores, whether they are right, and unknown scores of a table of `ask`, (n,) each."""
+    return [table[name].to_numpy() for name in (f"known{suffix}", "right", f"unknown{suffix}")]
+
+
+def _rates(scores, of_valid, recording):
+    """Rates of some trials, in percent; scores, of_valid: of these and of the validation's, as
+    `_scores`; recording (n,)."""
+    (known, right, unknown), points, level = scores, curve(*scores), threshold(of_valid[2])
+    row = {"n_trials": len(known), "n_recordings": recording.nunique()}
     for recall in RECALLS:
         reached = points.false_accepts[points.recall >= recall]
-        row[f"far_at_{100 * recall:.0f}"] = 100 * reached.min() if len(reached) else np.nan
+        row[f"far_at_{100 * recall:.0f}"] = 100 * reached.min()
     row["recall_at_1"] = 100 * recall_at(points, FALSE_ACCEPTS)
-    answered = asked[known] >= level
-    for name, hit in (
-        ("false_accepts", asked[unknown] >= level),
-        ("recall", answered & asked.right),
-        ("misidentified", answered & ~asked.right),
-    ):
+    answered = known >= level
+    hits_at = {"false_accepts": unknown >= level, "recall": answered & right}
+    hits_at["misidentified"] = answered & ~right
+    for name, hit in hits_at.items():
         row[name] = 100 * hit.mean()
-        row[f"{name}_low"], row[f"{name}_high"] = intervals.interval(hit, asked.recording)
-    return {**row, "threshold": level}
+        row[f"{name}_low"], row[f"{name}_high"] = intervals.interval(hit, recording)
+    valid_recall = 100 * recall_at(curve(*of_valid), FALSE_ACCEPTS)
+    n_valid = len(of_valid[0])
+    return {**row, "threshold": level, "n_valid": n_valid, "valid_recall_at_1": valid_recall}
 
 
 def thinned(points) -> pd.DataFrame:

@@ -36,16 +36,12 @@ def ours(model, root, starts, query_frames, duration_max, stages):
     """Our evaluation by the published protocol: Top-1 and Top-10 (%), as `published.evaluate`."""
     database, queries = databases.load(root)
     segments = databases.load_segments(root, database, duration_max)
-    vectors = evaluate.segment_vectors(model, segments, database.sequences)
+    indexed = evaluate.Indexed.of(model, database, segments)
     trials = trials_.at(database, queries, {query_frames: starts})
-    single, _ = evaluate.first_stage(
-        trials, queries, model, vectors, segments, protocol.single_stage
-    )
+    single, _ = evaluate.first_stage(trials, queries, indexed, vote=protocol.single_stage)
     two = np.full_like(single, -1)
     if stages == 2:
-        two, _ = evaluate.second_stage(
-            trials, queries, single, segments, database.sequences, protocol.two_stage
-        )
+        two, _ = evaluate.second_stage(trials, queries, single, indexed, protocol.two_stage)
     (right,) = protocol.right(trials, single, two, segments, database)[stages - 1].values()
     return [100 * float(right[:, :n].any(1).mean()) for n in (1, 10)]
 
@@ -74,9 +70,8 @@ def prepare_second_stage(root, way):
     candidates = np.random.default_rng(0).integers(0, len(segments.start), (len(trials), 10))
     refine = {"ours": protocol.two_stage, "contiguous": search.two_stage}.get(way)
     if refine:
-        return lambda: evaluate.second_stage(
-            trials, queries, candidates, segments, database.sequences, refine
-        )[0]
+        indexed = evaluate.Indexed(None, database, segments, None)
+        return lambda: evaluate.second_stage(trials, queries, candidates, indexed, refine)[0]
     arrays = [database.sequences.frames[start : start + FRAMES] for start in segments.start]
     asked = [queries[trial.song][trial.start :][:FRAMES] for trial in trials.itertuples()]
     return lambda: [naive.published_second_stage(*each, arrays) for each in zip(asked, candidates)]
