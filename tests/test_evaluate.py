@@ -35,7 +35,8 @@ def test_perfect_queries_score_100_percent(database):
     """Songs asked for as they are: every method hits in every trial, at every tolerance."""
     songs = database.sequences.songs()
     asked = trials.recorded(trials.draw([20, 31, 25], (1, 5, 9), 6, 0, [9]), database)
-    scored = evaluate.score(asked, nafp_search.find(asked, songs, database.sequences), database)
+    answers, _ = nafp_search.find(asked, songs, database.sequences)
+    scored = evaluate.score(asked, answers, database)
     assert len(scored) == len(asked) == 3 * 3 * 6
     assert (scored[["exact_rank", "near_rank", "song_rank"]] == 1).all(axis=None)
     segments = search.Segments.of(database.sequences, 9)
@@ -56,7 +57,7 @@ def test_another_index_serves_the_base_system(database):
     songs = database.sequences.songs()
     asked = trials.recorded(trials.draw([20, 31, 25], (5,), 3, 0), database)
     half = search.flat_index(database.sequences.frames[:40])  # knows the first 40 frames only
-    found = nafp_search.find(asked, songs, database.sequences, half)
+    found, _ = nafp_search.find(asked, songs, database.sequences, half)
     begin = trials.first_rows(asked, database.sequences)
     known = begin < 40 - 5
     assert (found[known, 0] == begin[known]).all() and known.any()
@@ -75,14 +76,14 @@ def test_queries_between_two_frames_are_found_on_one_of_the_grids(late):
     index = search.flat_index(sequences.frames)
 
     def find(trials, heard):
-        return nafp_search.find_scored(trials, heard, sequences, index)
+        return nafp_search.find(trials, heard, sequences, index)
 
     found = nafp_search.best_grid(*nafp_search.find_on_grids(asked, queries, find, 4))
     whole = asked.query_frames.to_numpy() == 5
     assert whole.sum() == (~whole).sum() == 12
     truth = trials.first_rows(asked, sequences) + late / 4
     np.testing.assert_array_equal(found[whole, 0], truth[whole])
-    one = nafp_search.find(asked, on_first, sequences)
+    one, _ = nafp_search.find(asked, on_first, sequences)
     first = nafp_search.best_grid(*nafp_search.find_on_grids(asked, on_first, find, 1))
     np.testing.assert_array_equal(first, one)
     np.testing.assert_array_equal(found[~whole], one[~whole])  # a single frame has one grid only
@@ -104,7 +105,8 @@ def test_published_hits_give_no_credit_for_a_song_without_segments():
 def test_every_row_names_its_run(database):
     songs = database.sequences.songs()
     asked = trials.at(database, songs, {9: [0, 3]})
-    scored = evaluate.score(asked, nafp_search.find(asked, songs, database.sequences), database)
+    answers, _ = nafp_search.find(asked, songs, database.sequences)
+    scored = evaluate.score(asked, answers, database)
     run = {"run": "mt-amg-10s-1a2b3c4d", "finished": False}
     table = intervals.table(
         [scored.assign(**nafp_search.LABELS), scored.assign(**nafp_search.LABELS | run)]

@@ -31,24 +31,18 @@ def check_parameters(durations, protocols=tuple(PROTOCOLS), unfinished=False, **
 
 
 def trained(
-    train_set,
-    encoder,
-    loss,
-    durations,
-    checkpoint="",
-    unfinished=False,
-    device="auto",
-    database=None,
+    train_set, encoder, loss, durations, file="", unfinished=False, device="auto", database=None
 ) -> dict:
-    """Encoders of notebook 03, or one published checkpoint: duration_max -> `runs.Trained`.
+    """Encoders of notebook 03, or that of a published checkpoint, a file: duration_max ->
+    `runs.Trained`.
 
     One that needs no training is the same for all durations.
     Raises InputError for those that were trained on other fingerprints than the database has.
     """
     device = machine.device(device)
-    if checkpoint:
+    if file:
         check.integer("the number of durations, with a checkpoint,", len(durations), 1, 1)
-        file = paths.resolve(checkpoint)
+        file = paths.resolve(file)
         model = runs.load_published(file, encoder)
         models = {durations[0]: runs.Trained(model, None, [], file.name, True)}
     elif not encoders.needs_training(encoder):
@@ -91,14 +85,8 @@ def check_fingerprinter(run, database) -> None:
 def labels(encoder, loss, duration_max, run=None) -> dict:
     """What names an AMG method in every table; run: a `runs.Trained`, None if none was trained."""
     loss = loss if encoders.needs_training(encoder) else "none"
-    return {
-        "method": "amg",
-        "encoder": encoder,
-        "loss": loss,
-        "duration_max": duration_max,
-        "run": run.name if run else "",
-        "finished": run.finished if run else True,
-    }
+    named = {"method": "amg", "encoder": encoder, "loss": loss, "duration_max": duration_max}
+    return {**named, "run": run.name if run else "", "finished": run.finished if run else True}
 
 
 def segment_vectors(encoder, segments, sequences) -> np.ndarray:

@@ -49,24 +49,20 @@ def decimated_index(sequences, every) -> faiss.IndexIDMap:
 
 def describe(coded) -> str:
     """What a coded index is, in a sentence."""
-    said = "" if coded.nlist == N_LISTS else f" (its authors have {N_LISTS}: too few distractors)"
+    few = "" if coded.nlist == N_LISTS else f" (its authors have {N_LISTS}: too few distractors)"
     return (
-        f"IVF-PQ: {coded.ntotal:,} frames in {coded.nlist} lists{said}, {coded.code_size} "
+        f"IVF-PQ: {coded.ntotal:,} frames in {coded.nlist} lists{few}, {coded.code_size} "
         f"bytes a frame; {min(coded.nprobe, coded.nlist)} lists are searched."
     )
 
 
-def find(trials, queries, sequences, index=None) -> np.ndarray:
-    """Where NAFP sequence search finds each trial: positions, int (n, 10).
+def find(trials, queries, sequences, index=None) -> tuple[np.ndarray, np.ndarray]:
+    """Where NAFP sequence search finds each trial, positions, and their scores, mean inner
+    products, best first: int and float32 (n, 10).
 
     queries: list of float32 (T, 128), one per test song; index: of `sequences.frames`, by default
     the exhaustive one.
     """
-    return find_scored(trials, queries, sequences, index)[0]
-
-
-def find_scored(trials, queries, sequences, index=None) -> tuple[np.ndarray, np.ndarray]:
-    """The same and the scores, mean inner products, best first, int and float32 (n, 10)."""
     index = search.flat_index(sequences.frames) if index is None else index
     degraded = search.Sequences.of(queries)
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
@@ -82,10 +78,10 @@ def find_on_grids(trials, queries, find, n_grids) -> tuple[np.ndarray, np.ndarra
     """Where any search finds queries that may begin between two frames, heard on several grids.
 
     queries: list of float32 (n_grids * (T - 1) + 1, 128); find: (trials, queries) -> positions and
-    scores, as `find_scored`. Every n_grids-th frame from frame k on is
-    grid k, k / n_grids of a hop later than the first. It has one frame less within the query's
-    sound: a query of one frame has the first grid only. Returns where queries begin, float
-    (n_grids, n, 10), up to a frame before their song, and the scores of the best, (n_grids, n).
+    scores, as `find`. Every n_grids-th frame from frame k on is grid k, k / n_grids of a hop later
+    than the first. It has one frame less within the query's sound: a query of one frame has the
+    first grid only. Returns where queries begin, float (n_grids, n, 10), up to a frame before their
+    song, and the scores of the best, (n_grids, n).
     """
     answers = np.full((n_grids, len(trials), search.N_BEST), -1.0)
     scores = np.full((n_grids, len(trials)), -np.inf)

@@ -132,7 +132,7 @@ def choose_shortlist(encoder, labels, valid, query_frames, sizes=CHOICE, seed=0)
     (stored, queries, song), length = valid, crops.segment_frames(labels["duration_max"])
     trials = unknown_songs.draw(stored, queries, song, query_frames, length, seed)
     begin = first_rows(trials.assign(song=song[trials.song]), stored.sequences, stored.first_test)
-    by_base = nafp_search.find(trials, queries, stored.sequences)[:, 0] == begin
+    by_base = nafp_search.find(trials, queries, stored.sequences)[0][:, 0] == begin
     segments, rows = search.Segments.of(stored.sequences, length), []
     indexed = evaluate.Indexed.of(encoder, stored, segments)
     for n in progress.bar(sizes, desc="shortlists, validation", unit="list"):
@@ -158,7 +158,7 @@ def measure_shortlists(models, trials, queries, sizes=SHORTLISTS) -> pd.DataFram
     database, tables = models[0].database, []
     sequences, index = database.sequences, search.flat_index(database.sequences.frames)
     for length, of_length in trials.groupby("query_frames"):
-        answers = nafp_search.find(of_length, queries, sequences, index)
+        answers, _ = nafp_search.find(of_length, queries, sequences, index)
         methods = [cost.base_method("nafp", index, sequences)]
         scored = [("nafp", np.nan, evaluate.score(of_length, answers, database))]
         jobs = [(indexed, n) for indexed in models for n in sizes]

@@ -2,16 +2,10 @@
 
 The test recordings fall into two folds. Every trial is asked twice: *known*, among the distractors
 and the songs of its own fold, and *unknown*, among the distractors and the other fold's, where no
-answer is right. An answer counts if its score reaches a threshold:
-
-    false accept     an unknown trial is answered
-    recall           a known trial is answered, with the right recording
-    misidentified    a known trial is answered, with a wrong one
-
-A score is that of the best answer: the mean inner product of a match, or of single-stage the mean
-vote of a query's pieces. *Normalised*, it says by how many standard deviations it exceeds what the
-same query finds in a cohort, music that cannot be the answer (adaptive T-norm). Thresholds come
-from validation songs, whose degraded versions are asked for in the same way.
+answer is right. A score is that of the best answer: the mean inner product of a match, or of
+single-stage the mean vote of a query's pieces. *Normalised*, it says by how many standard
+deviations it exceeds what the same query finds in a cohort, music that cannot be the answer
+(adaptive T-norm).
 """
 
 from collections.abc import Callable
@@ -114,7 +108,7 @@ def base_method() -> Method:
     """NAFP sequence search, every frame indexed."""
 
     def find(database, drawn, queries):
-        return [nafp_search.find_scored(drawn, queries, database.sequences)]
+        return [nafp_search.find(drawn, queries, database.sequences)]
 
     return Method(find, [{"method": "nafp", "encoder": "nafp", "stage": "sequence"}])
 
@@ -192,9 +186,11 @@ def recall_at(points, false_accepts) -> float:
 def summary(tested, validated) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`unknown.csv` and `roc.csv`, in percent, from the tables of `ask` on test and validation.
 
-    Rows are of a method, stage, query length and kind of score. far_at_90: false accepts at 90 %
-    recall, empty where that is not reached; recall_at_1: recall at 1 % false accepts, the threshold
-    from the test itself; the rest is at the threshold of the validation.
+    Rows are of a method, stage, query length and kind of score. false_accepts: share of unknown
+    trials that are answered, their scores reach the threshold; recall, misidentified: of known
+    trials that are answered with the right recording, with a wrong one. Thresholds are those of the
+    validation, but for far_at_90, false accepts at 90 % recall, empty where that is not reached,
+    and recall_at_1, recall at 1 % false accepts.
     """
     rows, curves = [], []
     for test, valid in zip(tested, validated):
