@@ -32,7 +32,7 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
     )
     n_queries, length, dim = queries.shape
     n_frames = candidates.shape[1] * segments.length
-    found = []
+    parts = []
     for part in search.blocks(n_queries, n_frames * dim):
         at = segments.start[candidates[part], None] + np.arange(segments.length)
         laid = sequences.frames[at].reshape(-1, n_frames, dim)
@@ -48,8 +48,8 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
         products = np.pad(products, ((0, 0), (0, 0), (0, length - 1)))  # a last match is cut short
         within = np.clip(end - np.arange(n_frames), 1, length)
         scores = search.diagonals(torch.from_numpy(products), n_frames).sum(1).numpy() / within
-        found.append((query + part.start, place, scores[query, place]))
-    place, scores = search.best(*map(np.concatenate, zip(*found)), n_queries)
+        parts.append((query + part.start, place, scores[query, place]))
+    place, scores = search.best(*map(np.concatenate, zip(*parts)), n_queries)
     segment = np.take_along_axis(candidates, np.maximum(place, 0) // segments.length, 1)
     return np.where(place < 0, -1, segments.start[segment] + place % segments.length), scores
 

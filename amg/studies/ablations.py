@@ -130,6 +130,7 @@ def choose_shortlist(encoder, labels, valid, query_frames, sizes=CHOICE, seed=0)
     versions are asked for; query_frames: of their trials.
     """
     (stored, queries, song), length = valid, crops.segment_frames(labels["duration_max"])
+    named = {name: labels[name] for name in ("encoder", "duration_max")}
     trials = unknown_songs.draw(stored, queries, song, query_frames, length, seed)
     begin = first_rows(trials.assign(song=song[trials.song]), stored.sequences, stored.first_test)
     by_base = nafp_search.find(trials, queries, stored.sequences)[0][:, 0] == begin
@@ -139,12 +140,10 @@ def choose_shortlist(encoder, labels, valid, query_frames, sizes=CHOICE, seed=0)
         listed, _ = evaluate.first_stage(trials, queries, indexed, n)
         hit = evaluate.second_stage(trials, queries, listed, indexed)[0][:, 0] == begin
         for frames, at in trials.groupby("query_frames").indices.items():
-            row = {"encoder": labels["encoder"], "duration_max": labels["duration_max"]}
-            row |= {"shortlist": n, "query_frames": frames, "query_s": seconds(frames)}
-            row |= {"n_queries": len(at), "top1": 100 * hit[at].mean()}
-            row["base_top1"] = 100 * by_base[at].mean()
+            of_length = {"query_frames": frames, "query_s": seconds(frames), "n_queries": len(at)}
+            top1 = {"top1": 100 * hit[at].mean(), "base_top1": 100 * by_base[at].mean()}
             gained = intervals.paired_difference(hit[at], by_base[at], trials.recording.iloc[at])
-            rows.append(row | gained._asdict())
+            rows.append({**named, "shortlist": n, **of_length, **top1, **gained._asdict()})
     return pd.DataFrame(rows).round(2)
 
 

@@ -1,4 +1,4 @@
-"""What the base system stands, and why it errs.
+"""What the base system withstands, and why it errs.
 
 Conditions are queries of equal seed that go through other degradations: versions of one clip
 share what their conditions have in common. A miss is explained by what came back in its place.

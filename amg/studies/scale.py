@@ -145,16 +145,15 @@ def _row(indexed, vectors, name, trials, queries):
         embed=lambda query: encoders.embed(indexed.encoder, [query]),
     )
     with one_core():
-        times = cost.measure([way], queries[:N_TIMED]).iloc[0]
-    row = {"encoder": indexed.labels["encoder"], "index": name}
-    row |= {"duration_max": indexed.labels["duration_max"], "query_frames": len(queries[0])}
-    row |= {"query_s": seconds(len(queries[0])), "n_vectors": index.ntotal}
-    row |= {"bytes_per_vector": n_bytes / index.ntotal, "build_s": build_s}
-    row |= {column: times[column] for column in TIMES}
-    row |= {"batched_ms": batched_ms, "n_queries": len(queries)}
-    for column, n in (("top1", 1), ("top10", 10), ("listed", k)):
-        row[column] = 100 * float(right[:, :n].any(axis=1).mean())
-    return row
+        times = cost.measure([way], queries[:N_TIMED]).iloc[0][TIMES].to_dict()
+    labels = {"encoder": indexed.labels["encoder"], "index": name}
+    labels["duration_max"], n_frames = indexed.labels["duration_max"], len(queries[0])
+    length = {"query_frames": n_frames, "query_s": seconds(n_frames)}
+    sizes = {"n_vectors": index.ntotal, "bytes_per_vector": n_bytes / index.ntotal}
+    times = {"build_s": build_s, **times, "batched_ms": batched_ms}
+    within = {"top1": 1, "top10": 10, "listed": k}
+    shares = {at: 100 * float(right[:, :n].any(axis=1).mean()) for at, n in within.items()}
+    return {**labels, **length, **sizes, **times, "n_queries": len(queries), **shares}
 
 
 def confusable(indexed, trials, queries, seed=0) -> pd.DataFrame:
