@@ -114,7 +114,7 @@ def test_candidates_are_compared_on_held_out_songs(home, monkeypatch):
     found = ablations.compare_lifts(data, 4, 5)
     held_out = np.arange(5, 9)
     asked = [(song, clip) for song in held_out for clip in (1, 2)]
-    assert set(found.function) == {lifts.MEAN, lifts.KEPT} and len(found) == 2 * len(asked)
+    assert set(found.function) == {ablations.MEAN, ablations.KEPT} and len(found) == 2 * len(asked)
     for _, of in found.groupby("function"):
         assert list(zip(of.song, of["clip"])) == asked
     mean = validation.ranks(encoders.Mean(), data, held_out, 5)
