@@ -26,8 +26,8 @@ BETWEEN = {"clean": ("offset",), "field": (*degrade.FIELD, "offset")}  # starts 
 GRIDS = (1, 2, 4, 8)  # on which such queries are listened to
 OF_TABLE = ["tolerance", "query_s", "n_queries", "top1", "top1_low", "top1_high"]
 COLUMNS = ["group", "condition", *OF_TABLE]
-ELSEWHERE = ("same audio elsewhere", "same clip elsewhere", "another clip")
-REASONS = ("within 1 frame", *ELSEWHERE, "nothing came back")
+OTHER_PLACES = ("same audio elsewhere", "same clip elsewhere", "another clip")
+REASONS = ("within 1 frame", *OTHER_PLACES, "nothing came back")
 WEAKEST_S = 3.0  # query length at which the weakest conditions are named
 
 
