@@ -33,11 +33,11 @@ def atomic(path) -> Iterator[Path]:
     except InputError:
         raise
     except Exception as error:
-        said, name = os.strerror(errno.ENOSPC), str(paths.relative(path))
+        full, name = os.strerror(errno.ENOSPC), str(paths.relative(path))
         if isinstance(error, OSError) and error.errno:
             error.filename = error.filename or name
-        elif said in str(error) or shutil.disk_usage(path.parent).free <= FULL:
-            raise OSError(errno.ENOSPC, said, name) from error
+        elif full in str(error) or shutil.disk_usage(path.parent).free <= FULL:
+            raise OSError(errno.ENOSPC, full, name) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

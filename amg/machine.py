@@ -79,11 +79,11 @@ def _packages():
     what is not installed is left out."""
     lock = paths.checkout() / "requirements.txt"
     wanted = lock.read_text().splitlines() if paths.is_checkout() else requires("amg") or []
-    found = {}
+    versions = {}
     for name in (re.match(r"[\w.-]+", line) for line in wanted):
         with contextlib.suppress(PackageNotFoundError):
-            found |= {name[0]: version(name[0])} if name else {}
-    return found
+            versions |= {name[0]: version(name[0])} if name else {}
+    return versions
 
 
 def commit() -> str:

@@ -110,7 +110,7 @@ def _but_code(identity):
 
 
 def _by_earlier_code(name, recipe):
-    """Folder of the last finished thing whose recipe differs in its code alone, which is said."""
+    """Folder of the last finished thing whose recipe differs in its code alone; says so."""
     records = name.parent.glob(f"{name.name}-*.json")
     for path in sorted(records, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         record = files.read_json(path) or {}

@@ -1,4 +1,4 @@
-"""A catalogue in memory, as it is asked."""
+"""A catalogue in memory, as `identify` searches it."""
 
 import contextlib
 import sys
@@ -17,7 +17,7 @@ from amg.retrieval import search
 
 @dataclass(frozen=True)
 class Catalogue:
-    """An indexed catalogue, read once and then asked, by as many threads as one likes."""
+    """An indexed catalogue, read once and then searched, by as many threads as one likes."""
 
     models: models.Models
     sequences: search.Sequences  # of all sounds

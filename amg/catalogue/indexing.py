@@ -59,9 +59,7 @@ def index(folders, catalogue=CATALOGUE, made_by=None, workers=2) -> Report:
         for place in _usable(map(_read, reading), refused):
             of_sound = moved if place.sha256 in held else fresh.setdefault(place.sha256, [])
             of_sound.append(place)
-        with on_disk.tables:
-            on_disk.forget(gone)
-            on_disk.keep(moved)
+        on_disk.keep(moved, gone)
         jobs, n_heard = [(copies, made_by.fingerprinter) for copies in fresh.values()], 0
         workers = min(workers, len(jobs))
         hearing = jobs and progress.parallel(

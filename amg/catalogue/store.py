@@ -67,9 +67,8 @@ class Store:
                 "music first: python -m amg index FOLDER"
             )
         try:
-            self.tables = sqlite3.connect(
-                self.folder / DATABASE, timeout=60, isolation_level="IMMEDIATE"
-            )
+            file = self.folder / DATABASE
+            self.tables = sqlite3.connect(file, timeout=60, isolation_level="IMMEDIATE")
             self.tables.execute("PRAGMA synchronous = FULL")
             if about is not None and not self._schema():
                 with self.tables:
@@ -125,36 +124,27 @@ class Store:
     def sounds(self) -> list[tuple]:
         """(checksum, number of frames, of segments, whether a place holds it), in the arrays'
         order."""
-        return self.tables.execute(
-            "SELECT sha256, n_frames, n_segments, sha256 IN (SELECT sha256 "
-            "FROM places) FROM sounds ORDER BY number"
-        ).fetchall()
+        held = "sha256 IN (SELECT sha256 FROM places)"
+        query = f"SELECT sha256, n_frames, n_segments, {held} FROM sounds ORDER BY number"
+        return self.tables.execute(query).fetchall()
 
-    def keep(self, places) -> None:
-        """Note where known sounds lie, in place of what is known of these paths."""
+    def keep(self, places, gone=()) -> None:
+        """Note where known sounds lie, in place of what is known of these paths, and forget files
+        that have gone, by path."""
         rows = map(astuple, places)
-        self.tables.executemany("INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?)", rows)
+        with self.tables:
+            self.tables.executemany("DELETE FROM places WHERE path = ?", [(path,) for path in gone])
+            self.tables.executemany("INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def add(self, places, frames, vectors) -> None:
         """Append a sound, which lies at all `places`, to the arrays: fingerprints float32 (T, 128)
         and its segments' vectors."""
         for path, rows, n_before in zip(self.files(), (frames, vectors), self.n_rows):
-            with path.open("r+b" if path.exists() else "w+b") as file:
-                file.seek(n_before * rows[0].nbytes)
-                file.write(np.ascontiguousarray(rows).data)
-                file.truncate()
-                file.flush()
-                os.fsync(file.fileno())
-        with self.tables:
-            self.tables.execute(
-                "INSERT INTO sounds (sha256, n_frames, n_segments) VALUES (?, ?, ?)",
-                (places[0].sha256, len(frames), len(vectors)),
-            )
+            _write(path, n_before * rows[0].nbytes, [np.ascontiguousarray(rows)])
+        sound = places[0].sha256, len(frames), len(vectors)
+        with self.tables:  # the sound and its places at once
+            self.tables.execute("INSERT INTO sounds VALUES (NULL, ?, ?, ?)", sound)
             self.keep(places)
-
-    def forget(self, gone) -> None:
-        """Files, by path, are there no more."""
-        self.tables.executemany("DELETE FROM places WHERE path = ?", [(path,) for path in gone])
 
     def compact(self) -> None:
         """Write the arrays anew without sounds that no place holds, if there are such."""
@@ -164,15 +154,10 @@ class Store:
             return
         old, counts = self.files(), np.array([row[1:3] for row in sounds]).T
         for rows, count, path in zip(self.arrays(), counts, self.files(later=1)):
-            with path.open("wb") as file:
-                for of_sound in itertools.compress(np.split(rows, np.cumsum(count)), kept):
-                    file.write(of_sound.data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(path, 0, itertools.compress(np.split(rows, np.cumsum(count)), kept))
         with self.tables:
-            self.tables.execute(
-                "DELETE FROM sounds WHERE sha256 NOT IN (SELECT sha256 FROM places)"
-            )
+            held = "SELECT sha256 FROM places"
+            self.tables.execute(f"DELETE FROM sounds WHERE sha256 NOT IN ({held})")
             self._tell(generation=self.about["generation"] + 1)
         self.about["generation"] += 1
         for path in old:
@@ -194,6 +179,16 @@ class Store:
                 f"{paths.relative(self.folder)} is damaged ({error}); delete it and index your "
                 "music again."
             ) from None
+
+
+def _write(path, begin, arrays):
+    """Write arrays to a file from a byte on, and nothing behind them; then they are on the disk."""
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        file.seek(begin)
+        file.writelines(array.data for array in arrays)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from amg.sound import audio
 METHODS = ("two_stage", "single_stage", "sequence")
 GRIDS = 2
 STEP = 10  # frames from one window to the next
-BATCH = 64  # windows that are asked for at once
+BATCH = 64  # windows that are searched for at once
 SILENT = 0.99  # inner product with the fingerprint of silence from which on a frame is silent
 HOP_S = audio.HOP / audio.SAMPLE_RATE
 TICK_S = HOP_S / GRIDS  # from one frame of a query to the next, which is of another grid
