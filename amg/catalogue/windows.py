@@ -75,7 +75,8 @@ def find(windows, catalogue, method) -> tuple[np.ndarray, np.ndarray]:
     if len(windows) > BATCH:
         parts = np.split(windows, range(BATCH, len(windows), BATCH))
         of_parts = [find(part, catalogue, method) for part in parts]
-        return tuple(map(np.concatenate, zip(*of_parts)))
+        places, scores = map(np.concatenate, zip(*of_parts))
+        return places, scores
     queries = windows.reshape(-1, *windows.shape[2:])
     if method == "sequence":
         answers = _sequences(queries, catalogue)
