@@ -6,6 +6,8 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 from amg.report import pipeline
+from amg.sound import audio
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -74,6 +77,18 @@ def unit_rows(rng, *shape):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
+def hearing(sounds, sequences):
+    """A function, as `databases.Database.hear`, for songs of these samples."""
+
+    def hear(position, n_frames):
+        song = int(sequences.song_of(position))
+        assert position + n_frames <= sequences.bounds[song + 1]
+        first = position - sequences.bounds[song]
+        return sounds[song][first * audio.HOP :][: (n_frames + 1) * audio.HOP]
+
+    return hear
+
+
 def write_training_set(folder, n_songs=6, n_clips=3, n_frames=30, seed=0):
     """A training folder in the published layout, of random unit vectors."""
     from amg.fingerprint import features
@@ -86,3 +101,14 @@ def write_training_set(folder, n_songs=6, n_clips=3, n_frames=30, seed=0):
             noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
             features.save(features.song_file(folder, song, clip), noisy)
     return folder
+
+
+def run_module(*words, **options):
+    """`python -m` these words, in a process: what is said and how it ended."""
+    command = [sys.executable, "-m", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def parameters(**values):
+    """Words of a command line that give a notebook these parameters."""
+    return [word for name, value in values.items() for word in ("-p", name, str(value))]

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import unit_rows
+from conftest import hearing, unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -141,14 +141,7 @@ def repeating():
     sounds[2][8000 * 12 : 8000 * 19] = sounds[2][8000 * 3 : 8000 * 10]
     encoder = nafp.load(nafp.shipped())
     database = databases.Database.of([np.asarray(nafp.extract(encoder, sound)) for sound in sounds])
-    first = database.sequences.bounds
-
-    def hear(position, n_frames):
-        song = int(database.sequences.song_of(position))
-        assert position + n_frames <= first[song + 1]
-        return sounds[song][(position - first[song]) * 4000 :][: (n_frames + 1) * 4000]
-
-    return database, hear
+    return database, hearing(sounds, database.sequences)
 
 
 def _melody(rng, seconds):

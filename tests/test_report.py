@@ -3,13 +3,12 @@
 import json
 import re
 import subprocess
-import sys
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CHECKOUT
+from conftest import CHECKOUT, run_module
 
 from amg import files, machine, provenance
 from amg.check import InputError
@@ -603,9 +602,8 @@ def test_cells_code_and_parameters_are_part_of_a_step(step, monkeypatch, capsys)
 
 def test_a_second_reproduce_is_told(home):
     (home / "reports").mkdir()
-    command = [sys.executable, "-m", "amg", "reproduce", "--profile", "smoke"]
     with provenance.lock(home / "reports/smoke"):
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = run_module("amg", "reproduce", "--profile", "smoke")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "amg: another process is working on reports/smoke; wait for it" in done.stderr
 
