@@ -162,7 +162,7 @@ def _write_packed(folder, arrays, packed):
         if not lengths:
             raise InputError(
                 f"{paths.relative(folder)} holds no song whose original, as 1-00.npy, can be used: "
-                f"{problems[0]['file']} {problems[0]['problem']}."
+                f"{' '.join(problems[0][:2])}."
             )
     content.update(json.dumps(lengths).encode())
     return {
@@ -170,12 +170,8 @@ def _write_packed(folder, arrays, packed):
         "dimension": dimension,
         "bytes": packed.stat().st_size,
         "content": content.hexdigest()[:16],
-        "problems": problems,
+        "problems": [dict(zip(("file", "problem", "done"), problem)) for problem in problems],
     }
-
-
-def _problem(file, problem, done):
-    return {"file": file, "problem": problem, "done": done}
 
 
 def _songs(arrays):
@@ -187,14 +183,13 @@ def _songs(arrays):
             songs.add(int(match[1]))
             n_clips = max(n_clips, int(match[2]) + 1)
         else:
-            wrong = "is not named songId-clipId, as 12-00"
-            problems.append(_problem(file.name, wrong, "left out"))
+            problems.append((file.name, "is not named songId-clipId, as 12-00", "left out"))
     n_gaps = max(songs, default=0) - len(songs)
     if n_gaps:
         gaps = (str(n) for n in itertools.count(1) if n not in songs)
         some = ", ".join(itertools.islice(gaps, min(n_gaps, 5))) + (", ..." if n_gaps > 5 else "")
         wrong, done = f"{n_gaps} numbers without a file", "classes are numbered without them"
-        problems.append(_problem(f"songs {some}", wrong, done))
+        problems.append((f"songs {some}", wrong, done))
     return sorted(songs), n_clips, problems
 
 
@@ -207,7 +202,7 @@ def _clips(versions, dimension, problems):
         if array is not None and problem:
             array, done = array / np.linalg.norm(array, axis=1, keepdims=True), "rescaled to norm 1"
         if problem:
-            problems.append(_problem(file.name, problem, done))
+            problems.append((file.name, problem, done))
         if array is None and not clips:
             return []
         if array is None:

@@ -5,9 +5,8 @@ the fingerprinter, the test clip goes, for the weights have heard it. What is al
 fingerprinter stays: to tell that apart is its task. So do test clips that share sound among
 themselves.
 
-Whether waveforms agree is too costly to ask of all pairs. It is asked of those with 5 s of
-fingerprints of a mean inner product of ALIKE. Such a mean needs one frame of at least that, so that
-a range search over the test clips' frames finds them all.
+Waveforms are compared only where 5 s of fingerprints have a mean inner product of ALIKE. One frame
+must have it then, so that a range search over the test clips' frames finds all such pairs.
 """
 
 from dataclasses import replace

@@ -1,10 +1,8 @@
 """Corpus `sheet_music`: real compositions, rendered with a sound font.
 
-music21's corpus supplies the notes (chorales, masses, madrigals, quartets, fiddle tunes),
-pretty_midi's TimGM6mb the instruments, symusic the synthesis. How a piece is arranged
-(instruments, tempo, transposition, dynamics, level) follows from its name and one seed.
-
-A piece belongs to one *role* whatever the seed: those in `fingerprinter_pieces.txt` trained the
+music21's corpus supplies the notes, pretty_midi's TimGM6mb the instruments, symusic the synthesis.
+How a piece is arranged (instruments, tempo, transposition, dynamics, level) follows from its name
+and one seed; its role does not depend on the seed: those in `fingerprinter_pieces.txt` trained the
 shipped fingerprinter, others go by a hash of their name. Training may ask for more songs than there
 are works: then each is arranged anew, up to TAKES times, as `work@2`, and begins elsewhere.
 """
@@ -107,11 +105,10 @@ def _notes(piece):
         raise InputError(f"is not readable: {type(error).__name__}") from None
     parts = []
     for part in list(getattr(score, "parts", ()))[:8]:
-        rows = [
-            (float(note.offset), float(note.quarterLength), pitch.midi)
-            for note in part.flatten().notes
-            for pitch in note.pitches
-        ]
+        rows = []
+        for note in part.flatten().notes:
+            times = float(note.offset), float(note.quarterLength)
+            rows += [(*times, pitch.midi) for pitch in note.pitches]
         if rows:
             parts.append(np.array(rows))
     if not parts:
