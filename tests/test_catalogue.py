@@ -264,7 +264,13 @@ def test_what_other_code_has_made_is_told_and_can_be_kept(music, tmp_path, monke
     monkeypatch.setenv(provenance.KEEP, "1")
     assert indexing.index([music], folder, workers=1).unchanged == 4
     assert f"{told}; kept." in capsys.readouterr().out
-    assert store.Store(folder).about["code"] == earlier.about["code"]
+    on_disk = store.Store(folder)
+    assert on_disk.about["code"] == earlier.about["code"]
+    with on_disk.tables:  # as it was before a catalogue knew its code
+        on_disk.tables.execute("DELETE FROM about WHERE name = 'code'")
+    monkeypatch.delenv(provenance.KEEP)
+    with pytest.raises(InputError, match="was made by other code .it does not tell which.; index"):
+        indexing.index([music], folder, workers=1)
 
 
 def test_tables_of_another_kind_are_refused(music, indexed, tmp_path):

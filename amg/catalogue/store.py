@@ -103,7 +103,10 @@ class Store:
                     "same again, or another --catalogue."
                 )
         modules = provenance.differing(self.about, about)
-        return f"{shown} was made by other code ({', '.join(modules)} changed)" if modules else ""
+        which = (
+            f"{', '.join(modules)} changed" if "code" in self.about else "it does not tell which"
+        )
+        return f"{shown} was made by other code ({which})" if modules else ""
 
     @property
     def n_rows(self) -> tuple[int, int]:
