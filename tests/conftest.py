@@ -8,12 +8,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
+from amg.embedding import training
 from amg.report import pipeline
 from amg.sound import audio
 
@@ -101,6 +103,23 @@ def write_training_set(folder, n_songs=6, n_clips=3, n_frames=30, seed=0):
             noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
             features.save(features.song_file(folder, song, clip), noisy)
     return folder
+
+
+@contextmanager
+def interrupted_at(step):
+    """What is trained inside stops at this step, and has kept a checkpoint of each before."""
+    update = training.Run._update
+
+    def interrupted(run, batch, lr):
+        if run.progress["step"] == step:
+            raise KeyboardInterrupt
+        return update(run, batch, lr)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "SAVE_S", 0.0)
+        patch.setattr(training.Run, "_update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def run_module(*words, **options):

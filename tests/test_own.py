@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from conftest import unit_rows, write_training_set
+from conftest import interrupted_at, unit_rows, write_training_set
 from torch import nn
 from torch.nn import functional as F
 
@@ -85,28 +85,14 @@ def train(config, data, train_set):
     return run, run.fit()
 
 
-class Stop(Exception):
-    pass
-
-
-def test_it_trains_and_resumes_like_the_kits_own(own, data, monkeypatch):
+def test_it_trains_and_resumes_like_the_kits_own(own, data):
     define()
     config = settings(n_valid=0)
     whole, history = train(config, data, "whole")
     assert history[-1]["loss"] < history[0]["loss"]
     assert whole.encoder.lift.out_features == 24 and "-width24-sharpness8.0-" in whole.folder.name
-    monkeypatch.setattr(training, "SAVE_S", 0.0)
-    update = training.Run._update
-
-    def interrupted(run, batch, lr):
-        if run.progress["step"] == 4:
-            raise Stop
-        return update(run, batch, lr)
-
-    monkeypatch.setattr(training.Run, "_update", interrupted)
-    with pytest.raises(Stop):
+    with interrupted_at(4):
         train(config, data, "parts")
-    monkeypatch.setattr(training.Run, "_update", update)
     parts, _ = train(config, data, "parts")
     for file in ("last.safetensors", "best.safetensors"):
         assert files.sha256(whole.folder / file) == files.sha256(parts.folder / file)

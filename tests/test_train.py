@@ -8,7 +8,7 @@ import naive
 import numpy as np
 import pytest
 import torch
-from conftest import unit_rows, write_training_set
+from conftest import interrupted_at, unit_rows, write_training_set
 from torch import nn
 from torch.nn import functional as F
 
@@ -201,26 +201,16 @@ class Stop(Exception):
         ("mcnn", "infonce", 3),
     ],
 )  # the slow one: within an epoch alone
-def test_resuming_ends_with_the_same_weights(data, monkeypatch, encoder, loss, stop_at):
+def test_resuming_ends_with_the_same_weights(data, encoder, loss, stop_at):
     """Interrupted at a step, in the middle of an epoch or after one, and started again."""
     settings = config(
         {"layers": 2}, encoder=encoder, loss=loss, epochs=2 if encoder == "mcnn" else 3
     )
     whole, history = train(settings, data, "whole")
-    monkeypatch.setattr(training, "SAVE_S", 0.0)  # a checkpoint after every step
-    update = training.Run._update
-
-    def interrupted(run, batch, lr):
-        if run.progress["step"] == stop_at:
-            raise Stop
-        return update(run, batch, lr)
-
-    monkeypatch.setattr(training.Run, "_update", interrupted)
-    with pytest.raises(Stop):
+    with interrupted_at(stop_at):
         train(settings, data, "parts")
     with pytest.raises(InputError, match="is not finished; run notebook 03_train again"):
         runs.find("parts", encoder, loss, 10)
-    monkeypatch.setattr(training.Run, "_update", update)
     parts, seen = training.Run(settings, data, "parts", "cpu"), []
     resumed = parts.fit(lambda history: seen.append(len(history)))
     assert seen[-1] == settings.epochs
