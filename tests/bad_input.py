@@ -15,6 +15,7 @@ import numpy as np
 import safetensors.torch
 import soundfile
 import torch
+from conftest import unit_rows
 
 from amg import check, checkpoint, files
 from amg.catalogue import indexing, models, store
@@ -115,11 +116,7 @@ def database(songs, queries=(), dummies=1):
             (databases.QUERY, queries),
         ):
             for number, n_frames in enumerate(counts):
-                rows = rng.standard_normal((n_frames, 128)).astype(np.float32)
-                features.save(
-                    folder / place / f"{number}.npy",
-                    rows / np.linalg.norm(rows, axis=1, keepdims=True),
-                )
+                features.save(folder / place / f"{number}.npy", unit_rows(rng, n_frames, 128))
         found, _ = databases.load(folder)
         databases.load_queries(folder / databases.QUERY, found)
 

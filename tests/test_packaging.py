@@ -6,18 +6,17 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
+from conftest import CHECKOUT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import amg
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # extras whose name on import is another; the tests' own interpreter has them all
@@ -26,9 +25,12 @@ IMPORTED = {"ipython": "IPython", "pillow": "PIL"}
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
+    """Built without what an earlier build left in the checkout: modules that are no more."""
     folder = tmp_path_factory.mktemp("wheel")
+    (folder / "setup.cfg").write_text(f"[build]\nbuild_base = {folder}/build\n")
+    environment = {**os.environ, "DIST_EXTRA_CONFIG": str(folder / "setup.cfg")}
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "-w", folder, CHECKOUT], check=True)
+    subprocess.run([*pip, "-w", folder, CHECKOUT], check=True, env=environment)
     (built,) = folder.glob("*.whl")
     return built
 
