@@ -77,10 +77,10 @@ def paired_difference(hit_a, hit_b, recording) -> Difference:
     return Difference(100 * gained.sum() / count.sum(), low, high, len(gained))
 
 
-def bootstrap(total, count, seed=0) -> tuple[float, float]:
+def bootstrap(total, count) -> tuple[float, float]:
     """95 % percentile interval of sum(total) / sum(count) in percent, both (n_recordings,)."""
     n = len(total)  # recordings, and draws of them: how often each is drawn is multinomial
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), N_DRAWS)
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), N_DRAWS)
     low, high = np.percentile((drawn @ total) / (drawn @ count), [2.5, 97.5])
     return 100 * float(low), 100 * float(high)
 

@@ -5,8 +5,6 @@ the nearest of 256 centroids, as 64 codes of 8 bits, each for two dimensions of 
 leaves. Codes in the 40 lists nearest to a query frame propose where the query may lie; the original
 fingerprints score it. A decimated index, of one frame in so many, is the cheapest way to few
 vectors.
-
-Answers are positions in the frames of all stored songs, ten for each trial, best first, -1: none.
 """
 
 import faiss
@@ -57,8 +55,8 @@ def describe(coded) -> str:
 
 
 def find(trials, queries, sequences, index=None) -> tuple[np.ndarray, np.ndarray]:
-    """Where NAFP sequence search finds each trial, positions, and their scores, mean inner
-    products, best first: int and float32 (n, 10).
+    """Where NAFP sequence search finds each trial, positions in the frames of all stored songs, -1
+    for none, and their scores, mean inner products, best first: int and float32 (n, 10).
 
     queries: list of float32 (T, 128), one per test song; index: of `sequences.frames`, by default
     the exhaustive one.

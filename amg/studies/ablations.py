@@ -122,7 +122,7 @@ def compare_lifts(data, n_valid, duration_max, seed=0) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def choose_shortlist(encoder, labels, valid, query_frames, sizes=CHOICE, seed=0) -> pd.DataFrame:
+def choose_shortlist(encoder, labels, valid, query_frames, sizes=CHOICE) -> pd.DataFrame:
     """Rows of `shortlist_choice.csv`: exact Top-1 of the two-stage search minus the base system's,
     in points, by shortlist and query length.
 
@@ -131,7 +131,7 @@ def choose_shortlist(encoder, labels, valid, query_frames, sizes=CHOICE, seed=0)
     """
     (stored, queries, song), length = valid, crops.segment_frames(labels["duration_max"])
     named = {name: labels[name] for name in ("encoder", "duration_max")}
-    trials = unknown_songs.draw(stored, queries, song, query_frames, length, seed)
+    trials = unknown_songs.draw(stored, queries, song, query_frames, length, seed=0)
     begin = first_rows(trials.assign(song=song[trials.song]), stored.sequences, stored.first_test)
     by_base = nafp_search.find(trials, queries, stored.sequences)[0][:, 0] == begin
     segments, rows = search.Segments.of(stored.sequences, length), []

@@ -17,7 +17,8 @@ from amg.retrieval import hits
 from amg.retrieval.trials import excerpts, first_rows
 
 MOST = 5  # songs that tell of the tail; more reach down to where it is none
-PARTS = (2, 4, 8, 16)  # of the distractors, by which the forecast is checked
+PARTS = (2, 4, 8, 16)  # of the distractors, by which the forecast is checked ...
+DRAWS = 10  # ... so many times each
 COLUMNS = ["part", "n_songs", "top1_there", "forecast", "top1"]
 
 
@@ -64,17 +65,14 @@ def expected_top1(scores, times) -> float:
     return 100 * float((first_of_tests * np.exp(-n_above)).mean())
 
 
-def check(scores, parts=PARTS, draws=10, seed=0) -> pd.DataFrame:
-    """Rows of `forecast.csv`: what a part of the distractors foretells of all, and what is true.
-
-    COLUMNS: top1_there is among the part, forecast is from it, of all, and top1 what is true of
-    all.
-    """
+def check(scores, seed=0) -> pd.DataFrame:
+    """Rows of `forecast.csv`, COLUMNS: what a part of the distractors foretells of all, forecast,
+    and what is true of the part, top1_there, and of all, top1."""
     rng, n, rows = np.random.default_rng(seed), scores.wrong.shape[1], []
     first = scores.right > scores.others.max(axis=1)
     top1 = 100 * (first & (scores.right > scores.wrong.max(axis=1))).mean()
-    for part in (part for part in parts if n // part > MOST):
-        drawn = [scores.wrong[:, rng.permutation(n)[: n // part]] for _ in range(draws)]
+    for part in (part for part in PARTS if n // part > MOST):
+        drawn = [scores.wrong[:, rng.permutation(n)[: n // part]] for _ in range(DRAWS)]
         there = [(first & (scores.right > wrong.max(axis=1))).mean() for wrong in drawn]
         told = [expected_top1(scores._replace(wrong=wrong), part) for wrong in drawn]
         rows.append((part, n // part, 100 * np.mean(there), np.mean(told), top1))
