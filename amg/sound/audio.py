@@ -172,8 +172,9 @@ class LogMel(torch.nn.Module):
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
 
     def forward(self, windows) -> torch.Tensor:
-        how = {"window": self.window, "center": True, "pad_mode": "constant"}
-        spectrum = torch.stft(windows, N_FFT, STFT_HOP, **how, return_complex=True)  # (B, 513, 32)
+        spectrum = torch.stft(  # (B, 513, 32), windows are centred
+            windows, N_FFT, STFT_HOP, window=self.window, pad_mode="constant", return_complex=True
+        )
         power = spectrum.real.square() + spectrum.imag.square()
         decibel = 10 * torch.log10((self.filters @ power).clamp_min(1e-10))
         below_peak = decibel - decibel.amax(dim=(1, 2), keepdim=True)
