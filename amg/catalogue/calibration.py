@@ -21,8 +21,8 @@ from amg.fingerprint import features
 from amg.retrieval import databases
 
 LENGTHS = (3, 5, 9, 14, 19)  # frames of windows; 19 are a segment of 10 s
-LEVELS = np.array([0.9, 0.99])  # quantiles of unknown windows' scores that get their due
-SMALL = 8  # a part of the catalogue, one in so many of its songs, shows that its size is seen to
+LEVELS = np.array([0.9, 0.99])  # quantiles of unknown windows' scores that the law is fitted to
+SMALL = 8  # the law is checked in a smaller catalogue, too: one in so many of the songs
 
 
 def fit(u, n_frames) -> tuple[float, float]:

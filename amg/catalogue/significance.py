@@ -1,10 +1,10 @@
-"""How good a hit has to be: how many as good ones chance gives.
+"""How good a hit has to be: how many equally good ones chance would give.
 
-Some sounds, a held chord or a plain beat, are like much music, others like little. So a score
-counts by how far it lies above what the same window finds in other music, a background of a few
-hundred songs that comes with the kit: with u = logit(score) - logit(ordinary), music that is not in
-a catalogue of n frames finds there n * exp(-rate * (u - middle)) hits as good as u. The two numbers
-are fitted, by method and length of window, to songs that are not there; see `calibration`.
+Some sounds, a held chord or a plain beat, resemble much music, others little. So a score counts by
+how far it lies above the ordinary one, which the same window gets in other music, a background of a
+few hundred songs that comes with the kit: with u = logit(score) - logit(ordinary), music that is
+not in a catalogue of n frames finds n * exp(-rate * (u - middle)) hits there as good as u. The two
+numbers are fitted, by method and length of window, to songs that are not there (`calibration`).
 """
 
 from functools import cache
@@ -45,8 +45,8 @@ def ordinary(windows, songs) -> np.ndarray:
 
 
 def expected(score, ordinary, length, n_frames, method) -> np.ndarray:
-    """How many hits of a window of `length` frames are as good as `score`, float (n,), by chance,
-    where `ordinary` is ordinary, float (n,).
+    """How many hits of a window of `length` frames are as good as `score` by chance: float (n,), of
+    scores and ordinary scores, float (n,).
 
     A catalogue that is smaller than the smallest one that was checked counts as that.
     """
