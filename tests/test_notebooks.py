@@ -3,8 +3,6 @@
 import ast
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -13,7 +11,7 @@ import pandas as pd
 import papermill
 import pytest
 import soundfile
-from conftest import CHECKOUT
+from conftest import CHECKOUT, parameters, run_module
 from papermill.exceptions import PapermillExecutionError
 
 import amg
@@ -181,29 +179,14 @@ def test_new_weights_run_the_data_preparation_again(smoke, monkeypatch):
     [(CHECKOUT, "notebooks/03_train.ipynb"), (CHECKOUT / "notebooks", "03_train.ipynb")],
 )
 def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
-    parameters = [word for key, value in SMALL.items() for word in ("-p", key, str(value))]
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "papermill",
-            name,
-            str(tmp_path / "out.ipynb"),
-            "-p",
-            "duration_max",
-            "30",
-            *parameters,
-        ],
-        cwd=where,
-        check=True,
-        capture_output=True,
-    )
+    given = parameters(**SMALL, duration_max=30)
+    run_module("papermill", name, tmp_path / "out.ipynb", *given, cwd=where, check=True)
     text = (tmp_path / "out.ipynb").read_text()
     assert "mt-amg-30s-" in text and "image/png" in text
 
 
 @pytest.mark.parametrize(
-    "notebook, parameters, message",
+    "notebook, given, message",
     [
         ("03_train", {"duration_max": 7}, "duration_max is 7, but must be one of: 5, 10, 15, 30"),
         (
@@ -260,15 +243,15 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
         ("00_fingerprinter", {"size": "huge"}, "size is 'huge', but must be one of: full, lite"),
     ],
 )
-def test_bad_parameters_end_in_the_set_up_cell(home, notebook, parameters, message):
+def test_bad_parameters_end_in_the_set_up_cell(home, notebook, given, message):
     """Without a kernel, which takes seconds to start; the next test has one."""
     cells = nbformat.read(CHECKOUT / "notebooks" / f"{notebook}.ipynb", 4).cells
-    given, set_up = [cell.source for cell in cells if cell.cell_type == "code"][:2]
+    defaults, set_up = [cell.source for cell in cells if cell.cell_type == "code"][:2]
     names = {}
-    exec(given, names)
-    assert set(parameters) <= set(names)
+    exec(defaults, names)
+    assert set(given) <= set(names)
     with pytest.raises(InputError, match=re.escape(message)):
-        exec(set_up, names | parameters)
+        exec(set_up, names | given)
 
 
 def test_a_bad_parameter_ends_in_one_sentence(home, tmp_path):
@@ -280,11 +263,11 @@ def test_a_bad_parameter_ends_in_one_sentence(home, tmp_path):
     assert not any("File " in line for line in error.value.traceback)
 
 
-def execute(notebook, tmp_path, **parameters):
+def execute(notebook, tmp_path, **given):
     return papermill.execute_notebook(
         str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"),
         str(tmp_path / "out.ipynb"),
-        parameters,
+        given,
         progress_bar=False,
     )
 
@@ -393,11 +376,11 @@ def test_extract_command(home, tmp_path):
         tmp_path / "in/a.wav", 0.1 * np.random.default_rng(0).standard_normal(24000), 8000
     )
     (tmp_path / "in/b.mp3").write_text("no sound")
-    command = [sys.executable, "-m", "amg", "extract", str(tmp_path / "in"), str(tmp_path / "out")]
-    done = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True)
+    command = "amg", "extract", tmp_path / "in", tmp_path / "out", "--workers"
+    done = run_module(*command, 1)
     assert done.returncode == 0 and "1 files fingerprinted, 1 left out" in done.stdout
     assert np.load(tmp_path / "out/a.wav.npy").shape == (5, 128)
-    done = subprocess.run([*command, "--workers", "0"], capture_output=True, text=True)
+    done = run_module(*command, 0)
     assert done.returncode == 1 and done.stderr == (
         "amg: workers is 0, but must be a whole number of at least 1.\n"
     )
@@ -419,11 +402,7 @@ def test_the_failing_cell_is_named(home):
 
 
 def test_command_line_refuses_in_one_sentence(home):
-    done = subprocess.run(
-        [sys.executable, "-m", "amg", "reproduce", "--profile", "huge"],
-        capture_output=True,
-        text=True,
-    )
+    done = run_module("amg", "reproduce", "--profile", "huge")
     assert done.returncode == 1
     assert done.stderr.startswith("amg: profile is 'huge', but must be one of: demo")
     assert "Traceback" not in done.stderr
@@ -431,21 +410,12 @@ def test_command_line_refuses_in_one_sentence(home):
 
 def test_one_notebook_is_run_in_a_folder_of_its_own(smoke):
     """What its cells say comes out, what is wrong in one sentence."""
-    command = [sys.executable, "-m", "amg", "run", "02_split"]
-    given = [
-        "-p",
-        "database",
-        "database/smoke",
-        "-p",
-        "query_frames",
-        "[1, 5, 19]",
-        "-p",
-        "n_starts",
-        "2",
-    ]
     right, wrong = (
-        subprocess.run([*command, *options], capture_output=True, text=True, cwd=CHECKOUT)
-        for options in (given, ["-p", "n_starts", "0"])
+        run_module("amg", "run", "02_split", *parameters(**given), cwd=CHECKOUT)
+        for given in (
+            {"database": "database/smoke", "query_frames": [1, 5, 19], "n_starts": 2},
+            {"n_starts": 0},
+        )
     )
     first, second = sorted((smoke / "reports/local").glob("*-02_split"))
     assert right.returncode == 0 and "Executing" not in right.stdout
@@ -456,12 +426,7 @@ def test_one_notebook_is_run_in_a_folder_of_its_own(smoke):
 
 
 def test_help_tells_the_types_of_parameters():
-    done = subprocess.run(
-        [sys.executable, "-m", "papermill", "--help-notebook", str(NOTEBOOKS[3])],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_module("papermill", "--help-notebook", NOTEBOOKS[3], check=True)
     assert "duration_max: int (default 10)" in done.stdout
     assert "lr: float" in done.stdout and 'device: str (default "auto")' in done.stdout
 
