@@ -521,9 +521,8 @@ TABLE = "reports/mine/tables/table.csv"
 @pytest.fixture
 def step(home, monkeypatch):
     """A step that is done: it reads a made database and writes a made folder and a table."""
-    monkeypatch.setitem(
-        steps.FILES, "02_split", (lambda p: ["database/mine", "music"], lambda p: ["segments"])
-    )
+    monkeypatch.setitem(steps.READS, "02_split", [lambda p: ["database/mine", "music"]])
+    monkeypatch.setitem(steps.MAKES, "02_split", [lambda p: ["segments"]])
     make(home / "database/mine", {"n": 1})
     (home / "music/a").mkdir(parents=True)
     (home / "music/a/1.wav").write_text("sound")
@@ -532,7 +531,7 @@ def step(home, monkeypatch):
     def execute(step):
         make(home / "segments", {"n": 1})
         files.write_json(home / TABLE, {})
-        step.executed.write_text("{}")
+        files.write_json(step.executed, {})
 
     monkeypatch.setattr(steps.Step, "execute", execute)
     one.run()
@@ -628,7 +627,7 @@ def test_a_learning_curve_says_where_it_overtakes():
         ("mean", 0, 0, 62.0, 0.0),
     ]
     curve = pd.DataFrame(rows, columns=["encoder", "n_songs", "seed", "top1", "minus_low_mean"])
-    curve = curve.assign(query_s=5.0, top1_low=curve.top1 - 2, top1_high=curve.top1 + 2)
+    curve = curve.assign(query_s=5.0, top1_low=curve.top1 - 2, top1_high=curve.top1 + 2, run="")
     (said,) = sentences.growth(curve)
     assert "40.0 % from 100 songs, 65.0 % (60.0 to 70.0) from 1,000 songs" in said
     assert "mean pooling 62.0 % [60.0, 64.0]. By the paired" in said
@@ -645,20 +644,22 @@ def test_a_page_repeats_only_parameters_that_differ(home):
     notebook = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_code_cell(
-                "seed: int = 0  # of all\nsizes: list = [1, 2]", metadata={"tags": ["parameters"]}
+                "seed: int = 0  # of all\ndurations: list = [1, 2]",
+                metadata={"tags": ["parameters"]},
             ),
             nbformat.v4.new_code_cell(
-                "# Parameters\nseed = 0\nsizes = [3]\nreport = 'smoke'",
+                "# Parameters\nseed = 0\ndurations = [3]\nreport = 'smoke'",
                 metadata={"tags": ["injected-parameters"]},
             ),
         ]
     )
-    executed = home / "reports/smoke/executed/02_split.ipynb"
-    executed.parent.mkdir(parents=True)
-    nbformat.write(notebook, executed)
-    page = pages.write_notebook(executed, "smoke", "02_split", True, "01_data_prep", "").read_text()
+    parameters = {"seed": 0, "durations": [3], "report": "smoke"}
+    step = steps.Step("02_split", parameters, "02_split", "smoke")
+    step.executed.parent.mkdir(parents=True)
+    nbformat.write(notebook, step.executed)
+    page = pages.write_notebook(step, "01_data_prep").read_text()
     text = re.sub("<[^>]+>", "", page)
-    assert "sizes = [3]" in text and "seed = 0" not in text and "seed: int = 0" in text
+    assert "durations = [3]" in text and "seed = 0" not in text and "seed: int = 0" in text
     assert 'href="01_data_prep.html"' in page and "→" not in page
 
 

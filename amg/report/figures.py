@@ -9,57 +9,31 @@ import itertools
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import PIL.Image
+import yaml
 from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
 
 from amg import files, paths
 from amg.embedding.crops import MARGIN_MAX, MARGIN_MIN
-from amg.report import tables
 from amg.sound.audio import N_FFT, SAMPLE_RATE
 
-COLOURS = ["#4c5b66", "#0f8b8d", "#b5479b", "#c79a00", "#7f4f24", "#7a9e00", "#e07a5f", "#6a5acd"]
-METHODS = {  # each has one colour in all figures; others take those above, in order
-    "NAFP, every frame indexed": "#111111",
-    "nafp": "#111111",
-    "NAFP, IVF-PQ": "#e58e26",
-    "nafp ivf-pq": "#e58e26",
-    **{f"NAFP, one frame in {n}": "#9a9a9a" for n in (9, 19, 29, 59)},
-    **{f"nafp 1/{n}": "#9a9a9a" for n in (9, 19, 29, 59)},
-    tables.METHOD: "#1f63b0",
-    "after training": "#1f63b0",
-    "mean pooling, no training": "#d1394f",
-    "mean pooling": "#d1394f",
-    "mean": "#d1394f",
-    "one-bit lift, no training": "#0a8754",
-    "lift": "#0a8754",
-    "one-bit lift of 1,024, no training": "#8cc63f",
-    "lift1024": "#8cc63f",
-    "amg": "#1f63b0",
-    "Transformer, arcface loss": "#2e933c",
-    "Transformer, infonce loss": "#8f5db7",
-    "Transformer, triplet loss": "#a0522d",
-    "LSTM, AMG loss": "#22a7c4",
-    "CNN, AMG loss": "#e377c2",
-}
-STYLE = {
-    "figure.dpi": 110,
-    "figure.constrained_layout.use": True,
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "figure.labelsize": 10,
-    "axes.prop_cycle": plt.cycler(color=COLOURS),
+STYLE = matplotlib.rc_params_from_file(
+    Path(__file__).with_name("amg.mplstyle"), use_default_template=False
+)
+COLOURS = STYLE["axes.prop_cycle"].by_key()["color"]  # of what is no method, in order
+METHODS = {
+    name: colour
+    for colour, names in yaml.safe_load(
+        Path(__file__).with_name("colours.yaml").read_text()
+    ).items()
+    for name in names
 }
 
 
@@ -83,9 +57,8 @@ def image(figure) -> Image:
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=130)
     # 256 colours are enough for any figure here, and a third of the bytes
-    PIL.Image.open(drawn).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(
-        small, "png", optimize=True
-    )
+    picture = PIL.Image.open(drawn).convert("RGB")
+    picture.quantize(256, dither=PIL.Image.Dither.NONE).save(small, "png", optimize=True)
     return Image(small.getvalue(), width=int(100 * figure.get_figwidth()))
 
 
@@ -97,10 +70,48 @@ def save(figure, report, name) -> Image:
     return picture
 
 
-def colours(names):
+def colour_of(method) -> str:
+    """The colour of a method or encoder, by the first word of a longer name; AMG's if it has
+    none."""
+    return METHODS.get(method) or METHODS.get(method.split()[0], METHODS["amg"])
+
+
+def colours(names) -> dict:
     """A colour for each name, the methods' own where they have one."""
     others = itertools.cycle(COLOURS)
     return {name: METHODS.get(name) or next(others) for name in dict.fromkeys(names)}
+
+
+def log_x(axis, ticks=None):
+    """Give an axis a logarithmic x of plain numbers, with ticks of its own or where they fall."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:,.10g}")
+    if ticks is not None:
+        axis.set_xticks(ticks)
+        axis.minorticks_off()
+
+
+def bars(axis, names, widths, **options):
+    """Horizontal bars, the first on top."""
+    axis.barh(names, widths, **options)
+    axis.yaxis.set_inverted(True)
+    axis.grid(axis="y", visible=False)
+
+
+def whiskers(rows) -> dict:
+    """Options of `bars` that draw the interval of Top-1."""
+    reach = [rows.top1 - rows.top1_low, rows.top1_high - rows.top1]
+    return {"xerr": reach, "ecolor": "#444444", "capsize": 3, "height": 0.6}
+
+
+def shade(axis, x, low, high, colour):
+    """Shade between two lines."""
+    axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+
+
+def write_beside(axis, text, point, shift=(5, 3), size=7, **options):
+    """Write a text beside a point, shifted by points of a font."""
+    axis.annotate(text, point, shift, textcoords="offset points", fontsize=size, **options)
 
 
 def live_curves(x, curves) -> Callable:
@@ -130,19 +141,12 @@ def spectrograms(rows) -> Figure:
     rows: list of (title of the row, its clips (float32, 8 kHz), their titles).
     """
     n_rows, n = len(rows), len(rows[0][1])
-    figure, axes = panels(
-        n_rows, n, figsize=(5.5 + 1.8 * n, 2.6 * n_rows), sharex=True, sharey=True
-    )
+    size = (5.5 + 1.8 * n, 2.6 * n_rows)
+    figure, axes = panels(n_rows, n, figsize=size, sharex=True, sharey=True)
+    look = {"cmap": "magma", "noverlap": N_FFT * 3 // 4, "interpolation": "nearest"}
     for row, (title, clips, titles) in zip(axes, rows):
         for axis, clip, of_clip in zip(row, clips, titles):
-            power, _, _, drawn = axis.specgram(
-                clip + 1e-9,
-                N_FFT,
-                SAMPLE_RATE,
-                cmap="magma",
-                noverlap=N_FFT * 3 // 4,
-                interpolation="nearest",
-            )
+            power, _, _, drawn = axis.specgram(clip + 1e-9, N_FFT, SAMPLE_RATE, **look)
             drawn.set_data(drawn.get_array() - 10 * np.log10(power.max()))
             drawn.set_clim(-80, 0)
             axis.set_title(of_clip, fontsize=8 if n > 1 else None)
@@ -156,27 +160,17 @@ def spectrograms(rows) -> Figure:
 def fingerprint_maps(original, query) -> Figure:
     """Two fingerprints (T, 128) as heat maps, a column per frame, and their frames' similarity."""
     figure, axes = panels(3, 1, sharex=True, figsize=(7.5, 5.8))
+    look = {"cmap": "RdBu_r", "vmin": -0.3, "vmax": 0.3, "interpolation": "nearest"}
     for axis, array, title in zip(axes.flat, (original, query), ("original", "query")):
-        drawn = axis.imshow(
-            array.T,
-            aspect="auto",
-            cmap="RdBu_r",
-            vmin=-0.3,
-            vmax=0.3,
-            extent=(0, len(array) / 2, array.shape[1], 0),
-            interpolation="nearest",
-        )
+        extent = (0, len(array) / 2, array.shape[1], 0)
+        drawn = axis.imshow(array.T, aspect="auto", extent=extent, **look)
         axis.set(title=title, ylabel="dimension")
         axis.grid(False)
     figure.colorbar(drawn, ax=axes, label="value (unit vectors)")
     similarity, last = np.sum(original * query, axis=1), axes[2, 0]
     last.plot(np.arange(len(similarity)) / 2 + 0.25, similarity, ".-")
-    last.set(
-        title="inner product with the original, frame by frame",
-        ylim=(-0.1, 1.05),
-        xlabel="time (s)",
-        ylabel="inner product",
-    )
+    last.set(title="inner product with the original, frame by frame", ylim=(-0.1, 1.05))
+    last.set(xlabel="time (s)", ylabel="inner product")
     return figure
 
 
@@ -185,36 +179,29 @@ def crop_map(duration_max, n_frames, starts, lengths, margins) -> Figure:
     figure, ((axis,),) = panels(figsize=(7.5, 3.4))
     scale = plt.cm.ScalarMappable(plt.Normalize(MARGIN_MIN, MARGIN_MAX), "viridis")
     axis.barh(np.arange(len(starts)), lengths / 2, left=starts / 2, color=scale.to_rgba(margins))
-    axis.set(
-        xlim=(0, n_frames / 2),
-        xlabel="time in the clip (s)",
-        ylabel="crop",
-        yticks=range(0, len(starts), 5),
-        title=f"Centre of the original (0) and random crops, duration_max {duration_max} s",
-    )
+    axis.set(xlim=(0, n_frames / 2), yticks=range(0, len(starts), 5))
+    axis.set(xlabel="time in the clip (s)", ylabel="crop")
+    axis.set_title(f"Centre of the original (0) and random crops, duration_max {duration_max} s")
     figure.colorbar(scale, ax=axis, label="margin (rad)")
     return figure
 
 
-def cosine_against_overlap(found) -> Figure:
+def cosine_against_overlap(overlaps) -> Figure:
     """How near crops lie to their original by how much they share: medians, quartiles shaded.
 
-    found: name of an encoder -> DataFrame of `overlap` (0 to 1), `cosine`, and `others`, the mean
-    cosine with other songs, which is dotted.
+    overlaps: name of an encoder -> DataFrame of `overlap` (0 to 1), `cosine`, and `others`, the
+    mean cosine with other songs, which is dotted.
     """
     figure, ((axis,),) = panels(figsize=(7.0, 3.8))
-    for name, colour in colours(found).items():
-        table = found[name]
+    for name, colour in colours(overlaps).items():
+        table = overlaps[name]
         tenths = table.groupby(np.ceil(10 * table.overlap) / 10 - 0.05)
         low, middle, high = (tenths.cosine.quantile(q) for q in (0.25, 0.5, 0.75))
         axis.plot(middle.index, middle, "o-", ms=4, color=colour, label=name)
-        axis.fill_between(middle.index, low, high, color=colour, alpha=0.15, lw=0)
+        shade(axis, middle.index, low, high, colour)
         axis.plot(middle.index, tenths.others.median(), ":", color=colour)
-    axis.set(
-        xlim=(0, 1),
-        xlabel="overlap with the original's centre (share of it)",
-        ylabel="cosine with the original's centre",
-    )
+    axis.set(xlim=(0, 1), xlabel="overlap with the original's centre (share of it)")
+    axis.set_ylabel("cosine with the original's centre")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -225,19 +212,12 @@ def stages(neighbours, begin_s, score) -> Figure:
     neighbours: DataFrame of title, from_s and score, best first; begin_s, score: float (n,).
     """
     figure, ((left, right),) = panels(1, 2, figsize=(10.5, 3.6))
-    names = [
-        f"{title if len(title) <= 32 else '…' + title[-31:]}, {from_s:.1f} s"
-        for title, from_s in zip(neighbours.title, neighbours.from_s)
-    ]
-    left.barh(range(len(names)), neighbours.score, color=METHODS["lift"])
+    titles = [title if len(title) <= 32 else f"…{title[-31:]}" for title in neighbours.title]
+    names = [f"{title}, {from_s:.1f} s" for title, from_s in zip(titles, neighbours.from_s)]
+    bars(left, range(len(names)), neighbours.score, color=METHODS["lift"])
     left.set_yticks(range(len(names)), names, fontsize=8)
-    left.invert_yaxis()
     left.set(title="first stage: the nearest segments", xlabel="score (1: the same bits)")
     right.plot(begin_s, score, ".-", color=METHODS["nafp"])
-    right.set(
-        title="second stage: the query along the best recording",
-        ylim=(-0.1, 1.05),
-        xlabel="where the query would begin (s)",
-        ylabel="mean inner product",
-    )
+    right.set(title="second stage: the query along the best recording", ylim=(-0.1, 1.05))
+    right.set(xlabel="where the query would begin (s)", ylabel="mean inner product")
     return figure

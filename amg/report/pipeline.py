@@ -16,6 +16,8 @@ from amg.check import InputError, one_of
 from amg.report import pages
 from amg.report.steps import NOTEBOOKS, Step
 
+TOLD = ("label", "commit", "wall_s", "peak_memory_mb", "begun_before", "kept")  # in the manifest
+
 
 def profiles() -> list:
     """Names of the profiles in `notebooks/profiles/`."""
@@ -47,10 +49,8 @@ def parse_profile(name, text) -> list:
             continue
         each = _mapping(f"for_each in {section}", parameters.pop("for_each"), "one parameter", 1)
         ((key, values),) = each.items()
-        steps += [
-            Step(notebook, {**parameters, key: value}, f"{notebook}-{value}", name)
-            for value in check.each(f"for_each {key} in {section}", values, lambda *_: None)
-        ]
+        for value in check.each(f"for_each {key} in {section}", values, lambda *_: None):
+            steps.append(Step(notebook, {**parameters, key: value}, f"{notebook}-{value}", name))
     return steps
 
 
@@ -70,12 +70,13 @@ def reproduce(profile) -> None:
     steps, folder = load_profile(profile), paths.resolve(f"reports/{profile}")
     folder.mkdir(parents=True, exist_ok=True)
     with provenance.lock(folder):
-        labels = ["", *(step.label for step in steps), ""]
-        records = [
-            _done(step, profile, *beside) for step, beside in zip(steps, zip(labels, labels[2:]))
-        ]
-        written = [name for record in records for name in record["outputs"]]
-        told = ("label", "commit", "wall_s", "peak_memory_mb", "begun_before", "kept")
+        labels, records = ["", *(step.label for step in steps), ""], []
+        for step, before, after in zip(steps, labels, labels[2:]):
+            record = step.finished()
+            if record:
+                print(f"{step.label}: unchanged, skipped", file=sys.stderr)
+            records.append(record or step.run())
+            pages.write_notebook(step, before, after)
         manifest = {
             "profile": profile,
             "command": f"make reproduce PROFILE={profile}",
@@ -83,19 +84,16 @@ def reproduce(profile) -> None:
             # a step that was skipped is of the commit at which it ran
             "commit": ", ".join(dict.fromkeys(record["commit"] for record in records)),
             "steps": [
-                {
-                    **record["parameters"],
-                    **{key: record[key] for key in told},
-                    "changed": step.changed,
-                }
+                record["parameters"]
+                | {key: record[key] for key in TOLD}
+                | {"changed": step.changed}
                 for step, record in zip(steps, records)
             ],
         }
+        written = [name for record in records for name in record["outputs"]]
         print(*pages.write_index(profile, manifest, written), sep="\n")
-    print(
-        f"reports/{profile}/index.html written after {time.perf_counter() - began:.0f} s",
-        file=sys.stderr,
-    )
+    took = f"after {time.perf_counter() - began:.0f} s"
+    print(f"reports/{profile}/index.html written {took}", file=sys.stderr)
 
 
 def run(notebook, given) -> Path:
@@ -114,7 +112,6 @@ def run(notebook, given) -> Path:
             raise InputError(f"{name} is {value!r}, but must be YAML, as 30 or [5, 10].") from None
     check.texts(report=parameters["report"])
     step = Step(notebook, parameters, notebook, parameters["report"])
-    step.executed.parent.mkdir(parents=True, exist_ok=True)
     logger = logging.getLogger("papermill")
     logger.setLevel(logging.INFO)
     logger.addHandler(logging.StreamHandler(sys.stdout))
@@ -122,22 +119,3 @@ def run(notebook, given) -> Path:
     logger.addFilter(lambda record: not record.getMessage().startswith(own))
     step.execute(talks=True)
     return step.executed
-
-
-def _done(step, profile, before, after):
-    """Run a step, unless it is done; returns its record. before, after: labels of its
-    neighbours."""
-    record = step.finished()
-    if record:
-        print(f"{step.label}: unchanged, skipped", file=sys.stderr)
-    else:
-        record = step.run()
-    pages.write_notebook(
-        step.executed,
-        profile,
-        step.label,
-        step.resolved.get("corpus", "sheet_music") == "sheet_music",
-        before,
-        after,
-    )
-    return record

@@ -21,25 +21,19 @@ from amg.fingerprint import nafp
 from amg.retrieval import databases
 from amg.studies import more_songs
 
-
-def _run(p, **change):
-    p = {"loss": "amg", **p, **change}
-    name = f"{p['encoder']}-{losses.registry.canonical(p['loss'])}-{p['duration_max']}s"
-    if p["train_set"] == runs.SHIPPED:
-        return str(runs.shipped(name))
-    return f"data/models/{p['train_set']}/{name}"
-
-
-def _trained(p):
-    return [_run(p, encoder=name) for name in p["encoders"] if encoders.needs_training(name)]
-
-
-def _weights(p):
-    return p["fingerprinter"] or str(nafp.shipped())  # absolute, wherever the workspace is
+# What notebooks read and make: functions of the parameters of a step, each a list of paths.
 
 
 def _folder(p):
     return [p["folder"]] if p["corpus"] == "folder" else []
+
+
+def _weights(p):
+    return [p["fingerprinter"] or str(nafp.shipped())]  # absolute, wherever the workspace is
+
+
+def _train_set(p):
+    return [f"data/train/{p['train_set']}"]
 
 
 def _songs(p):
@@ -48,87 +42,84 @@ def _songs(p):
     root = paths.resolve(p["database"])
     if provenance.is_ours(root) or not root.exists():
         return [p["database"]]
-    parts = databases.DUMMY, databases.TEST, databases.QUERY
-    return [f"{p['database']}/{part}" for part in parts]
-
-
-def _split(p, durations):
-    """What notebook 02 makes: segments and trials."""
     return [
-        *(
-            str(databases.split_folder(paths.Path(p["database"]) / part, duration))
-            for duration in durations
-            for part in (databases.DUMMY, databases.TEST)
-        ),
-        f"{p['database']}/trials.csv",
+        f"{p['database']}/{part}" for part in (databases.DUMMY, databases.TEST, databases.QUERY)
     ]
 
 
-# notebook -> (what it reads, what it makes besides tables and figures), by its parameters
-FILES = {
-    "00_fingerprinter": (_folder, lambda p: [f"data/models/{p['name']}"]),
-    "01_data_prep": (
-        lambda p: [_weights(p), *_folder(p)],
-        lambda p: [*[f"data/train/{p['train_set']}"] * (p["n_train"] > 0), p["database"]],
-    ),
-    "02_split": (_songs, lambda p: _split(p, p["durations"])),
-    "03_train": (lambda p: [f"data/train/{p['train_set']}"], lambda p: [_run(p)]),
-    "04_evaluate": (
-        lambda p: [
-            *_songs(p),
-            *_split(p, p["durations"]),
-            *filter(None, [p["test_ids"]]),
-            *(
-                [p["checkpoint"]]
-                if p["checkpoint"]
-                else [_run(p, duration_max=duration) for duration in p["durations"]]
-            ),
-        ],
-        lambda p: [],
-    ),
-    "05_ablations": (
-        lambda p: [
-            *_songs(p),
-            *_split(p, [p["duration_max"]]),
-            f"data/train/{p['train_set']}",
-            _run(p),
-        ],
-        lambda p: [
-            *(_run(p, loss=loss) for loss in p["losses"]),
-            *(_run(p, encoder=encoder) for encoder in p["encoders"]),
-        ],
-    ),
-    "06_robustness": (
-        lambda p: [_weights(p), *_songs(p), *_split(p, []), *_trained(p)],
-        lambda p: [],
-    ),
-    "07_unknown_songs": (
-        lambda p: [
-            *_songs(p),
-            *_split(p, [p["duration_max"]]),
-            f"data/train/{p['train_set']}",
-            _run(p, train_set=p["encoder_of"] or p["train_set"]),
-        ],
-        lambda p: [],
-    ),
-    "08_scale": (
-        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), *_trained(p)],
-        lambda p: [],
-    ),
-    "09_more_songs": (
-        lambda p: [*_songs(p), *_split(p, [p["duration_max"]]), f"data/train/{p['train_set']}"],
-        lambda p: [_run(p, train_set=more_songs.runs_of(p["train_set"]))],
-    ),
-    "10_explore": (
-        lambda p: [*_songs(p), *([p["own"], p["catalogue"]] if p["own"] else [])],
-        lambda p: [],
-    ),
+def _trials(p):
+    return [f"{p['database']}/trials.csv"]
+
+
+def _split(p):
+    """What notebook 02 makes: segments and trials."""
+    root, whole = paths.Path(p["database"]), (databases.DUMMY, databases.TEST)
+    durations = p["durations"] if "durations" in p else [p["duration_max"]]
+    segments = [databases.split_folder(root / part, d) for d in durations for part in whole]
+    return [*map(str, segments), *_trials(p)]
+
+
+def _run(p, **change):
+    p = {"loss": "amg", **p, **change}
+    name = f"{p['encoder']}-{losses.registry.canonical(p['loss'])}-{p['duration_max']}s"
+    if p["train_set"] == runs.SHIPPED:
+        return [str(runs.shipped(name))]
+    return [f"data/models/{p['train_set']}/{name}"]
+
+
+def _runs(p):
+    """One for each duration, or a checkpoint from elsewhere, and the songs that it is tested by."""
+    of_kit = [path for d in p["durations"] for path in _run(p, duration_max=d)]
+    return [*([p["checkpoint"]] if p["checkpoint"] else of_kit), *filter(None, [p["test_ids"]])]
+
+
+def _run_of_another(p):
+    return _run(p, train_set=p["encoder_of"] or p["train_set"])
+
+
+def _trained(p):
+    trained = filter(encoders.needs_training, p["encoders"])
+    return [path for name in trained for path in _run(p, encoder=name)]
+
+
+def _variants(p):
+    of_losses = [path for loss in p["losses"] for path in _run(p, loss=loss)]
+    return of_losses + [path for encoder in p["encoders"] for path in _run(p, encoder=encoder)]
+
+
+def _prepared(p):
+    return [*(_train_set(p) if p["n_train"] > 0 else []), p["database"]]
+
+
+READS = {
+    "00_fingerprinter": [_folder],
+    "01_data_prep": [_weights, _folder],
+    "02_split": [_songs],
+    "03_train": [_train_set],
+    "04_evaluate": [_songs, _split, _runs],
+    "05_ablations": [_songs, _split, _train_set, _run],
+    "06_robustness": [_weights, _songs, _trials, _trained],
+    "07_unknown_songs": [_songs, _split, _train_set, _run_of_another],
+    "08_scale": [_songs, _split, _trained],
+    "09_more_songs": [_songs, _split, _train_set],
+    "10_explore": [_songs, lambda p: [p["own"], p["catalogue"]] if p["own"] else []],
 }
-NOTEBOOKS = tuple(FILES)
+MAKES = {  # besides tables and figures
+    "00_fingerprinter": [lambda p: [f"data/models/{p['name']}"]],
+    "01_data_prep": [_prepared],
+    "02_split": [_split],
+    "03_train": [_run],
+    "05_ablations": [_variants],
+    "09_more_songs": [lambda p: _run(p, train_set=more_songs.runs_of(p["train_set"]))],
+}
+NOTEBOOKS = tuple(READS)
 
 
 class Step:
-    """One run of one notebook."""
+    """One run of one notebook.
+
+    parameters: by name; InputError if the notebook has no such parameter, or one of another type.
+    """
 
     def __init__(self, notebook, parameters, label, report):
         self.notebook, self.label = notebook, label
@@ -137,38 +128,36 @@ class Step:
         self.executed = self.base / "executed" / f"{label}.ipynb"
         self.state = self.base / "state" / f"{label}.json"
         self.cells, self.code, defaults = read_notebook(self.source)
+        self.changed = {}  # beside the notebook's own values
         for name, value in parameters.items():
             if name not in defaults:
-                raise InputError(
-                    f"{notebook} has no parameter {name!r}; it knows: {', '.join(defaults)}."
-                )
+                known = ", ".join(defaults)
+                raise InputError(f"{notebook} has no parameter {name!r}; it knows: {known}.")
             _typed(f"{name} of {notebook}", value, defaults[name])
+            if value != defaults[name] and name != "report":
+                self.changed[name] = value
         self.resolved = {**defaults, **parameters}
-        self.changed = {
-            name: value
-            for name, value in parameters.items()
-            if value != defaults[name] and name != "report"
-        }
 
     def recipe(self) -> provenance.Recipe:
         """All that decides what the step does, as things are now."""
-        reads = FILES[self.notebook][0](self.resolved)
         device = self.resolved.get("device")
         return provenance.Recipe(
             "step",
             {"notebook": self.notebook, "parameters": self.resolved, "cells": self.cells},
-            inputs={name: _state(name) for name in reads},
+            inputs=_states(self._paths(READS)),
             computed={"device": machine.device(device)} if device else {},
             code=self.code,
         )
+
+    def _paths(self, table):
+        return [path for part in table.get(self.notebook, ()) for path in part(self.resolved)]
 
     def finished(self) -> dict | None:
         """The record of the last run if nothing has changed since, else None."""
         record = files.read_json(self.state)
         if record is None or not self.executed.exists():
             return None
-        outputs = {name: _state(name) for name in record["outputs"]}
-        now = {**self.recipe().identity, "outputs": outputs}
+        now = {**self.recipe().identity, "outputs": _states(record["outputs"])}
         if any(record.get(key) != value for key, value in now.items() if key != "code"):
             return None
         changed = provenance.differing(record, now)
@@ -180,22 +169,17 @@ class Step:
 
     def run(self) -> dict:
         """Execute the notebook and return its record; InputError tells which cell failed."""
-        self.executed.parent.mkdir(parents=True, exist_ok=True)
         self.state.unlink(missing_ok=True)
         begun_before = self.executed.exists()  # its time is that of what was left to do
         began, recipe, commit = time.perf_counter(), self.recipe(), machine.commit()
-        before = self._times()
+        before = self._written()
         with machine.PeakMemory() as memory:
             self.execute()
-        written = [
-            str(paths.relative(path))
-            for path, changed in self._times().items()
-            if changed != before.get(path)
-        ]
-        outputs = FILES[self.notebook][1](self.resolved) + written
+        written = [path for path, at in self._written().items() if at != before.get(path)]
+        outputs = self._paths(MAKES) + written
         record = {
             **recipe.identity,
-            "outputs": {name: _state(name) for name in outputs},
+            "outputs": _states(outputs),
             "label": self.label,
             "commit": commit,
             "begun_before": begun_before,
@@ -206,17 +190,15 @@ class Step:
         files.write_json(self.state, record)
         return record
 
-    def _times(self):
+    def _written(self):
         """When the report's tables and figures were written, the oldest first."""
-        times = {
-            path: path.stat().st_mtime_ns
-            for part in ("tables", "figures")
-            for path in (self.base / part).glob("[!.]*")
-        }
+        there = [*self.base.glob("tables/[!.]*"), *self.base.glob("figures/[!.]*")]
+        times = {str(paths.relative(path)): path.stat().st_mtime_ns for path in there}
         return dict(sorted(times.items(), key=lambda item: item[1]))
 
     def execute(self, talks=False) -> None:
         """Execute the notebook; talks: what its cells print and show is printed as it comes."""
+        self.executed.parent.mkdir(parents=True, exist_ok=True)
         where = f"The partly executed notebook is {paths.relative(self.executed)}"
         try:
             papermill.execute_notebook(
@@ -227,8 +209,8 @@ class Step:
                 cwd=str(self.source.parent),
                 log_output=talks,
                 progress_bar=not talks and {"desc": self.label},
-                extra_arguments=["--log-level=ERROR"],
-            )  # kernels warn about TCP on localhost
+                extra_arguments=["--log-level=ERROR"],  # kernels warn about TCP on localhost
+            )
         except PapermillExecutionError as error:
             raise InputError(
                 f"{self.label} failed in cell In [{error.exec_count}]: {error.ename}: "
@@ -252,17 +234,13 @@ def read_notebook(source) -> tuple[str, dict, dict]:
         raise InputError(
             f"a cell of {source.name} is no Python ({error}); magics are not understood here."
         ) from None
-    tagged = next(
-        tree for tree, cell in zip(trees, cells) if "parameters" in cell["metadata"].get("tags", ())
-    )
+    tagged = ["parameters" in cell["metadata"].get("tags", ()) for cell in cells]
     defaults = {
-        (line.target if isinstance(line, ast.AnnAssign) else line.targets[0]).id: ast.literal_eval(
-            line.value
-        )
-        for line in tagged.body
+        ast.unparse(getattr(line, "target", None) or line.targets[0]): ast.literal_eval(line.value)
+        for line in trees[tagged.index(True)].body
     }
-    cells = files.digest([code.tree_digest(tree) for tree in trees])
-    return cells, code.of_cells(trees), defaults
+    digest = files.digest([code.tree_digest(tree) for tree in trees])
+    return digest, code.of_cells(trees), defaults
 
 
 def _typed(name, value, default):
@@ -277,19 +255,21 @@ def _typed(name, value, default):
     )
 
 
-def _state(name):
-    """Identity of the made thing at a path, digest of a file, or of the listing of a folder."""
-    path = paths.resolve(name)
+def _states(names):
+    """Path -> identity of what lies there: digest of a file, or of the listing of a folder."""
+    return {name: _state(paths.resolve(name)) for name in names}
+
+
+def _state(path):
     if path.is_file():
         return files.sha256(path)
     if not path.is_dir():
         return "nothing"
-    found = provenance.find(path, "", unfinished=True)
-    if not found.record:  # names with their folders: a file that moved is another one
-        return files.digest(
-            [found.identity, sorted(str(file.relative_to(path)) for file in path.rglob("[!.]*"))]
-        )
-    return found.identity + ("" if found.finished else ", unfinished")
+    made = provenance.find(path, "", unfinished=True)
+    if not made.record:  # names with their folders: a file that moved is another one
+        names = sorted(str(file.relative_to(path)) for file in path.rglob("[!.]*"))
+        return files.digest([made.identity, names])
+    return made.identity + ("" if made.finished else ", unfinished")
 
 
 def _earlier(name):
