@@ -35,97 +35,75 @@ def main() -> None:
 
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m amg", description=__doc__)
-    commands_ = parser.add_subparsers(dest="command", required=True)
+    subparsers = parser.add_subparsers(dest="command", required=True)
 
-    def command(name, run, text):
-        added = commands_.add_parser(name, help=text)
+    def command(name, run, text, *options):
+        added = subparsers.add_parser(name, help=text)
         added.set_defaults(run=run)
-        return added
+        for option, settings in options:
+            added.add_argument(option, **settings)
 
-    profiles = ", ".join(pipeline.profiles()) or "those of a checkout"
-    for name, run, text in (
-        (
-            "reproduce",
-            lambda a: pipeline.reproduce(a.profile),
-            "run the notebooks of a profile, in order",
-        ),
-        (
-            "results",
-            lambda a: print(pages.results(a.profile)),
-            "print a reference run's results as Markdown",
-        ),
-        (
-            "reference",
-            _reference,
-            "make the last run of a profile the one that others are "
-            "compared with (of committed code only)",
-        ),
-    ):
-        command(name, run, text).add_argument(
-            "--profile",
-            default="demo",
-            help=f"one of: {profiles} (default: demo)",
-        )
-    run = command("run", _run, "run one notebook, and see what it says as it says it")
-    run.add_argument("notebook", help=f"one of: {', '.join(steps.NOTEBOOKS)}")
-    run.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter, its value in YAML; as often as need be",
-    )
-    extract = command("extract", _extract, "fingerprint every audio file below a folder")
-    extract.add_argument("audio", type=os.path.abspath, help="folder of audio files")
-    extract.add_argument("target", type=os.path.abspath, help="folder for their .npy files")
-    extract.add_argument("--device", default="auto", help=", ".join(machine.DEVICES))
-    index = command("index", indexing.command, "make your music known, or what is new in it")
-    index.add_argument("folders", nargs="+", type=os.path.abspath, help="folders of audio files")
-    index.add_argument("--encoder", default="lift", help="lift (default), lift1024, mean or mt")
-    index.add_argument(
-        "--duration-max",
-        type=int,
-        default=10,
-        help="seconds of a segment: 5, 10 (default), 15 or 30",
-    )
-    asking = command("identify", identify.command, "name the music in audio files")
-    asking.add_argument(
-        "sounds", nargs="+", help="audio files, folders of them, or - for standard input"
-    )
-    asking.add_argument(
-        "--method",
-        default="two_stage",
-        help=f"one of: {', '.join(windows.METHODS)} (default: two_stage)",
-    )
-    asking.add_argument("--json", action="store_true", help="a line of JSON for each file")
-    calibrate = command(
-        "calibrate",
-        calibration.command,
-        "fit what identify needs, to the music that a profile prepared",
-    )
-    calibrate.add_argument("--train-set", default="open_music", help="default: open_music")
-    calibrate.add_argument(
-        "--database", default="database/open_music", help="default: database/open_music"
-    )
-    calibrate.add_argument("--n-valid", type=int, default=100, help="songs held out (default: 100)")
-    for added in (index, asking):
-        added.add_argument(
-            "--catalogue",
-            type=os.path.abspath,
-            metavar="FOLDER",
-            help=f"where it lies (default: {indexing.CATALOGUE})",
-        )
-    for added in (extract, index, asking):
-        added.add_argument(
-            "--fingerprinter",
-            default="",
-            metavar="FILE",
-            help="weights of notebook 00_fingerprinter (default: the shipped ones)",
-        )
-    for added in (extract, index):
-        added.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    known = ", ".join(pipeline.profiles()) or "those of a checkout"
+    profile = _option("--profile", f"one of: {known}", default="demo")
+    command("reproduce", _reproduce, "run the notebooks of a profile, in order", profile)
+    command("results", _results, "print a reference run's results as Markdown", profile)
+    text = "make the last run of a profile the one that others are compared with"
+    command("reference", _reference, f"{text} (of committed code only)", profile)
+
+    notebook = _option("notebook", f"one of: {', '.join(steps.NOTEBOOKS)}")
+    pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "action": "append", "default": []}
+    given = _option("-p", "a parameter, its value in YAML; as often as need be", **pair)
+    command("run", _run, "run one notebook, and see what it says as it says it", notebook, given)
+
+    text = "weights of notebook 00_fingerprinter (default: the shipped ones)"
+    weights = _option("--fingerprinter", text, metavar="FILE", default="")
+    workers = _option("--workers", "processes", type=int, default=2)
+    audio = _folder("audio", "folder of audio files")
+    target = _folder("target", "folder for their .npy files")
+    device = _option("--device", ", ".join(machine.DEVICES), default="auto")
+    text = "fingerprint every audio file below a folder"
+    command("extract", _extract, text, audio, target, device, weights, workers)
+
+    text = f"where it lies (default: {indexing.CATALOGUE})"
+    of_catalogue = (_folder("--catalogue", text, metavar="FOLDER"), weights)
+    folders = _folder("folders", "folders of audio files", nargs="+")
+    encoder = _option("--encoder", "lift, lift1024, mean or mt", default="lift")
+    text = "seconds of a segment: 5, 10, 15 or 30"
+    duration = _option("--duration-max", text, type=int, default=10)
+    text = "make your music known, or what is new in it"
+    command("index", indexing.command, text, folders, encoder, duration, *of_catalogue, workers)
+
+    text = "audio files, folders of them, or - for standard input"
+    sounds = _option("sounds", text, nargs="+")
+    method = _option("--method", f"one of: {', '.join(windows.METHODS)}", default="two_stage")
+    as_json = _option("--json", "a line of JSON for each file", action="store_true")
+    text = "name the music in audio files"
+    command("identify", identify.command, text, sounds, method, as_json, *of_catalogue)
+
+    train_set = _option("--train-set", "its songs", default="open_music")
+    database = _option("--database", "its database", default="database/open_music")
+    n_valid = _option("--n-valid", "songs held out", type=int, default=100)
+    text = "fit what identify needs, to the music that a profile prepared"
+    command("calibrate", calibration.command, text, train_set, database, n_valid)
     return parser
+
+
+def _option(name, text, **settings):
+    """Name and settings of an argument; its help tells the default, if there is one."""
+    default = settings.get("default")
+    return name, {"help": f"{text} (default: {default})" if default else text, **settings}
+
+
+def _folder(name, text, **settings):
+    return _option(name, text, type=os.path.abspath, **settings)
+
+
+def _reproduce(arguments):
+    pipeline.reproduce(arguments.profile)
+
+
+def _results(arguments):
+    print(pages.results(arguments.profile))
 
 
 def _reference(arguments):
@@ -138,12 +116,9 @@ def _run(arguments):
 
 
 def _extract(arguments):
+    prints = fingerprinters.find(arguments.fingerprinter)
     written, refused = folder.extract(
-        arguments.audio,
-        arguments.target,
-        fingerprinters.find(arguments.fingerprinter),
-        arguments.workers,
-        arguments.device,
+        arguments.audio, arguments.target, prints, arguments.workers, arguments.device
     )
     print(*refused, f"{written} files fingerprinted, {len(refused)} left out", sep="\n")
 
