@@ -69,7 +69,7 @@ def write_index(profile, manifest, written) -> list:
     beside = {
         part["figure"] for section in sections for part in section["parts"] if "figure" in part
     }
-    compared, judged = compare.with_reference(profile, report), verdict.table(report)
+    compared = compare.with_reference(profile, report)
     _write(
         base / "index.html",
         "index.html",
@@ -77,23 +77,16 @@ def write_index(profile, manifest, written) -> list:
         profile=profile,
         manifest=manifest,
         compared=compared,
-        claims=verdict.sentences(report),
-        judged=judged,
-        counts=verdict.counts(judged),
         report=report,
-        summary=tables.summary,
         html=_html,
-        headline=sentences.headline(report),
-        sentences=sentences,
-        takeaways={
-            "trained": sentences.trained(report),
-            "growth": sentences.growth(report.get("learning_curve", ())),
-        },
+        drawn=drawn,
         sections=[section for section in sections if _has(section, drawn, figures)],
-        tables=drawn,
         figures=figures,
         others=[name for name in figures if name not in beside],
         files=[path for path in here if "tables" in path.parts],
+        sentences=sentences,
+        tables=tables,
+        verdict=verdict,
     )
     return compared
 
