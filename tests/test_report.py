@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import CHECKOUT, run_module
 
 from amg import files, machine, provenance
@@ -669,3 +670,14 @@ def test_the_contents_lead_to_sections(home, references):
     assert {"hits", "cost", "notebooks"} <= anchors and "scale" not in anchors
     assert anchors <= set(re.findall(r'id="(\w+)"', html))
     assert 'href="tables/retrieval.csv"' in html and "seed=0" in html
+
+
+def test_every_table_that_is_drawn_has_its_place_in_a_section():
+    sections = yaml.safe_load((CHECKOUT / "amg/report/sections.yaml").read_text())
+    parts = [part for section in sections for part in section["parts"]]
+    assert sorted(part["table"] for part in parts if "table" in part) == sorted(pages.DRAWN)
+    assert all({"alt", "caption"} < set(part) for part in parts if "figure" in part)
+    kinds = {"note", "text", "definitions", "sentences", "differences", "table", "figure"}
+    assert all(len(kinds & set(part)) == 1 for part in parts)
+    definitions = next(part["definitions"] for part in parts if "definitions" in part)
+    assert [name.replace(" ", "_") for name in definitions] == list(tables.TOLERANCES)
