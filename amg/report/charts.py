@@ -158,7 +158,9 @@ def shortlists(table) -> figures.Figure:
         axis.set_title(f"queries of {seconds(length):g} s; shortlists at the points")
         axis.set_xlabel("embedding and search per query (ms)")
     axes[0].set_ylabel("two-stage exact Top-1 (%)")
-    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    n_columns = 2 * len(lengths)
+    labels = axes[-1].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside lower center", ncols=n_columns)
     return figure
 
 
