@@ -8,12 +8,12 @@ where they are named, or, in a step, all of them.
 """
 
 import ast
+import functools
 import hashlib
 import inspect
 import json
 import re
 import textwrap
-from functools import cache
 from pathlib import Path
 
 from amg import files
@@ -84,7 +84,7 @@ def _file(module):
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-@cache
+@functools.cache
 def _read(file, _):
     """Digest of a source's tree, its data files, and the names that it imports; once per date."""
     tree = ast.parse(file.read_text())
@@ -134,9 +134,14 @@ def _own(thing, seen):
     thing = getattr(thing, "fget", thing)  # of properties
     if inspect.ismodule(thing) or str(getattr(thing, "__module__", "")).split(".")[0] == "amg":
         return getattr(thing, "__qualname__", None) or thing.__name__
+    if isinstance(thing, functools.partial):
+        parts = thing.func, *thing.args, *sorted(thing.keywords.items())
+        return [_own(part, seen) for part in parts]
+    if callable(thing) and hasattr(thing, "__dict__") and not hasattr(thing, "__name__"):
+        return [_own(type(thing), seen), {k: _own(v, seen) for k, v in sorted(vars(thing).items())}]
     if not (inspect.isclass(thing) or inspect.isfunction(thing)):
         return _value(thing)
-    if thing in seen or thing.__module__.split(".")[0] in ("torch", "builtins", "numpy"):
+    if thing in seen or str(thing.__module__).split(".")[0] in ("torch", "builtins", "numpy"):
         return thing.__qualname__
     seen.add(thing)
     if inspect.isclass(thing):

@@ -42,14 +42,14 @@ def test_amg_loss_and_gradient(batch):
     data, t = batch
     logits = naive.margin_logits(t["embedding"], t["centres"], t["label"], t["margin"])
     close(logits.detach(), data["amg_logits"])
-    loss, gradient = over_classes(amg.AMG(t["centres"]), t)
+    loss, gradient = over_classes(amg.AMG(t["centres"], crops.margin), t)
     close(loss, data["amg_loss"])
     close(gradient, data["amg_grad"])
 
 
 def test_arcface_loss_and_gradient(batch):
     data, t = batch
-    loss, gradient = over_classes(arcface.ArcFace(t["centres"]), t)
+    loss, gradient = over_classes(arcface.ArcFace(t["centres"], crops.margin), t)
     close(loss, data["arcface_loss"])
     close(gradient, data["arcface_grad"])
 

@@ -11,17 +11,20 @@ import pandas as pd
 import papermill
 import pytest
 import soundfile
-from conftest import CHECKOUT, parameters, run_module
+import torch
+from conftest import CHECKOUT, parameters, run_module, write_training_set
 from papermill.exceptions import PapermillExecutionError
 
 import amg
 from amg.check import InputError
+from amg.embedding import crops, runs, training
 from amg.fingerprint import features
 from amg.report import compare, pages, pipeline, steps
 from amg.retrieval import cost, databases, intervals
 from amg.sound import sheet_music
 
 NOTEBOOKS = [CHECKOUT / "notebooks" / f"{name}.ipynb" for name in steps.NOTEBOOKS]
+DATA_MD = CHECKOUT / "docs" / "data.md"
 SMALL = {"train_set": "smoke", "layers": 1, "epochs": 1, "n_valid": 2}
 
 
@@ -269,7 +272,34 @@ def execute(notebook, tmp_path, **given):
         str(tmp_path / "out.ipynb"),
         given,
         progress_bar=False,
+        cwd=str(tmp_path),
     )
+
+
+def test_the_module_of_ones_own_in_the_docs_goes_through_03_and_04(smoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("AMG_HOME", str(smoke))
+    own = re.search(r"```python\n(from torch import nn.+?)```", DATA_MD.read_text(), re.DOTALL)[1]
+    (tmp_path / "my_encoder.py").write_text(own)
+    given = {"train_set": "smoke", "encoder": "toy", "own": "my_encoder", "report": "own"}
+    execute("03_train", tmp_path, **given, own_settings={"width": 32}, epochs=1, n_valid=2)
+    execute("04_evaluate", tmp_path, **given, database="database/smoke", durations=[10])
+    retrieval = pd.read_csv(smoke / "reports/own/tables/retrieval.csv")
+    assert retrieval.run[retrieval.encoder == "toy"].str.contains("-width32-").all()
+    assert (retrieval.encoder == "toy").sum() > 10
+    step = {**given, "n_valid": 2}
+    own_file = str(CHECKOUT / "notebooks/my_encoder.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert own_file in steps.Step("03_train", step, "03_train", "own").recipe().inputs
+
+
+def test_the_other_crop_law_in_the_docs_trains(home, monkeypatch):
+    """The cell of the docs, with what the set-up cell of notebook 03 has by then."""
+    cell = re.search(r"```python\n(def long_crops.+?)```", DATA_MD.read_text(), re.DOTALL)[1]
+    data = features.pack(write_training_set(home / "data/train/t", n_songs=8, n_frames=59))
+    config = runs.Config(epochs=2, batch_size=12, n_valid=2, settings={"layers": 1})
+    names = {"config": config, "data": data, "train_set": "t", "device": "cpu"}
+    exec(cell, names := {**names, "crops": crops, "training": training, "torch": torch})
+    assert [row["lr"] for row in names["run"].fit()] == [config.lr, config.lr]
 
 
 def test_a_published_checkpoint_is_evaluated_by_both_protocols(home, tmp_path, golden):

@@ -1,6 +1,10 @@
 """An encoder and a loss of one's own, as in a notebook's cell: trained, found, evaluated, named."""
 
+import inspect
+import sys
+import textwrap
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ from torch.nn import functional as F
 
 from amg import files
 from amg.check import InputError
-from amg.embedding import encoders, losses, runs, training
+from amg.embedding import crops, encoders, losses, registry, runs, training
 from amg.embedding.encoders.transformer import Transformer
 from amg.fingerprint import features
 from amg.report import charts, tables
@@ -21,11 +25,11 @@ from amg.retrieval import databases, evaluate, intervals, search, trials
 @pytest.fixture
 def own():
     """The registries are afterwards what they were before."""
-    kept = [(registry, dict(registry)) for registry in (encoders.registry, losses.registry)]
+    kept = [(kind, dict(kind)) for kind in (encoders.registry, losses.registry)]
     yield
-    for registry, before in kept:
-        registry.clear()
-        registry.update(before)
+    for kind, before in kept:
+        kind.clear()
+        kind.update(before)
 
 
 def define(bias=True):
@@ -44,6 +48,7 @@ def define(bias=True):
             x = F.leaky_relu(self.lift(x), self.slope) * ~padding[..., None]
             return F.normalize(self.fall(x.sum(1) / (~padding).sum(1, keepdim=True)))
 
+    # the loss
     @losses.register("nearest")
     class Nearest(nn.Module):
         batches = "classes"
@@ -153,6 +158,77 @@ def test_a_changed_class_is_another_run(own, data):
         runs.find("t", "toy", "nearest", 10)
     other, _ = train(settings(epochs=1), data, "t")
     assert first.folder == again.folder != other.folder
+
+
+def short_crops(rng, n_frames, is_original, duration_max):
+    return crops.draw(rng, n_frames, is_original, duration_max, power=6)
+
+
+class Falling:
+    """A schedule with a number of its own."""
+
+    def __init__(self, half):
+        self.half = half
+
+    def __call__(self, done, lr, final_lr):
+        return lr * 0.5 ** (done / self.half)
+
+
+PARTS = [
+    {},
+    {"crop": short_crops},
+    {"crop": partial(crops.draw, power=1)},
+    {"crop": partial(crops.draw, power=2)},
+    {"margin": lambda overlap, high, low: low + 0 * overlap},
+    {"schedule": Falling(0.5)},
+    {"schedule": Falling(0.25)},
+    {"optimiser": torch.optim.AdamW},
+    {"optimiser": partial(torch.optim.SGD, momentum=0.9)},
+]
+
+
+def test_crop_law_margin_schedule_and_optimiser_can_be_ones_own(data):
+    """Each trains, is another run than the others, and is found again."""
+    config = settings(encoder="mt", loss="amg", epochs=2, settings={"layers": 1, "width": 16})
+    trained = [training.Run(config, data, "t", "cpu", **parts) for parts in PARTS]
+    losses_of = [[row["loss"] for row in run.fit()] for run in trained]
+    assert np.isfinite(losses_of).all()
+    assert (
+        len({run.folder for run in trained}) == len({tuple(of) for of in losses_of}) == len(PARTS)
+    )
+    again = training.Run(config, data, "t", "cpu", schedule=Falling(0.5))
+    assert len(again.fit()) == 2 and again.folder == trained[5].folder
+    rates = [row["lr"] for row in again.fit()]  # of the last of three steps of each epoch
+    assert rates == pytest.approx([1e-3 * 0.5 ** (2 * done) for done in (2 / 6, 5 / 6)])
+    assert runs.find("t", "mt", "amg", 10).name == again.folder.name
+
+
+def test_a_loss_without_a_margin_takes_no_law_of_margins(data):
+    config = settings(encoder="mt", loss="triplet", settings={"layers": 1})
+    with pytest.raises(InputError, match="the loss triplet has no margin law"):
+        training.Run(config, data, "t", "cpu", margin=lambda overlap, high, low: low)
+
+
+def test_a_module_of_ones_own_is_named_by_a_parameter(own, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    source = inspect.getsource(define).partition("# the loss\n")[0].splitlines()[3:]
+    header = "from torch import nn\nfrom torch.nn import functional as F\n"
+    header += "from amg.embedding import encoders\nbias = True\n"
+    (tmp_path / "my_toy.py").write_text(header + textwrap.dedent("\n".join(source)))
+    registry.load("")
+    assert "toy" not in encoders.registry
+    registry.load("my_toy")
+    assert encoders.registry["toy"].__module__ == "my_toy"
+    (tmp_path / "my_slip.py").write_text("1 / 0")
+    for name, message in (
+        ("my_slip", r"cannot be imported \(ZeroDivisionError.*put my_slip.py beside"),
+        ("my_other", "cannot be imported .ModuleNotFoundError"),
+        ("a/b.py", "must be the name of a module"),
+        (3, "must be the name of a module"),
+    ):
+        with pytest.raises(InputError, match=message):
+            registry.load(name)
 
 
 def test_a_subclass_of_the_transformer_computes_its_own_way(own):

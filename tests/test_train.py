@@ -607,7 +607,7 @@ def test_losses_against_naive_loops():
         ("amg", [], total / 6),
         ("amg", [0, 3], total / 6 + 10 * pull),
     ):
-        loss = losses.registry.build(name, {}, centres=first.clone)
+        loss = losses.registry.build(name, {}, centres=first.clone, margin=lambda: crops.margin)
         is_original = torch.isin(torch.arange(6), torch.tensor(originals))
         assert loss(vectors, batches.Rows(song, overlap, is_original)).item() == pytest.approx(
             expected, rel=1e-6

@@ -1,8 +1,8 @@
 """Which crops an epoch trains on, and in which batches: index arithmetic, no file is opened.
 
-A loss says what its batches hold (`PARTS`). Of classes, every clip comes once, in any company. Of
-pairs and triplets, every degraded version comes once and no song twice in a batch: beside each lies
-the original of its song, and in triplets also that of another song.
+A loss says what its batches hold (`PARTS`). With classes, every clip comes once, in a batch with
+any others. With pairs and triplets, every degraded version comes once and no song twice in a batch:
+beside each lies the original of its song, and in triplets also that of another song.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,9 @@ import torch
 
 from amg.embedding import crops
 
-# kind of batch -> rows that belong together
-PARTS = {
-    "classes": 1,  # a clip
-    "pairs": 2,  # (original, degraded version): the first half of a batch, and the second
-    "triplets": 3,
-}  # (degraded version, its song's original, another's): three thirds
+# kind of batch -> rows that belong together: a clip; (original, degraded version), the halves of a
+# batch; (degraded version, its song's original, another song's), its thirds
+PARTS = {"classes": 1, "pairs": 2, "triplets": 3}
 
 
 class Rows(NamedTuple):
@@ -43,10 +40,11 @@ class Batch:
         return Rows(*(torch.from_numpy(column).to(device) for column in columns))
 
 
-def epoch(rng, length, batch_size, kind, duration_max) -> list:
+def epoch(rng, length, batch_size, kind, duration_max, draw=crops.draw) -> list:
     """All batches of an epoch, the fewest of at most `batch_size` rows, as alike in size as can be.
 
-    length: frames of each clip, int (n_songs, n_clips), 0 where there is none.
+    length: frames of each clip, int (n_songs, n_clips), 0 where there is none; draw: the crop law,
+    called as `crops.draw`.
     """
     if kind == "classes":
         clips = rng.permutation(np.flatnonzero(length))
@@ -54,7 +52,7 @@ def epoch(rng, length, batch_size, kind, duration_max) -> list:
     else:
         parts = list(_contrasts(rng, length, batch_size // PARTS[kind], kind))
     song, clip = np.concatenate(parts, axis=1)
-    crop = crops.draw(rng, length[song, clip], clip == 0, duration_max)
+    crop = draw(rng, length[song, clip], clip == 0, duration_max)
     ends = np.cumsum([len(songs) for songs, _ in parts])[:-1]
     columns = [np.split(column, ends) for column in (song, clip, *crop)]
     return [Batch(song, clip, crops.Crops(*crop)) for song, clip, *crop in zip(*columns)]

@@ -1,17 +1,20 @@
 """Encoders and losses by the name that a parameter gives them, and the settings that they take.
 
-A class gets its name in its file, by `@registry.encoders.register("toy")`, or in a notebook's cell,
-where `encoders.register` is the same. Its settings are the arguments of its constructor that have a
-default. Their types follow from the defaults; its attribute `limits`, {setting: (low, high)}, may
-narrow their range. Arguments without a default are the kit's to give.
+A class gets its name in its file, by `@registry.encoders.register("toy")`; in a module or a
+notebook's cell of your own `encoders.register` is the same. Its settings are the arguments of its
+constructor that have a default. Their types follow from the defaults; its attribute `limits`,
+{setting: (low, high)}, may narrow their range. Arguments without a default are the kit's to give.
 """
 
+import importlib
 import inspect
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import nn
 
-from amg import check, code
+from amg import check, code, paths
 from amg.check import InputError
 
 
@@ -42,9 +45,13 @@ class Registry(dict):
         )
         return self.aliases.get(name, name)
 
+    def arguments(self, name) -> dict:
+        """Arguments of a class's constructor by name, as of `inspect.signature`."""
+        return dict(inspect.signature(self[name]).parameters)
+
     def accepts(self, name) -> dict:
         """Settings of a class and their defaults."""
-        arguments = inspect.signature(self[name]).parameters.values()
+        arguments = self.arguments(name).values()
         return {a.name: a.default for a in arguments if a.default is not a.empty}
 
     def settings(self, name, known) -> dict:
@@ -61,9 +68,9 @@ class Registry(dict):
 
     def build(self, name, known, **given) -> nn.Module:
         """An instance with its `settings`; given: argument -> function, for what has no default."""
-        asked = inspect.signature(self[name]).parameters.keys() - self.accepts(name)
+        required = self.arguments(name).keys() - self.accepts(name)
         try:
-            return self[name](**{a: given[a]() for a in asked}, **self.settings(name, known))
+            return self[name](**{a: given[a]() for a in required}, **self.settings(name, known))
         except (AssertionError, KeyError, TypeError) as error:
             raise InputError(
                 f"the {self.kind} {name} cannot be built with {known}: {error}"
@@ -73,6 +80,25 @@ class Registry(dict):
         """{kind: digest} of a class that is somebody's own, as `code.of_own`; {} of the kit's."""
         own = self[name].__module__.split(".")[0] != "amg"
         return {self.kind: code.of_own(self[name])} if own else {}
+
+
+def load(module) -> None:
+    """Import a module that registers encoders or losses of your own, by its name; "" is none.
+
+    It lies in the working directory or in `notebooks/`. Raises InputError if it cannot be imported.
+    """
+    if not isinstance(module, str) or (module and not module.isidentifier()):
+        raise InputError(f"own is {module!r}, but must be the name of a module, as my_encoder.")
+    places = str(Path.cwd()), str(paths.checkout() / "notebooks")
+    sys.path += [place for place in places if place not in sys.path]
+    try:
+        if module:
+            importlib.import_module(module)
+    except Exception as error:  # whatever somebody's own code raises
+        raise InputError(
+            f"own is {module!r}, which cannot be imported ({type(error).__name__}: {error}); put "
+            f"{module}.py beside the notebooks."
+        ) from None
 
 
 # here, so that members need not import the packages that import them

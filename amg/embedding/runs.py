@@ -112,8 +112,9 @@ def variants(config, losses_, encoders_) -> list:
     return found
 
 
-def recipe(config, content, fingerprinter, device) -> provenance.Recipe:
-    """All that decides a run. content, fingerprinter: as the `TrainingSet` has them."""
+def recipe(config, content, fingerprinter, device, own=()) -> provenance.Recipe:
+    """All that decides a run. content, fingerprinter: as the `TrainingSet` has them; own: the
+    functions that `training.Run` is given, by name."""
     inputs = {
         "training set": content,
         "fingerprinter": fingerprinter,
@@ -126,6 +127,7 @@ def recipe(config, content, fingerprinter, device) -> provenance.Recipe:
     made_by = code.of(
         "amg.embedding.training", *(name for name in modules if name.split(".")[0] == "amg")
     )
+    made_by |= {name: code.of_own(function) for name, function in dict(own).items()}
     computed = {"device": device, "precision": precision}
     return provenance.Recipe("run", asdict(config), inputs, computed, made_by)
 

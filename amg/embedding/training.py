@@ -24,13 +24,34 @@ COLLAPSED, SAMPLE = 0.999, 50
 SAVE_S = 60.0  # seconds between checkpoints within an epoch
 
 
+def cosine(done, lr, final_lr) -> float:
+    """The schedule: from lr to final_lr along a cosine; done: share of all steps, 0 to 1."""
+    return final_lr + (lr - final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+
+
 class Run:
     """Encoder, loss, optimiser and history of one training.
 
-    data: the `features.TrainingSet` of the name `train_set`; device: auto, cpu or cuda.
+    data: the `features.TrainingSet` of the name `train_set`; device: auto, cpu or cuda. The other
+    arguments are functions that a notebook's cell may replace: the laws of crops and of margins and
+    the schedule, called as the defaults are, and the optimiser, (parameters, lr=, weight_decay=) ->
+    one of torch's. A run made with other functions is another run.
     """
 
-    def __init__(self, config, data, train_set, device="auto"):
+    def __init__(
+        self,
+        config,
+        data,
+        train_set,
+        device="auto",
+        *,
+        crop=crops.draw,
+        margin=crops.margin,
+        schedule=cosine,
+        optimiser=torch.optim.Adam,
+    ):
+        self.crop, self.schedule = crop, schedule
+        self.own = {"crop": crop, "margin": margin, "schedule": schedule, "optimiser": optimiser}
         self.config, self.data, self.device = config, data, machine.device(device)
         self.path = runs.path(train_set, config)
         if not encoders.needs_training(config.encoder):
@@ -41,13 +62,17 @@ class Run:
         check.one_of(
             f"the number of values in a fingerprint of {train_set}", data.frames.shape[1], (DIM,)
         )
+        if margin is not crops.margin and "margin" not in losses.registry.arguments(config.loss):
+            raise InputError(
+                f"the loss {config.loss} has no margin law; give none, or take arcface or amg."
+            )
         self.songs, self.held_out = _split(config, data, train_set)
         torch.manual_seed(config.seed)
         self.encoder = encoders.build(config).to(self.device)
         self.loss = losses.registry.build(
-            config.loss, config.settings, centres=self._first_centres
+            config.loss, config.settings, centres=self._first_centres, margin=lambda: margin
         ).to(self.device)
-        self.optimiser = torch.optim.Adam(
+        self.optimiser = optimiser(
             [*self.encoder.parameters(), *self.loss.parameters()],
             lr=config.lr,
             weight_decay=config.weight_decay,
@@ -69,7 +94,8 @@ class Run:
         `on_epoch` is called with the history so far. Checkpoints are written after every epoch,
         and every SAVE_S within one. Raises InputError if another process is training this run.
         """
-        recipe = runs.recipe(self.config, self.data.content, self.data.fingerprinter, self.device)
+        of_data = self.data.content, self.data.fingerprinter
+        recipe = runs.recipe(self.config, *of_data, self.device, self.own)
         with provenance.making(self.path, recipe, self.config.differs) as place:
             self.folder = place.folder
             self._resume()
@@ -95,6 +121,7 @@ class Run:
             config.batch_size,
             config.batches,
             config.duration_max,
+            self.crop,
         )
         began, saved = time.perf_counter() - self.seconds[epoch], time.perf_counter()
         bar.total = n_steps = config.epochs * len(of_epoch)
@@ -135,9 +162,7 @@ class Run:
             )
 
     def _learning_rate(self, done):
-        """Cosine from lr to final_lr; done: share of all steps."""
-        low, high = self.config.final_lr, self.config.lr
-        return low + (high - low) * 0.5 * (1 + math.cos(math.pi * done))
+        return self.schedule(done, self.config.lr, self.config.final_lr)
 
     def _update(self, batch, lr):
         """One optimiser step on a `batches.Batch`; returns the loss.

@@ -16,7 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from amg import code, files, machine, paths, provenance
 from amg.check import InputError
-from amg.embedding import encoders, losses, runs
+from amg.embedding import encoders, losses, registry, runs
 from amg.fingerprint import nafp
 from amg.retrieval import databases
 from amg.studies import more_songs
@@ -34,6 +34,11 @@ def _weights(p):
 
 def _train_set(p):
     return [f"data/train/{p['train_set']}"]
+
+
+def _own(p):
+    own = p["own_module"]
+    return [str(paths.checkout() / "notebooks" / f"{own}.py")] if own else []
 
 
 def _songs(p):
@@ -95,8 +100,8 @@ READS = {
     "00_fingerprinter": [_folder],
     "01_data_prep": [_weights, _folder],
     "02_split": [_songs],
-    "03_train": [_train_set],
-    "04_evaluate": [_songs, _split, _runs],
+    "03_train": [_train_set, _own],
+    "04_evaluate": [_songs, _split, _runs, _own],
     "05_ablations": [_songs, _split, _train_set, _run],
     "06_robustness": [_weights, _songs, _trials, _trained],
     "07_unknown_songs": [_songs, _split, _train_set, _run_of_another],
@@ -137,6 +142,7 @@ class Step:
             if value != defaults[name] and name != "report":
                 self.changed[name] = value
         self.resolved = {**defaults, **parameters}
+        registry.load(self.resolved.get("own_module", ""))
 
     def recipe(self) -> provenance.Recipe:
         """All that decides what the step does, as things are now."""

@@ -10,7 +10,8 @@ PULL = 10.0  # weight of the pull
 
 @registry.losses.register("amg", "pam", "tam")  # the published code calls it both Pam and Tam
 class AMG(ArcFace):
-    """ArcFace plus 10 x the mean pull of the originals, 1 - cos(vector, centre of its class).
+    """ArcFace, with its margin by overlap, plus 10 x the mean pull of the originals:
+    1 - cos(vector, centre of its class).
 
     In a batch without originals there is no pull.
     """

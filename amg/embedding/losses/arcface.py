@@ -16,21 +16,23 @@ SCALE = 32.0
 class ArcFace(nn.Module):
     """Every song is a class with a centre; the margin grows with a crop's overlap.
 
-    scale: of the logits; margin_max, margin_min: at full overlap and at none, radians.
+    margin: the law, called as `crops.margin`; scale: of the logits; margin_max, margin_min: at full
+    overlap and at none, radians.
     """
 
     batches = "classes"
     limits = {"scale": (0, 1000), "margin_max": (0, 1.5), "margin_min": (0, 1.5)}
 
     def __init__(
-        self, centres, scale=SCALE, margin_max=crops.MARGIN_MAX, margin_min=crops.MARGIN_MIN
+        self, centres, margin, scale=SCALE, margin_max=crops.MARGIN_MAX, margin_min=crops.MARGIN_MIN
     ):
         super().__init__()
         self.centres = nn.Parameter(centres)  # (n_songs, 128)
-        self.scale, self.margin_max, self.margin_min = scale, margin_max, margin_min
+        self.margin, self.scale = margin, scale
+        self.margin_max, self.margin_min = margin_max, margin_min
 
     def forward(self, vectors, rows):
-        margin = crops.margin(rows.overlap, self.margin_max, self.margin_min)
+        margin = self.margin(rows.overlap, self.margin_max, self.margin_min)
         return arcface(vectors, self.centres, rows.song, margin, self.scale).mean()
 
 
