@@ -66,6 +66,7 @@ def test_an_epoch_takes_every_clip_once(n_songs, n_clips, batch_size, kind, seed
     length[:, 0] = 59
     length[0, 1] = 30
     epoch = batches.epoch(np.random.default_rng(seed), length, batch_size, kind, 10)
+    assert len(epoch) == batches.count(length, batch_size, kind)
     assert all(0 < len(batch.song) <= batch_size for batch in epoch)
     there = set(zip(*np.nonzero(length)))
     seen = [clip for batch in epoch for clip in zip(batch.song, batch.clip)]

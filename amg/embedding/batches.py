@@ -58,6 +58,14 @@ def epoch(rng, length, batch_size, kind, duration_max, draw=crops.draw) -> list:
     return [Batch(song, clip, crops.Crops(*crop)) for song, clip, *crop in zip(*columns)]
 
 
+def count(length, batch_size, kind) -> int:
+    """How many batches an epoch has; arguments as of `epoch`."""
+    if kind == "classes":
+        return -(-int((length > 0).sum()) // batch_size)
+    n_songs = (length[:, 1:] > 0).sum(axis=0)  # of each version
+    return int(np.ceil(n_songs / (batch_size // PARTS[kind])).sum())
+
+
 def _contrasts(rng, length, most, kind):
     """Songs and clips of batches of at most `most` pairs or triplets, a version after the other."""
     for version in rng.permutation(np.flatnonzero(length[:, 1:].any(axis=0)) + 1):

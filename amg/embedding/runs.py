@@ -84,12 +84,21 @@ class Config:
         return re.sub(r"[^\w.+-]", "", "-".join(words))
 
 
-def variants(config, losses_, encoders_) -> list:
+def with_updates(config, n_updates, length) -> Config:
+    """`config` with as many epochs as make `n_updates`, rounded; length: as of `batches.epoch`."""
+    per_epoch = batches.count(length, config.batch_size, config.batches)
+    return replace(config, epochs=max(1, round(n_updates / per_epoch)))
+
+
+def variants(config, losses_, encoders_, data) -> list:
     """`config` with each of the other losses, and with each of the other encoders.
 
-    Both: name -> dict of what is that variant's own, fields of Config and settings. Raises
-    InputError for what is not known.
+    Both: name -> dict of what is that variant's own, fields of Config and settings. Each is trained
+    with as many updates as `config` has on `data`, a TrainingSet, unless its epochs are given.
+    Raises InputError for what is not known.
     """
+    length = data.length[: len(data.length) - config.n_valid]
+    n_updates = config.epochs * batches.count(length, config.batch_size, config.batches)
     fields = sorted(asdict(config).keys() - {"duration_max", "encoder", "loss", "settings"})
     found = []
     for registry, asked in ((losses.registry, losses_), (encoders.registry, encoders_)):
@@ -108,7 +117,9 @@ def variants(config, losses_, encoders_) -> list:
                 check.one_of(f"a setting of {name}", setting, (*fields, *registry.accepts(name)))
             of_config = {setting: own[setting] for setting in own if setting in fields}
             settings = config.settings | {s: own[s] for s in own if s not in fields}
-            found.append(replace(config, **{registry.kind: name}, **of_config, settings=settings))
+            variant = replace(config, **{registry.kind: name}, **of_config, settings=settings)
+            fair = "epochs" in own or not n_updates
+            found.append(variant if fair else with_updates(variant, n_updates, length))
     return found
 
 

@@ -35,12 +35,11 @@ def trainings(data, config, sizes, n_seeds, n_updates) -> list[Training]:
     check.each("sizes", sizes, check.integer, 2, most)
     check.integers(1, n_seeds=n_seeds, n_updates=n_updates)
     held_out, points, sizes = np.arange(most, len(data.length)), [], sorted(sizes)
-    batch = config.batch_size, config.batches, config.duration_max
     for n in sizes:
         part = data.part(np.concatenate([np.arange(n), held_out]))
-        per_epoch = len(batches.epoch(np.random.default_rng(0), part.length[:n], *batch))
-        epochs = max(1, round(n_updates / per_epoch))
+        chosen = runs.with_updates(config, n_updates, part.length[:n])
+        per_epoch = batches.count(part.length[:n], config.batch_size, config.batches)
         for seed in range(n_seeds if n in sizes[-2:] else 1):
-            of_seed = replace(config, epochs=epochs, seed=seed)
-            points.append(Training(n, of_seed, part, epochs * per_epoch))
+            of_seed = replace(chosen, seed=seed)
+            points.append(Training(n, of_seed, part, chosen.epochs * per_epoch))
     return points
