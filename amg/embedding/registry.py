@@ -54,17 +54,21 @@ class Registry(dict):
         arguments = self.arguments(name).values()
         return {a.name: a.default for a in arguments if a.default is not a.empty}
 
+    def all_settings(self) -> set:
+        """Names of the settings of all classes."""
+        return {setting for name in self for setting in self.accepts(name)}
+
     def settings(self, name, known) -> dict:
         """All settings of a class, from `known`, a dict, or by default; InputError if wrong."""
-        found, limits = self.accepts(name), getattr(self[name], "limits", {})
-        for setting, default in found.items():
-            value = found[setting] = known.get(setting, default)
+        settings, limits = self.accepts(name), getattr(self[name], "limits", {})
+        for setting, default in settings.items():
+            value = settings[setting] = known.get(setting, default)
             if type(default) is int:
                 check.integer(setting, value, *limits.get(setting, (min(1, default),)))
             elif type(default) is float:
                 low, high = limits.get(setting, (min(0, default), 1e9))
-                found[setting] = float(check.number(setting, value, low, high))
-        return found
+                settings[setting] = float(check.number(setting, value, low, high))
+        return settings
 
     def build(self, name, known, **given) -> nn.Module:
         """An instance with its `settings`; given: argument -> function, for what has no default."""

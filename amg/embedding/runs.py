@@ -21,7 +21,7 @@ from amg.embedding import batches, crops, encoders, losses
 SHIPPED = "shipped"  # in place of a training set's name
 
 
-@dataclass(frozen=True)
+@dataclass
 class Config:
     """What decides the weights, given the training set; defaults as published, but for `n_valid`.
 
@@ -43,17 +43,15 @@ class Config:
 
     def __post_init__(self):
         crops.segment_frames(self.duration_max)
-        found, known = {"settings": {}}, set()
+        given, self.settings = self.settings, {}
         for registry in (encoders.registry, losses.registry):
-            name = found[registry.kind] = registry.canonical(getattr(self, registry.kind))
-            found["settings"] |= registry.settings(name, self.settings)
-            for other in registry:
-                known |= registry.accepts(other).keys()
-        for name in self.settings:
-            check.one_of("a setting", name, sorted(known))
+            setattr(self, registry.kind, registry.canonical(getattr(self, registry.kind)))
+            self.settings |= registry.settings(getattr(self, registry.kind), given)
+        known = encoders.registry.all_settings() | losses.registry.all_settings()
+        for setting in given:
+            check.one_of("a setting", setting, sorted(known))
         for name in ("lr", "final_lr", "weight_decay"):
-            found[name] = float(check.number(name, getattr(self, name), 0, 1))
-        self.__dict__.update(found)
+            setattr(self, name, float(check.number(name, getattr(self, name), 0, 1)))
         check.integers(1, epochs=self.epochs)
         check.integers(0, n_valid=self.n_valid)
         check.seed(self.seed)
@@ -90,7 +88,7 @@ def with_updates(config, n_updates, length) -> Config:
     return replace(config, epochs=max(1, round(n_updates / per_epoch)))
 
 
-def variants(config, losses_, encoders_, data) -> list:
+def variants(config, other_losses, other_encoders, data) -> list:
     """`config` with each of the other losses, and with each of the other encoders.
 
     Both: name -> dict of what is that variant's own, fields of Config and settings. Each is trained
@@ -100,27 +98,26 @@ def variants(config, losses_, encoders_, data) -> list:
     length = data.length[: len(data.length) - config.n_valid]
     n_updates = config.epochs * batches.count(length, config.batch_size, config.batches)
     fields = sorted(asdict(config).keys() - {"duration_max", "encoder", "loss", "settings"})
-    found = []
-    for registry, asked in ((losses.registry, losses_), (encoders.registry, encoders_)):
-        if not isinstance(asked, dict) or not all(isinstance(own, dict) for own in asked.values()):
+    variants = []
+    for registry, others in ((losses.registry, other_losses), (encoders.registry, other_encoders)):
+        if not isinstance(others, dict) or not all(
+            isinstance(own, dict) for own in others.values()
+        ):
             raise InputError(
-                f"the variants {asked!r} must be names with settings of their own, or "
+                f"the variants {others!r} must be names with settings of their own, or "
                 "{}, as {mlstm: {}, mcnn: {batch_size: 64}}."
             )
-        for name, own in asked.items():
-            check.one_of(
-                f"another {registry.kind}",
-                name,
-                [other for other in registry if other != getattr(config, registry.kind)],
-            )
+        for name, own in others.items():
+            allowed = [other for other in registry if other != getattr(config, registry.kind)]
+            check.one_of(f"another {registry.kind}", name, allowed)
             for setting in own:
                 check.one_of(f"a setting of {name}", setting, (*fields, *registry.accepts(name)))
             of_config = {setting: own[setting] for setting in own if setting in fields}
             settings = config.settings | {s: own[s] for s in own if s not in fields}
             variant = replace(config, **{registry.kind: name}, **of_config, settings=settings)
-            fair = "epochs" in own or not n_updates
-            found.append(variant if fair else with_updates(variant, n_updates, length))
-    return found
+            fair = variant if "epochs" in own else with_updates(variant, n_updates, length)
+            variants.append(fair)
+    return variants
 
 
 def recipe(config, content, fingerprinter, device, own=()) -> provenance.Recipe:
@@ -167,11 +164,11 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     Raises InputError if there is none, if its checkpoint is damaged or of something else, or if it
     is unfinished (unless that is asked for).
     """
-    asked = Config(duration_max, encoder, loss)
+    wanted = Config(duration_max, encoder, loss)
     if train_set == SHIPPED:
-        file, name, finished, inputs = shipped(asked.name), f"shipped {asked.name}", True, {}
+        file, name, finished, inputs = shipped(wanted.name), f"shipped {wanted.name}", True, {}
     else:
-        run = provenance.find(path(train_set, asked), "03_train", unfinished)
+        run = provenance.find(path(train_set, wanted), "03_train", unfinished)
         file, name, finished = run.folder / "best.safetensors", run.folder.name, run.finished
         inputs = run.record.get("inputs", {})
     if not file.is_file():
@@ -182,9 +179,9 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
         config = Config(**record["config"])
     except TypeError:  # of another program, or an older version of this one
         config = None
-    if config is None or config.name != asked.name:
+    if config is None or config.name != wanted.name:
         raise InputError(
-            f"{paths.relative(file)} holds another run than {asked.name}; move it "
+            f"{paths.relative(file)} holds another run than {wanted.name}; move it "
             "away and run notebook 03_train."
         )
     of_data = inputs.get("training set"), inputs.get("fingerprinter")

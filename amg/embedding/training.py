@@ -178,11 +178,11 @@ class Run:
         most = batch.crop.length.sum() if whole else MICRO_FRAMES
         groups = crops.micro_batches(batch.crop.length, most)
         parts = [self._embed(batch, group) for group in groups]
-        found = torch.cat([part.detach() for part in parts]).requires_grad_()
+        vectors = torch.cat([part.detach() for part in parts]).requires_grad_()
         place = torch.from_numpy(np.argsort(np.concatenate(groups))).to(self.device)
-        loss = self.loss(found[place], batch.rows(self.device))
+        loss = self.loss(vectors[place], batch.rows(self.device))
         loss.backward()
-        for part, gradient in zip(parts, found.grad.split([len(group) for group in groups])):
+        for part, gradient in zip(parts, vectors.grad.split([len(group) for group in groups])):
             part.backward(gradient)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
@@ -199,8 +199,8 @@ class Run:
         length = batch.crop.length[rows]
         first = self.data.first[batch.song[rows], batch.clip[rows]] + batch.crop.start[rows]
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            found = encoders.forward(self.encoder, self.data.frames, first, length, self.device)
-        return found.float()
+            vectors = encoders.forward(self.encoder, self.data.frames, first, length, self.device)
+        return vectors.float()
 
     def _validate(self):
         """Top-1 and Top-10 (%) of the held-out songs; {} if none has a degraded version."""

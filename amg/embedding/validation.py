@@ -1,6 +1,6 @@
 """What an encoder knows of songs that it was not trained on: ranks, and cosine against overlap.
 
-Both functions ask any encoder, mean pooling included, the same questions.
+Both functions put the same questions to any encoder, mean pooling included.
 """
 
 import numpy as np
@@ -18,15 +18,15 @@ def ranks(encoder, data, held_out, duration_max, seed=0) -> pd.DataFrame:
     Columns song, clip, and rank: how many originals score at least as high as the true one, which
     is not counted. 0 is a hit.
     """
-    asked, at = _degraded(data, held_out)
+    versions, at = _degraded(data, held_out)
     mid, centre_frames = crops.centre(data.length[at], crops.PADDED_FRAMES[duration_max])
     half = np.maximum(np.minimum(centre_frames, crops.segment_frames(duration_max)) // 2, 1)
     start = mid + np.random.default_rng([seed, RANKS]).integers(centre_frames - half + 1)
     halves = _vectors(encoder, data, data.first[at] + start, half)
     stored = _vectors(encoder, data, *centres(data, slice(None), duration_max))
     scores = halves @ stored.T
-    true = scores[asked.index, asked.song]
-    return asked.assign(rank=(scores >= true[:, None]).sum(axis=1) - 1)
+    true = scores[versions.index, versions.song]
+    return versions.assign(rank=(scores >= true[:, None]).sum(axis=1) - 1)
 
 
 def overlaps(encoder, data, held_out, duration_max, seed=0) -> pd.DataFrame:
@@ -36,20 +36,20 @@ def overlaps(encoder, data, held_out, duration_max, seed=0) -> pd.DataFrame:
     uniform up to the whole. Columns song, clip, overlap (share of the original's centre, 0 to 1),
     cosine with that centre, and others: the mean cosine with the other held-out songs' centres.
     """
-    asked, at = _degraded(data, held_out)
+    versions, at = _degraded(data, held_out)
     crop = crops.draw(
         np.random.default_rng([seed, OVERLAPS]),
         data.length[at],
-        np.zeros(len(asked), bool),
+        np.zeros(len(versions), bool),
         duration_max,
         power=1,
     )
     shown = _vectors(encoder, data, data.first[at] + crop.start, crop.length)
     stored = _vectors(encoder, data, *centres(data, held_out, duration_max))
     cosine = shown @ stored.T
-    own = held_out == asked.song.to_numpy()[:, None]
+    own = held_out == versions.song.to_numpy()[:, None]
     others = (cosine.sum(axis=1) - cosine[own]) / max(len(held_out) - 1, 1)
-    return asked.assign(overlap=crop.overlap, cosine=cosine[own], others=others)
+    return versions.assign(overlap=crop.overlap, cosine=cosine[own], others=others)
 
 
 def between(encoder, data, songs, duration_max) -> float:

@@ -83,8 +83,8 @@ def embed_runs(encoder, frames, first, length) -> np.ndarray:
 
     @torch.inference_mode()
     def embed_batch(rows):
-        found = forward(encoder, frames, first[rows], length[rows], device).cpu().numpy()
-        vectors[rows] = np.packbits(found > 0, axis=1) if bits else found
+        embedded = forward(encoder, frames, first[rows], length[rows], device).cpu().numpy()
+        vectors[rows] = np.packbits(embedded > 0, axis=1) if bits else embedded
 
     groups = crops.micro_batches(length, BATCH_FRAMES[device.type]) if len(length) else []
     if device.type == "cuda" or len(groups) <= 1:
