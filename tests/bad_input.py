@@ -96,7 +96,7 @@ class Poison:
 def published_checkpoint(content):
     held = io.BytesIO()
     torch.save(content, held)
-    return written("a.pth", held.getvalue(), runs.load_published)
+    return written("a.pth", held.getvalue(), published.load_published)
 
 
 def distractor_too(folder):

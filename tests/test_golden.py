@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from amg.embedding import batches, crops, encoders, runs
+from amg.embedding import batches, crops, encoders
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.losses import amg, arcface, infonce, triplet
 from amg.retrieval import databases, evaluate, published, search, trials
@@ -66,7 +66,7 @@ def test_encoders(golden, name):
     """The padded module, and what training and evaluation choose in its place."""
     data = np.load(golden / "encoders.npz", allow_pickle=False)
     if name == "transformer":
-        model = runs.load_published(golden / "published_style.pth")  # the same weights
+        model = published.load_published(golden / "published_style.pth")  # the same weights
     else:
         model = LSTM(layers=2, hidden=32).eval()
         model.load_state_dict(load_file(golden / "lstm.safetensors"))
@@ -110,7 +110,7 @@ class Recorded:
         answers = json.loads((golden / f"{name}.json").read_text())
         self.db = databases.Database.of(songs["dummy"] + songs["db"], len(songs["dummy"]))
         self.queries, self.rates = songs["query"], answers["hit_rates_percent"]
-        self.encoder = runs.load_published(golden / "published_style.pth")
+        self.encoder = published.load_published(golden / "published_style.pth")
         self.starts = {
             int(duration): {int(length): at for length, at in of_length.items()}
             for duration, of_length in answers["test_ids"].items()

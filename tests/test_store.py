@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from amg.check import InputError
-from amg.embedding import runs
 from amg.retrieval import published
 
 
@@ -18,7 +17,7 @@ def test_a_pickle_is_never_executed(tmp_path):
 
     for file, read, message in (
         ("ids.pkl", published.load_test_ids, "it asks for .*mkdir"),
-        ("x.pth", runs.load_published, "no published checkpoint"),
+        ("x.pth", published.load_published, "no published checkpoint"),
     ):
         (tmp_path / file).write_bytes(pickle.dumps(Bomb()))
         with pytest.raises(InputError, match=message):
@@ -29,12 +28,12 @@ def test_a_pickle_is_never_executed(tmp_path):
 def test_other_checkpoints_than_published_ones_are_refused(tmp_path):
     torch.save({"model": {"linear1.weight": torch.zeros(256, 64)}}, tmp_path / "a.pth")
     with pytest.raises(InputError, match="no published checkpoint of mt"):
-        runs.load_published(tmp_path / "a.pth")
+        published.load_published(tmp_path / "a.pth")
     torch.save({"model": torch.zeros(3)}, tmp_path / "b.pth")
     for encoder in ("mt", "mlstm"):
         with pytest.raises(InputError, match="no published checkpoint"):
-            runs.load_published(tmp_path / "b.pth", encoder)
+            published.load_published(tmp_path / "b.pth", encoder)
     with pytest.raises(InputError, match="no published checkpoint of mt.* No such file"):
-        runs.load_published(tmp_path / "none.pth")
+        published.load_published(tmp_path / "none.pth")
     with pytest.raises(InputError, match="must be one of: mt, mlstm, if a published"):
-        runs.load_published(tmp_path / "a.pth", "mcnn")
+        published.load_published(tmp_path / "a.pth", "mcnn")

@@ -22,6 +22,7 @@ from amg.embedding.fast import softmax
 from amg.embedding.losses import arcface
 from amg.embedding.losses.triplet import Triplet
 from amg.fingerprint import features, nafp
+from amg.retrieval import published
 from amg.studies import more_songs
 
 ENCODERS, LOSSES = ("mt", "mlstm", "mcnn"), ("amg", "arcface", "infonce", "triplet")
@@ -544,13 +545,13 @@ def test_published_checkpoints_of_several_gpus_are_read(golden, tmp_path):
     spread = {"model": {f"module.{name}": weight for name, weight in stored["model"].items()}}
     torch.save(spread, tmp_path / "spread.pth")
     one, other = (
-        runs.load_published(path)
+        published.load_published(path)
         for path in (golden / "published_style.pth", tmp_path / "spread.pth")
     )
     assert_alike(one.parameters(), other.parameters())
     torch.save({"model": {n: w * np.nan for n, w in stored["model"].items()}}, tmp_path / "nan.pth")
     with pytest.raises(InputError, match="not finite"):
-        runs.load_published(tmp_path / "nan.pth")
+        published.load_published(tmp_path / "nan.pth")
 
 
 def test_variants_have_settings_of_their_own_and_as_many_updates(data):

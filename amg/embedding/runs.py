@@ -11,7 +11,6 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from amg import check, checkpoint, code, files, paths, provenance
@@ -237,37 +236,3 @@ def load_weights(module, weights, file) -> nn.Module:
             f"({' '.join(str(error).split())[:200]}); train it again."
         ) from None
     return module
-
-
-def load_published(file, encoder="mt") -> nn.Module:
-    """An encoder `mt` or `mlstm` from a checkpoint of the published code, a `.pth`.
-
-    Its size follows from its weights. Training on several GPUs leaves names that begin with
-    `module.`; the published Transformer carries an `encoder_layer` that it never uses. Reads
-    numbers only, executes nothing. Raises InputError if it is missing, or something else.
-    """
-    check.one_of("encoder", encoder, ("mt", "mlstm"), ", if a published checkpoint is given")
-    try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)["model"]
-        weights = {name.removeprefix("module."): weight for name, weight in weights.items()}
-        weights = {name: w for name, w in weights.items() if not name.startswith("encoder_layer.")}
-        if not all(torch.isfinite(weight).all() for weight in weights.values()):
-            raise ValueError("its weights are not finite")
-        layers = re.findall(r"(?:encoder\.layers\.|weight_hh_l)(\d+)", " ".join(weights))
-        if encoder == "mlstm":
-            width = weights["lstm.weight_hh_l0"].shape[1]
-            model = encoders.registry[encoder](len(set(layers)), width)
-        else:
-            model = encoders.registry[encoder](
-                len(set(layers)),
-                len(weights["linear1.weight"]),
-                feedforward=len(weights["encoder.layers.0.linear1.weight"]),
-            )
-        model.load_state_dict(weights)
-        return model.eval()
-    except Exception as error:  # whatever a foreign file makes of torch.load
-        reason = " ".join(str(error).split()).split(". ")[0][:200]  # not how to execute it
-        raise InputError(
-            f"{paths.relative(file)} is no published checkpoint of {encoder}, a "
-            f"dict with its weights under 'model' ({reason})."
-        ) from None

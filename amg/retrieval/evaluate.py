@@ -43,7 +43,7 @@ def trained(
     if file:
         check.integer("the number of durations, with a checkpoint,", len(durations), 1, 1)
         file = paths.resolve(file)
-        model = runs.load_published(file, encoder)
+        model = published.load_published(file, encoder)
         models = {durations[0]: runs.Trained(model, None, [], file.name, True)}
     elif not encoders.needs_training(encoder):
         models = dict.fromkeys(durations, untrained([encoder], database)[encoder])

@@ -1,4 +1,4 @@
-"""The published evaluation protocol, to the letter, its defects included.
+"""The published evaluation protocol, to the letter, its defects included, and published files.
 
 Votes are not held to a song. The second stage lays the ten best segments end to end, so that a
 match that runs over a segment's end is scored against whatever comes next in rank. The segment
@@ -7,14 +7,16 @@ after the true one is a hit whatever its song.
 
 import io
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
-from amg import paths
+from amg import check, paths
 from amg.check import InputError
-from amg.embedding import crops
+from amg.embedding import crops, encoders
 from amg.retrieval import search
 
 
@@ -109,3 +111,37 @@ def load_test_ids(path) -> dict:
             f"({reason})."
         ) from None
     return starts
+
+
+def load_published(file, encoder="mt") -> nn.Module:
+    """An encoder `mt` or `mlstm` from a checkpoint of the published code, a `.pth`.
+
+    Its size follows from its weights. Training on several GPUs leaves names that begin with
+    `module.`; the published Transformer carries an `encoder_layer` that it never uses. Reads
+    numbers only, executes nothing. Raises InputError if it is missing, or something else.
+    """
+    check.one_of("encoder", encoder, ("mt", "mlstm"), ", if a published checkpoint is given")
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)["model"]
+        weights = {name.removeprefix("module."): weight for name, weight in weights.items()}
+        weights = {name: w for name, w in weights.items() if not name.startswith("encoder_layer.")}
+        if not all(torch.isfinite(weight).all() for weight in weights.values()):
+            raise ValueError("its weights are not finite")
+        layers = re.findall(r"(?:encoder\.layers\.|weight_hh_l)(\d+)", " ".join(weights))
+        if encoder == "mlstm":
+            width = weights["lstm.weight_hh_l0"].shape[1]
+            model = encoders.registry[encoder](len(set(layers)), width)
+        else:
+            model = encoders.registry[encoder](
+                len(set(layers)),
+                len(weights["linear1.weight"]),
+                feedforward=len(weights["encoder.layers.0.linear1.weight"]),
+            )
+        model.load_state_dict(weights)
+        return model.eval()
+    except Exception as error:  # whatever a foreign file makes of torch.load
+        reason = " ".join(str(error).split()).split(". ")[0][:200]  # not how to execute it
+        raise InputError(
+            f"{paths.relative(file)} is no published checkpoint of {encoder}, a "
+            f"dict with its weights under 'model' ({reason})."
+        ) from None
