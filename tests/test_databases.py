@@ -195,6 +195,37 @@ def test_fingerprints_of_two_fingerprinters_are_refused(tmp_path):
         databases.load(tmp_path)
 
 
+def test_songs_are_in_the_order_of_their_names_as_published(tmp_path):
+    write(tmp_path, ("2", "10", "1"), (59, 50, 40))
+    database, queries = databases.load(tmp_path)
+    assert database.names == ["1", "10", "2"] * 2 and list(map(len, queries)) == [40, 50, 59]
+
+
+def test_everything_odd_in_a_database_is_listed_at_once(tmp_path):
+    write(tmp_path, ("0", "1", "2", "3", "4"), (59,) * 5)
+    dummies, tests, queries = (tmp_path / folder for folder in FOLDERS)
+    (dummies / "0.npy").write_bytes(b"damaged")
+    features.save(dummies / "1.npy", unit_rows(np.random.default_rng(0), 59, 64))
+    np.save(tests / "2.npy", np.zeros((59, 128), np.float32))
+    features.save(queries / "3.npy", unit_rows(np.random.default_rng(0), 61, 128))
+    features.save(tests / "4.npy", features.load(dummies / "4.npy"))
+    with pytest.raises(InputError) as error:
+        databases.load(tmp_path)
+    sentences = str(error.value).splitlines()
+    for sentence, words in zip(
+        sentences,
+        (
+            "fma_part/0.npy is not a readable .npy array",
+            "fma_part/1.npy is 64, but must be one of: 128",
+            "test_30s/2.npy has rows of zeros",
+            "query/3.npy holds 61 fingerprints and its song 59",
+            "test_30s/4.npy and ",
+        ),
+        strict=True,
+    ):
+        assert words in sentence
+
+
 def test_an_unfinished_database_is_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         with provenance.making(

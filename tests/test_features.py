@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from conftest import unit_rows, write_training_set
 
-from amg import checkpoint, paths, provenance
+from amg import checkpoint, provenance
 from amg.check import InputError
 from amg.fingerprint import features
 
@@ -168,12 +168,6 @@ def test_a_training_set_without_any_original_is_refused(home):
 def test_missing_folder_names_the_notebook(home):
     with pytest.raises(InputError, match="01_data_prep"):
         features.pack(home / "data/train/none")
-
-
-def test_natural_order():
-    names = ["10_1", "2_0", "10_0", "1_0"]
-    ordered = sorted((paths.Path(n + ".npy") for n in names), key=features.natural_key)
-    assert [p.stem for p in ordered] == ["1_0", "2_0", "10_0", "10_1"]
 
 
 def header(text):

@@ -197,7 +197,7 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
             {"encoder": "foo"},
             "encoder is 'foo', but must be one of: mcnn, mean, lift, lift1024, mlstm, mt",
         ),
-        ("03_train", {"device": "tpu"}, "device is 'tpu', but must be one of: auto, cpu, cuda"),
+        ("01_data_prep", {"device": "tpu"}, "device is 'tpu', but must be one of: auto, cpu, cuda"),
         ("03_train", {"train_set": "none"}, "run notebook 01_data_prep first"),
         ("01_data_prep", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: sheet_music"),
         ("01_data_prep", {"n_test": 0}, "n_test is 0"),

@@ -69,14 +69,10 @@ class Run:
         self.songs, self.held_out = _split(config, data, train_set)
         torch.manual_seed(config.seed)
         self.encoder = encoders.build(config).to(self.device)
-        self.loss = losses.registry.build(
-            config.loss, config.settings, centres=self._first_centres, margin=lambda: margin
-        ).to(self.device)
-        self.optimiser = optimiser(
-            [*self.encoder.parameters(), *self.loss.parameters()],
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-        )
+        given = {"centres": self._first_centres, "margin": lambda: margin}
+        self.loss = losses.registry.build(config.loss, config.settings, **given).to(self.device)
+        parameters = [*self.encoder.parameters(), *self.loss.parameters()]
+        self.optimiser = optimiser(parameters, lr=config.lr, weight_decay=config.weight_decay)
         self.history, self.told = [], False  # told: that it has collapsed
         self.progress = {"step": 0, "loss": 0.0}  # steps done; sum of losses of this epoch
         self.seconds = [0.0] * config.epochs  # kept apart, for they differ from run to run
@@ -115,14 +111,9 @@ class Run:
     def _train(self, epoch, bar):
         """The rest of an epoch, and its row of the history."""
         config, done = self.config, self.progress
-        of_epoch = batches.epoch(
-            np.random.default_rng([config.seed, EPOCHS, epoch]),
-            self.data.length[self.songs],
-            config.batch_size,
-            config.batches,
-            config.duration_max,
-            self.crop,
-        )
+        rng = np.random.default_rng([config.seed, EPOCHS, epoch])
+        how = config.batch_size, config.batches, config.duration_max, self.crop
+        of_epoch = batches.epoch(rng, self.data.length[self.songs], *how)
         began, saved = time.perf_counter() - self.seconds[epoch], time.perf_counter()
         bar.total = n_steps = config.epochs * len(of_epoch)
         for batch in of_epoch[done["step"] - epoch * len(of_epoch) :]:
@@ -136,30 +127,23 @@ class Run:
                 saved = time.perf_counter()
                 self._save()
         n_rows = sum(len(batch.song) for batch in of_epoch)
-        self.history.append(
-            {
-                "epoch": epoch + 1,
-                "loss": done["loss"] / n_rows,
-                "lr": self._learning_rate((done["step"] - 1) / n_steps),
-                **self._validate(),
-            }
-        )
+        lr = self._learning_rate((done["step"] - 1) / n_steps)
+        row = {"epoch": epoch + 1, "loss": done["loss"] / n_rows, "lr": lr}
+        self.history.append(row | self._validate())
         self.progress = {"step": done["step"], "loss": 0.0}
         self._tell_collapse()
 
     def _tell_collapse(self):
         """Say, once, if vectors of different songs have become all alike."""
-        if self.told:
-            return
         some = self.held_out if len(self.held_out) > 1 else self.songs[:SAMPLE]
         alike = validation.between(self.encoder, self.data, some, self.config.duration_max)
-        if alike > COLLAPSED:
-            self.told = True
+        if alike > COLLAPSED and not self.told:
             print(
                 f"{self.config.name} has collapsed after epoch {len(self.history)}: vectors of "
                 f"different songs are all alike (mean cosine {alike:.3f}); train with a lower lr, "
                 f"{self.config.lr / 3:.1g} say, or with fewer layers."
             )
+        self.told |= alike > COLLAPSED
 
     def _learning_rate(self, done):
         return self.schedule(done, self.config.lr, self.config.final_lr)

@@ -42,12 +42,6 @@ class TrainingSet:
         return replace(self, first=self.first[songs], length=self.length[songs], content=content)
 
 
-def natural_key(path) -> tuple:
-    """Sort key that reads digits as numbers: 2.npy before 10.npy; no two are equal."""
-    parts = re.split(r"(\d+)", path.stem)
-    return [int(part) if part.isdecimal() else part for part in parts], path.stem
-
-
 def songs_table(folder) -> Path:
     """The CSV of clips beside a training set that notebook 01 made: inside are only arrays."""
     folder = folder.resolve()
@@ -104,8 +98,8 @@ def _read(path, dimension=None):
 
 
 def find(folder, made_by) -> list[Path]:
-    """The .npy files of a folder in natural order; InputError if there are none."""
-    arrays = sorted(folder.glob("[!.]*.npy"), key=natural_key) if folder.is_dir() else []
+    """The .npy files of a folder by name, as published; InputError if there are none."""
+    arrays = sorted(folder.glob("[!.]*.npy")) if folder.is_dir() else []
     if not arrays:
         raise InputError(
             f"{paths.relative(folder)} holds no fingerprints; run notebook {made_by} first, or "

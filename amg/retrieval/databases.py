@@ -60,8 +60,9 @@ class Database:
 def load(root) -> tuple[Database, list[np.ndarray]]:
     """Read a database tree: (Database, queries), float32 (T, 128) of each song from first_test on.
 
-    Raises InputError if something is missing or unfinished, or if songs and queries do not belong
-    together or come from different fingerprinters.
+    Songs and queries are in the order of their names, as published. Raises InputError if something
+    is missing or unfinished, or if songs and queries do not belong together or come from different
+    fingerprinters; of files that cannot be used it names all, a sentence each.
     """
     folders = [root / part for part in (DUMMY, TEST, QUERY)]
     fingerprinters = {_fingerprinter(folder) for folder in (root, *folders)} - {None}
@@ -71,10 +72,11 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
             "fingerprinters; make songs and queries with one."
         )
     dummies, tests, degraded = (features.find(folder, MAKER) for folder in folders)
-    if [path.name for path in tests] != [path.name for path in degraded]:
+    lone = {path.name for path in tests} ^ {path.name for path in degraded}
+    if lone:
         raise InputError(
-            f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must "
-            "hold files of the same names, a query for each test song."
+            f"{paths.relative(root / QUERY)} and {paths.relative(root / TEST)} must hold files of "
+            f"the same names, a query for each test song; one alone has {', '.join(sorted(lone))}."
         )
     names, heard = [path.stem for path in dummies + tests], None
     if (root / "songs.csv").exists():
@@ -85,30 +87,44 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
                 f"distractors first; run notebook {MAKER} again, or move it away."
             )
         heard = clips.from_table(table)
-    arrays = [features.load(path) for path in dummies + tests]
-    queries = [features.load(path) for path in degraded]
-    for path, array in zip(dummies + tests + degraded, arrays + queries):
-        what = f"the number of values in a fingerprint of {paths.relative(path)}"
-        check.one_of(what, array.shape[1], (DIM,))
-    for path, query, song in zip(degraded, queries, arrays[len(dummies) :]):
-        if len(query) > len(song) + 1:  # a resampler may round up
-            raise InputError(
-                f"{paths.relative(path)} holds {len(query)} fingerprints and its song "
-                f"{len(song)}, but a query is the degraded song; make both anew."
+    arrays, odd = _read(dummies + tests + degraded)
+    for query, song in zip(degraded, tests):
+        n_query, n_song = (len(arrays.get(path, ())) for path in (query, song))
+        if n_query > n_song + 1 > 1:  # a resampler may round up; 0: it cannot be read
+            odd.append(
+                f"{paths.relative(query)} holds {n_query} fingerprints and its song {n_song}, but "
+                "a query is the degraded song; make both again."
             )
-    digests = [hashlib.sha256(array.tobytes()).digest() for array in arrays]
-    distractor = dict(zip(digests, dummies))
-    for path, digest in zip(tests, digests[len(dummies) :]):
-        if twin := distractor.get(digest):
-            raise InputError(
+    digests = {path: hashlib.sha256(array.tobytes()).digest() for path, array in arrays.items()}
+    distractor = {digests[path]: path for path in dummies if path in digests}
+    for path in filter(digests.get, tests):
+        if twin := distractor.get(digests[path]):
+            odd.append(
                 f"{paths.relative(path)} and {paths.relative(twin)} are the same, but a test "
                 "song is no distractor; delete one of them."
             )
+    if odd:
+        raise InputError("\n".join(odd))
     recordings = [clip.recording for clip in heard] if heard else names
     identity = files.stamp(dummies + tests + degraded)
-    fingerprinter, sequences = next(iter(fingerprinters), None), search.Sequences.of(arrays)
-    of_songs = sequences, names, len(dummies), recordings
-    return Database(*of_songs, heard, fingerprinter, identity), queries
+    sequences = search.Sequences.of([arrays[path] for path in dummies + tests])
+    of_songs, fingerprinter = (sequences, names, len(dummies), recordings), [*fingerprinters, None]
+    queries = [arrays[path] for path in degraded]
+    return Database(*of_songs, heard, fingerprinter[0], identity), queries
+
+
+def _read(places):
+    """(path -> array of those that can be used, a sentence for each of the others)."""
+    arrays, odd = {}, []
+    for path in places:
+        try:
+            array = features.load(path)
+            what = f"the number of values in a fingerprint of {paths.relative(path)}"
+            check.one_of(what, array.shape[1], (DIM,))
+            arrays[path] = array
+        except InputError as reason:
+            odd.append(str(reason))
+    return arrays, odd
 
 
 def _fingerprinter(folder):
