@@ -3,8 +3,8 @@
 A module's digest follows from its syntax tree without docstrings, and from the data files in its
 folder that it names. Comments, white space, docstrings and the version of Python change nothing;
 nor do SHOW, which only show what was made. `of` takes a module with all that it imports from
-`amg`, transitively; the members of a package that only makes them known (encoders, losses) count
-where they are named, or, in a step, all of them.
+`amg`, transitively; the members of a package that only registers them (encoders, losses) count
+where they are named; in a step, all of them count.
 """
 
 import ast

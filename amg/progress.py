@@ -1,4 +1,4 @@
-"""One look for every progress bar: on standard output, so that it is no warning in a notebook."""
+"""One look for every progress bar: on standard output, where notebooks show no warning of it."""
 
 import sys
 

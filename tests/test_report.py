@@ -634,9 +634,9 @@ def test_a_learning_curve_says_where_it_overtakes():
     assert "mean pooling 62.0 % [60.0, 64.0]. By the paired" in said
     assert said.endswith("training is above mean pooling at 3,000 songs.")
     (said,) = sentences.growth(curve[curve.n_songs < 3000])
-    assert said.split(". ")[-1].startswith("No number of songs up to 1,000 is above")
+    assert said.split(". ")[-1].startswith("No training set of up to 1,000 songs is above")
     runs = curve.n_songs.map(lambda n: f"mt-epochs{9000 // n}-x" if n else "")
-    assert "from 90 of the fewest songs to 3 of" in sentences.growth(curve.assign(run=runs))[-1]
+    assert "from 90 for the fewest songs to 3 for" in sentences.growth(curve.assign(run=runs))[-1]
     (axis,) = scale_charts.learning_curve(curve).axes
     assert axis.lines[1].get_ydata().tolist() == [40.0, 65.0, 80.0]
 

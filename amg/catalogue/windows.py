@@ -36,9 +36,10 @@ class Hits(NamedTuple):
 
 
 def begins(n_frames, length) -> list[int]:
-    """Where the windows of a grid begin, in frames: every STEP, and the last at the end."""
+    """Where the windows of a grid begin, in frames: every STEP, or side by side if they are
+    shorter, and the last at the end."""
     last = n_frames - length
-    return sorted({*range(0, last, STEP), last}) if last >= 0 else []
+    return sorted({*range(0, last, min(STEP, length)), last}) if last >= 0 else []
 
 
 def ask(frames, catalogue, method) -> Hits:

@@ -92,16 +92,19 @@ def load(module) -> None:
     It lies in the working directory or in `notebooks/`. Raises InputError if it cannot be imported.
     """
     if not isinstance(module, str) or (module and not module.isidentifier()):
-        raise InputError(f"own is {module!r}, but must be the name of a module, as my_encoder.")
+        raise InputError(
+            f"own_module is {module!r}, but must be the name of a module, as my_encoder."
+        )
     places = str(Path.cwd()), str(paths.checkout() / "notebooks")
     sys.path += [place for place in places if place not in sys.path]
     try:
         if module:
             importlib.import_module(module)
     except Exception as error:  # whatever somebody's own code raises
+        reason = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"own is {module!r}, which cannot be imported ({type(error).__name__}: {error}); put "
-            f"{module}.py beside the notebooks."
+            f"own_module is {module!r}, which cannot be imported ({reason}); put {module}.py beside "
+            "the notebooks."
         ) from None
 
 

@@ -120,6 +120,7 @@ def results(profile) -> str:
     claims = verdict.sentences(report) + sentences.growth(report.get("learning_curve", ()))
     paragraphs = [
         "\n".join(f"* {sentence}" for sentence in claims or sentences.headline(report)),
+        f"What that takes: {' '.join(price)}" if (price := verdict.price(report, steps)) else "",
         verdict.markdown(verdict.table(report)),
         sentences.size(report),
         f"`{run['command']}`, seed {', '.join(seeds)}, commit {run['commit']}; "

@@ -236,8 +236,8 @@ def growth(curve) -> list[str]:
         for encoder, row in free.drop(index="mean").iterrows():
             beside.append(f"{tables.encoder_name(encoder)} {row.top1:.1f} %")
         verdict = (
-            f"No number of songs up to {trained.n_songs.max():,} is above mean pooling by the "
-            "paired intervals of all its trainings."
+            f"No training set of up to {trained.n_songs.max():,} songs is above mean pooling by "
+            "the paired intervals of all its trainings."
         )
         if above:
             verdict = (
@@ -251,9 +251,9 @@ def growth(curve) -> list[str]:
     n_epochs = curve.run.str.extract("-epochs([0-9]+)-")[0].dropna().astype(int)
     if len(n_epochs):
         sentences.append(
-            "All trainings make about as many updates, so that their epochs differ, from "
-            f"{n_epochs.max()} of the fewest songs to {n_epochs.min()} of the most. Each interval, "
-            "drawn by recording, is of one training: trainings from other seeds are not pooled in "
-            "it."
+            "All trainings make about the same number of updates, so the number of epochs differs, "
+            f"from {n_epochs.max()} for the fewest songs to {n_epochs.min()} for the most. Each "
+            "interval, which resamples recordings, covers one training; trainings with other seeds "
+            "are not pooled in it."
         )
     return sentences

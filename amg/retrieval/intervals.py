@@ -1,10 +1,10 @@
 """Hit rates with 95 % intervals, and differences between methods.
 
-Trials of one recording are no independent evidence: recordings are drawn anew, not trials. Where
-the rate is so near 0 or 100 % that fewer than FEW recordings hold a miss (or a hit), no resampling
-tells what is rare. There the interval is Wilson's, with as many trials as there are recordings: the
-design effect is taken at its most, trials of one recording count as one. So 100 of 100 is not
-"[100, 100]".
+Trials of one recording are no independent evidence: recordings are resampled, not trials. Where the
+rate is so near 0 or 100 % that fewer than FEW recordings hold a miss (or a hit), no resampling
+shows what is rare. There the interval is Wilson's, with as many trials as there are recordings: the
+design effect is taken at its maximum, where all trials of one recording count as one. So 100 of 100
+is not "[100, 100]".
 """
 
 import itertools

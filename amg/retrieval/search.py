@@ -184,6 +184,9 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
     alone = ~np.isin(of_query + segment - 1, of_query + segment)
     first = np.maximum(segments.start[segment] - length * alone, low)
     last = np.minimum(segments.start[segment] + length, high - queries.shape[1] + 1)
+    # segments may overlap: a start counts for the first one
+    follows = query[1:] == query[:-1]
+    first[1:] = np.maximum(first[1:], np.where(follows, last[:-1], 0))
     n_starts = np.maximum(last - first, 0)
     start = np.full((*candidates.shape, 2 * length), -1)
     scores = np.full(start.shape, -np.inf, np.float32)

@@ -1,10 +1,10 @@
 """What a larger database would do to hit rates, told by the tail of the scores in the one there is.
 
-A query fails when a song scores higher than the right one. Of how many songs out of more would do
-so, the best wrong ones speak: with u = -log(1 - score), which is exponential in the tail where
-scores are cosines of neighbours, as many songs lie above u as follow from the MOST highest. Songs
-count, not segments, since those of a song go together. `check` holds that against what is there: a
-part of the distractors foretells what all of them do.
+A query fails when a song scores higher than the right one. The best wrong songs tell how many of a
+larger number would do so: with u = -log(1 - score), which is exponential in the tail where scores
+are cosines of neighbours, the number of songs above u follows from the MOST highest ones. Songs
+count, not segments, since those of a song go together. `check` tests that: a part of the
+distractors predicts the result for all of them.
 """
 
 from typing import NamedTuple

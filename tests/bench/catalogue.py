@@ -385,11 +385,10 @@ def summary(folder):
     memory, tried = soaked["memory_mb_by_minute"], fuzzed["readers"].values()
     return (
         f"Of {t['named_n']} excerpts of {t['excerpt_s']} s in a room at {t['snr_db']:g} dB SNR, "
-        f"{t['named']:.1f} % "
-        f"[{t['named_low']:.1f}, {t['named_high']:.1f}] get the right name, of "
-        f"{t['others_named_n']} of "
-        f"other music {t['others_named']:.1f} % [{t['others_named_low']:.1f}, "
-        f"{t['others_named_high']:.1f}] get one (nominally {100 * significance.ALLOWED:g} %). "
+        f"{t['named']:.1f} % [{t['named_low']:.1f}, {t['named_high']:.1f}] are named correctly; of "
+        f"{t['others_named_n']} excerpts of music that is not in the catalogue, "
+        f"{t['others_named']:.1f} % [{t['others_named_low']:.1f}, {t['others_named_high']:.1f}] "
+        f"are given a name (nominally {100 * significance.ALLOWED:g} %). "
         f"Indexing white noise runs at {s['times_real_time_per_core']} times real time per core; "
         f"among random vectors of {m['hours']:,} h an answer takes {m['alone_ms_p50']:.0f} ms. "
         f"{m['threads_n']:,} answers from {m['threads']} threads: no error, "
