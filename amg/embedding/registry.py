@@ -103,8 +103,8 @@ def load(module) -> None:
     except Exception as error:  # whatever somebody's own code raises
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"own_module is {module!r}, which cannot be imported ({reason}); put {module}.py beside "
-            "the notebooks."
+            f"own_module is {module!r}, which cannot be imported ({reason}); put {module}.py "
+            "beside the notebooks."
         ) from None
 
 
