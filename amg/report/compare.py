@@ -118,13 +118,13 @@ def read(base) -> dict:
     return {path.stem: tables.read_file(path) for path in sorted((base / "tables").glob("*.csv"))}
 
 
-def with_reference(profile, found) -> list:
+def with_reference(profile, report) -> list:
     """A report's tables, name -> DataFrame, beside those of its profile's reference: sentences."""
     run, theirs = files.read_json(reference(profile) / "manifest.json"), read(reference(profile))
     if run is None:
         return [f"There is no reference run of the profile {profile} to compare with."]
     verdicts = {
-        name: compare(found.get(name), theirs.get(name)) for name in sorted({*found, *theirs})
+        name: compare(report.get(name), theirs.get(name)) for name in sorted({*report, *theirs})
     }
     words = sorted(verdict.partition(" (")[0] for verdict in verdicts.values())
     counts = ", ".join(

@@ -59,8 +59,8 @@ def epochs(of_amg, histories) -> str:
         for (encoder, loss), n in last.items()
     )
     return (
-        f"Epochs of training: AMG {of_amg}, {others}. What had fewer may not have learnt all "
-        "that it can; the curves tell."
+        f"Epochs of training: AMG {of_amg}, {others}; each has as many updates, unless its epochs "
+        "were given. The curves tell what has not learnt all that it can."
     )
 
 
