@@ -75,6 +75,12 @@ COST = pd.DataFrame(
 )
 
 
+@pytest.fixture(autouse=True)
+def style():
+    """Whatever test comes first, figures look as in the notebooks."""
+    figures.begin()
+
+
 def changed(column, value, rows=slice(None)):
     table = RATES.copy()
     table.loc[table.index[rows], column] = value
