@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from amg.embedding import training
+from amg.embedding import encoders, losses, training
 from amg.report import pipeline
 from amg.sound import audio
 
@@ -43,6 +43,16 @@ def home(tmp_path, monkeypatch):
     """An empty workspace of the test's own."""
     monkeypatch.setenv("AMG_HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def own():
+    """The registries of encoders and losses are afterwards what they were before."""
+    kept = [(kind, dict(kind)) for kind in (encoders.registry, losses.registry)]
+    yield
+    for kind, before in kept:
+        kind.clear()
+        kind.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -276,10 +276,14 @@ def execute(notebook, tmp_path, **given):
     )
 
 
-def test_the_module_of_ones_own_in_the_docs_goes_through_03_and_04(smoke, tmp_path, monkeypatch):
+def test_the_module_of_ones_own_in_the_docs_goes_through_03_and_04(
+    own, smoke, tmp_path, monkeypatch
+):
     monkeypatch.setenv("AMG_HOME", str(smoke))
-    own = re.search(r"```python\n(from torch import nn.+?)```", DATA_MD.read_text(), re.DOTALL)[1]
-    (tmp_path / "my_encoder.py").write_text(own)
+    module = re.search(r"```python\n(from torch import nn.+?)```", DATA_MD.read_text(), re.DOTALL)[
+        1
+    ]
+    (tmp_path / "my_encoder.py").write_text(module)
     given = {"train_set": "smoke", "encoder": "toy", "own_module": "my_encoder", "report": "own"}
     execute("03_train", tmp_path, **given, own_settings={"width": 32}, epochs=1, n_valid=2)
     execute("04_evaluate", tmp_path, **given, database="database/smoke", durations=[10])

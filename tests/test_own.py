@@ -22,16 +22,6 @@ from amg.report import charts, tables
 from amg.retrieval import databases, evaluate, intervals, search, trials
 
 
-@pytest.fixture
-def own():
-    """The registries are afterwards what they were before."""
-    kept = [(kind, dict(kind)) for kind in (encoders.registry, losses.registry)]
-    yield
-    for kind, before in kept:
-        kind.clear()
-        kind.update(before)
-
-
 def define(bias=True):
     """What the cell would hold."""
 
