@@ -194,6 +194,8 @@ def test_a_report_is_compared_with_its_reference(home, references, monkeypatch):
     pages.make_reference("smoke")
     assert not (references / "smoke/state").exists()
     assert (references / "smoke/notebooks/04_evaluate.html").exists()
+    kept = (references / "smoke/index.html").read_text()
+    assert "This is the reference run" in kept and "no reference run" not in kept
     text = (report(home) / "index.html").read_text()
     assert "reference run of commit abc1234" in text and "2 tables: 2 identical" in text
     text = (report(home, changed("n_queries", 1)) / "index.html").read_text()

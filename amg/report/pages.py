@@ -62,19 +62,29 @@ def write_index(profile, manifest, written) -> list:
     base = paths.resolve(f"reports/{profile}")
     files.write_json(base / "manifest.json", manifest)
     here = _inside(base, written)
-    report = {path.stem: tables.read_file(base / path) for path in here if path.suffix == ".csv"}
+    compared = compare.with_reference(profile, _tables(base, here))
+    _draw_index(base, manifest, here, compared)
+    return compared
+
+
+def _tables(base, here):
+    return {path.stem: tables.read_file(base / path) for path in here if path.suffix == ".csv"}
+
+
+def _draw_index(base, manifest, here, compared):
+    """`index.html` of a report's folder; here: its tables and figures, relative to it."""
+    report = _tables(base, here)
     figures = [path.stem for path in here if path.suffix == ".png"]
     drawn = {name: _html(draw(report[name])) for name, draw in DRAWN.items() if name in report}
     sections = yaml.safe_load(Path(__file__).with_name("sections.yaml").read_text())
     beside = {
         part["figure"] for section in sections for part in section["parts"] if "figure" in part
     }
-    compared = compare.with_reference(profile, report)
     _write(
         base / "index.html",
         "index.html",
-        title=f"Report: {profile}",
-        profile=profile,
+        title=f"Report: {manifest['profile']}",
+        profile=manifest["profile"],
         manifest=manifest,
         compared=compared,
         report=report,
@@ -88,7 +98,6 @@ def write_index(profile, manifest, written) -> list:
         tables=tables,
         verdict=verdict,
     )
-    return compared
 
 
 def _html(table):
@@ -148,7 +157,7 @@ def make_reference(profile) -> Path:
                     f"reports/{profile} has steps of commit {commit}, whose amg/ and notebooks/ "
                     f"are not what they are now; commit them, delete the report, and {again} again."
                 )
-        names = ["index.html", "manifest.json"]
+        names, here = ["manifest.json"], []
         for label in (step["label"] for step in run["steps"]):
             state = files.read_json(base / "state" / f"{label}.json")
             if state is None:
@@ -156,11 +165,13 @@ def make_reference(profile) -> Path:
                     f"reports/{profile} is not whole: the step {label} was begun again; {again} to "
                     "its end."
                 )
-            names += [f"notebooks/{label}.html", *_inside(base, state["outputs"])]
+            names.append(f"notebooks/{label}.html")
+            here += _inside(base, state["outputs"])
         shutil.rmtree(target, ignore_errors=True)
-        for name in names:
+        for name in (*names, *here):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(base / name, target / name)
+        _draw_index(target, run, here, ["This is the reference run that others are compared with."])
     return target
 
 
