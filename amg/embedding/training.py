@@ -50,7 +50,7 @@ class Run:
         schedule=cosine,
         optimiser=torch.optim.Adam,
     ):
-        self.crop, self.schedule = crop, schedule
+        self.crop, self.margin, self.schedule = crop, margin, schedule
         self.own = {"crop": crop, "margin": margin, "schedule": schedule, "optimiser": optimiser}
         self.config, self.data, self.device = config, data, machine.device(device)
         self.path = runs.path(train_set, config)
