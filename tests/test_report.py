@@ -352,6 +352,29 @@ def test_the_verdict_follows_from_the_intervals():
     )
     worse = differences.assign(difference=-9.0, low=-12.0, high=-6.0)
     assert "not supported" in verdict.sentences({"differences": worse, "cost": cost})[0]
+    thinned = COST.iloc[:1].assign(method="nafp 1/19", search_ms=3.0, top1=80.0)
+    cost = pd.concat([cost.assign(top1=[90.0, 88.0, 89.0]), thinned])
+    lists = [
+        ("nafp", np.nan, 92.0, np.nan),
+        ("lift", 300, 91.0, np.nan),
+        ("lift", 10, 85.0, np.nan),
+    ]
+    lists += [("mt", size, top1, "run") for size, top1 in ((10, 70.0), (50, 80.0), (300, 87.0))]
+    lists = pd.DataFrame(lists, columns=["encoder", "shortlist", "top1", "run"])
+    report = {"differences": differences, "cost": cost, "shortlists": lists.assign(query_frames=9)}
+    steps = [{"label": "03_train-10", "parameters": {"layers": 2, "epochs": 16}}]
+    lists, trained, size, frames = verdict.price(report, steps)
+    assert (
+        "for 5 s queries" in lists and "is 87.0 %, with the published 10 segments 70.0 %" in lists
+    )
+    assert "the base system reaches 92.0 %" in lists and "2 layers and 16 epochs" in trained
+    assert "takes 5 % of the bytes" in size
+    assert "One frame in 19" in frames and "80.0 % exact Top-1 in 3.0 ms" in frames
+    assert "88.0 % in 2.0 ms" in frames
+    assert len(verdict.price(report, [])) == 3  # whose encoders were trained elsewhere
+    untrained = {**report, "shortlists": report["shortlists"].assign(run=np.nan)}
+    for lacking in ({**report, "differences": ()}, {"cost": cost}, untrained):
+        assert verdict.price(lacking, steps) == []
     assert verdict.sentences({"differences": differences.iloc[1:], "cost": cost}) == []
     judged = verdict.table({"differences": differences})
     assert judged["10 s"].tolist() == ["supported", "not", "supported", "open", "open"]

@@ -91,15 +91,16 @@ def load(module) -> None:
 
     It lies in the working directory or in `notebooks/`. Raises InputError if it cannot be imported.
     """
-    if not isinstance(module, str) or (module and not module.isidentifier()):
+    if module == "":
+        return
+    if not isinstance(module, str) or not module.isidentifier():
         raise InputError(
             f"own_module is {module!r}, but must be the name of a module, as my_encoder."
         )
     places = str(Path.cwd()), str(paths.checkout() / "notebooks")
     sys.path += [place for place in places if place not in sys.path]
     try:
-        if module:
-            importlib.import_module(module)
+        importlib.import_module(module)
     except Exception as error:  # whatever somebody's own code raises
         reason = f"{type(error).__name__}: {error}"
         raise InputError(

@@ -76,15 +76,17 @@ def sentences(report, query_s=10.0) -> list[str]:
 
 def price(report, steps) -> list[str]:
     """What the claims take, beside them: shortlist, layers and epochs, bytes of an index of codes,
-    and what fewer frames do without an encoder; [] for a report without the tables for it.
+    and what fewer frames do without an encoder; [] for a report without the claims or the tables.
 
     steps: those of its manifest.
     """
-    if not {"cost", "shortlists"} <= set(report):
+    if "shortlists" not in report or not sentences(report):
         return []
     lists = report["shortlists"].assign(query_s=lambda table: seconds(table.query_frames))
     lists = tables.at(lists, 5.0)
     top1 = lists[lists.run.notna()].set_index("shortlist").top1  # of the trained encoder
+    if not {search.SHORTLIST, search.N_BEST} <= {*top1.index}:
+        return []
     cost = report["cost"].assign(ms=lambda table: table.embed_ms + table.search_ms)
     frames = cost[cost.method.str.startswith("nafp 1/")].iloc[0]
     every = int(frames.method.partition("/")[2])
@@ -94,12 +96,14 @@ def price(report, steps) -> list[str]:
     codes = cost.set_index("method").index_bytes["nafp ivf-pq"]
     given = [step["parameters"] for step in steps if step["label"].startswith("03_train")]
     trained = {f"{of['layers']} layers and {of['epochs']} epochs" for of in given}
+    sizes = " or ".join(sorted(trained))
+    of_training = [f"The trained encoders have {sizes} (published: 10 and 50)."] if sizes else []
     return [
         f"Two-stage search looks at {search.SHORTLIST} segments: for {lists.query_s.iloc[0]:g} s "
         f"queries and the trained encoder, exact Top-1 is {top1[search.SHORTLIST]:.1f} %, with the "
         f"published {search.N_BEST} segments {top1[search.N_BEST]:.1f} %; the base system reaches "
         f"{lists.top1[lists.encoder == 'nafp'].iloc[0]:.1f} %.",
-        f"The trained encoders have {' or '.join(sorted(trained))} (published: 10 and 50).",
+        *of_training,
         f"The index of AMG vectors takes {100 * index / codes:.0f} % of the bytes of the index of "
         "codes (IVF-PQ) with which its time is compared.",
         f"One frame in {every}, without any encoder, reaches {frames.top1:.1f} % exact Top-1 in "
