@@ -8,7 +8,7 @@ from amg import machine, paths
 from amg.catalogue import calibration, identify, indexing, windows
 from amg.check import InputError
 from amg.fingerprint import fingerprinters, folder
-from amg.report import pages, pipeline, steps
+from amg.report import pages, pipeline, reads
 
 # commands that read notebooks or committed reports
 OF_CHECKOUT = ("reproduce", "results", "reference", "run")
@@ -50,7 +50,7 @@ def _parser():
     text = "make the last run of a profile the one that others are compared with"
     command("reference", _reference, f"{text} (of committed code only)", profile)
 
-    notebook = _option("notebook", f"one of: {', '.join(steps.NOTEBOOKS)}")
+    notebook = _option("notebook", f"one of: {', '.join(reads.NOTEBOOKS)}")
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "action": "append", "default": []}
     given = _option("-p", "a parameter, its value in YAML; as often as need be", **pair)
     command("run", _run, "run one notebook, and see what it says as it says it", notebook, given)

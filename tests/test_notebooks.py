@@ -17,11 +17,11 @@ from papermill.exceptions import PapermillExecutionError
 import amg
 from amg.check import InputError
 from amg.fingerprint import features
-from amg.report import compare, pages, pipeline, steps
+from amg.report import compare, pages, pipeline, reads, steps
 from amg.retrieval import cost, databases, intervals
 from amg.sound import sheet_music
 
-NOTEBOOKS = [CHECKOUT / "notebooks" / f"{name}.ipynb" for name in steps.NOTEBOOKS]
+NOTEBOOKS = [CHECKOUT / "notebooks" / f"{name}.ipynb" for name in reads.NOTEBOOKS]
 DATA_MD = CHECKOUT / "docs" / "data.md"
 SMALL = {"train_set": "smoke", "layers": 1, "epochs": 1, "n_valid": 2}
 
@@ -171,7 +171,7 @@ def test_another_training_under_the_same_name_runs_the_step_again(smoke, tmp_pat
 
 def test_new_weights_run_the_data_preparation_again(smoke, monkeypatch):
     assert step_of("01_data_prep").finished()
-    monkeypatch.setattr(steps.nafp, "shipped", lambda: CHECKOUT / "README.md")
+    monkeypatch.setattr(reads.nafp, "shipped", lambda: CHECKOUT / "README.md")
     assert step_of("01_data_prep").finished() is None
 
 
@@ -525,7 +525,6 @@ def test_documents_name_files_that_exist():
 
 LONG = {  # files that are still longer than 250 lines, and may not grow
     "report.sentences": 259,
-    "report.steps": 284,
 }
 
 

@@ -19,6 +19,7 @@ from amg.report import (
     figures,
     pages,
     pipeline,
+    reads,
     scale_charts,
     sentences,
     steps,
@@ -553,8 +554,8 @@ TABLE = "reports/mine/tables/table.csv"
 @pytest.fixture
 def step(home, monkeypatch):
     """A step that is done: it reads a made database and writes a made folder and a table."""
-    monkeypatch.setitem(steps.READS, "02_split", [lambda p: ["database/mine", "music"]])
-    monkeypatch.setitem(steps.MAKES, "02_split", [lambda p: ["segments"]])
+    monkeypatch.setitem(reads.READS, "02_split", [lambda p: ["database/mine", "music"]])
+    monkeypatch.setitem(reads.MAKES, "02_split", [lambda p: ["segments"]])
     make(home / "database/mine", {"n": 1})
     (home / "music/a").mkdir(parents=True)
     (home / "music/a/1.wav").write_text("sound")

@@ -1,0 +1,103 @@
+"""What each notebook reads and makes: functions of its parameters, each a list of paths."""
+
+from amg import paths, provenance
+from amg.embedding import encoders, losses, runs
+from amg.fingerprint import nafp
+from amg.retrieval import databases
+from amg.studies import more_songs
+
+
+def _folder(p):
+    return [p["folder"]] if p["corpus"] == "folder" else []
+
+
+def _weights(p):
+    return [p["fingerprinter"] or str(nafp.shipped())]  # absolute, wherever the workspace is
+
+
+def _train_set(p):
+    return [f"data/train/{p['train_set']}"]
+
+
+def _own(p):
+    own = p["own_module"]
+    return [str(paths.checkout() / "notebooks" / f"{own}.py")] if own else []
+
+
+def _songs(p):
+    """A database of notebook 01 is one thing. Of one from elsewhere the songs count, since notebook
+    02 writes beside them."""
+    root = paths.resolve(p["database"])
+    if provenance.is_ours(root) or not root.exists():
+        return [p["database"]]
+    return [
+        f"{p['database']}/{part}" for part in (databases.DUMMY, databases.TEST, databases.QUERY)
+    ]
+
+
+def _trials(p):
+    return [f"{p['database']}/trials.csv"]
+
+
+def _split(p):
+    """What notebook 02 makes: segments and trials."""
+    root, whole = paths.Path(p["database"]), (databases.DUMMY, databases.TEST)
+    durations = p["durations"] if "durations" in p else [p["duration_max"]]
+    segments = [databases.split_folder(root / part, d) for d in durations for part in whole]
+    return [*map(str, segments), *_trials(p)]
+
+
+def _run(p, **change):
+    p = {"loss": "amg", **p, **change}
+    name = f"{p['encoder']}-{losses.registry.canonical(p['loss'])}-{p['duration_max']}s"
+    if p["train_set"] == runs.SHIPPED:
+        return [str(runs.shipped(name))]
+    return [f"data/models/{p['train_set']}/{name}"]
+
+
+def _runs(p):
+    """One for each duration, or a checkpoint from elsewhere, and the songs that it is tested by."""
+    of_kit = [path for d in p["durations"] for path in _run(p, duration_max=d)]
+    return [*([p["checkpoint"]] if p["checkpoint"] else of_kit), *filter(None, [p["test_ids"]])]
+
+
+def _run_of_another(p):
+    return _run(p, train_set=p["encoder_of"] or p["train_set"])
+
+
+def _trained(p):
+    trained = filter(encoders.needs_training, p["encoders"])
+    return [path for name in trained for path in _run(p, encoder=name)]
+
+
+def _variants(p):
+    of_losses = [path for loss in p["losses"] for path in _run(p, loss=loss)]
+    return of_losses + [path for encoder in p["encoders"] for path in _run(p, encoder=encoder)]
+
+
+def _prepared(p):
+    return [*(_train_set(p) if p["n_train"] > 0 else []), p["database"]]
+
+
+READS = {
+    "00_fingerprinter": [_folder],
+    "01_data_prep": [_weights, _folder],
+    "02_split": [_songs],
+    "03_train": [_train_set, _own],
+    "04_evaluate": [_songs, _split, _runs, _own],
+    "05_ablations": [_songs, _split, _train_set, _run],
+    "06_robustness": [_weights, _songs, _trials, _trained],
+    "07_unknown_songs": [_songs, _split, _train_set, _run_of_another],
+    "08_scale": [_songs, _split, _trained],
+    "09_more_songs": [_songs, _split, _train_set],
+    "10_explore": [_songs, lambda p: [p["own"], p["catalogue"]] if p["own"] else []],
+}
+MAKES = {  # besides tables and figures
+    "00_fingerprinter": [lambda p: [f"data/models/{p['name']}"]],
+    "01_data_prep": [_prepared],
+    "02_split": [_split],
+    "03_train": [_run],
+    "05_ablations": [_variants],
+    "09_more_songs": [lambda p: _run(p, train_set=more_songs.runs_of(p["train_set"]))],
+}
+NOTEBOOKS = tuple(READS)
