@@ -375,6 +375,19 @@ def test_chance_is_fitted():
         assert 0.008 < accepted.mean() < 0.012
 
 
+@pytest.mark.parametrize("method", windows.METHODS)
+def test_the_score_that_would_be_enough_has_the_chance_that_is_allowed(method):
+    """In whatever catalogue, and of however many windows."""
+    score, ordinary = np.array([0.2, 0.4, 0.7, 0.9]), 0.3
+    for length, n_frames, n_windows in ((3, 10**5, 1), (12, 10**6, 2), (19, 10**7, 8)):
+        law = {"ordinary": ordinary, "length": length, "n_frames": n_frames, "method": method}
+        chance = n_windows * significance.expected(score, **law)
+        enough = significance.enough(score, chance, length, method)
+        assert enough == pytest.approx(enough[0]) and 0 < enough[0] < 1
+        allowed = n_windows * significance.expected(enough, **law)
+        assert allowed == pytest.approx(significance.ALLOWED)
+
+
 def test_ordinary_against_a_naive_loop():
     rng = np.random.default_rng(0)
     songs, window = unit_rows(rng, 15, 12, 128), unit_rows(rng, 1, 4, 128)

@@ -10,6 +10,7 @@ numbers are fitted, by method and length of window, to songs that are not there 
 from functools import cache
 
 import numpy as np
+import scipy.special
 
 from amg import checkpoint, files
 from amg.embedding import runs
@@ -50,10 +51,21 @@ def expected(score, ordinary, length, n_frames, method) -> np.ndarray:
 
     A catalogue that is smaller than the smallest one that was checked counts as that.
     """
-    known = files.read_json(CALIBRATION)
-    laws = known[method if method in FITTED else FITTED[0]]
-    fitted = [np.interp(length, laws["frames"], laws[name]) for name in ("middle", "rate")]
-    return law(scale(score, ordinary), max(n_frames, known["smallest_frames"]), *fitted)
+    n_frames = max(n_frames, files.read_json(CALIBRATION)["smallest_frames"])
+    return law(scale(score, ordinary), n_frames, *_fitted(length, method))
+
+
+def enough(score, chance, length, method) -> np.ndarray:
+    """The score that chance would give ALLOWED times where it gives `score` `chance` times: float
+    (n,), of windows of `length` frames."""
+    excess = np.log(np.maximum(chance, 1e-300) / ALLOWED)
+    return scipy.special.expit(_logit(score) + excess / _fitted(length, method)[1])
+
+
+def _fitted(length, method):
+    """`middle` and `rate`."""
+    laws = files.read_json(CALIBRATION)[method if method in FITTED else FITTED[0]]
+    return [np.interp(length, laws["frames"], laws[name]) for name in ("middle", "rate")]
 
 
 def law(u, n_frames, middle, rate) -> np.ndarray:
