@@ -291,6 +291,12 @@ def test_damaged_arrays_are_refused(music, tmp_path):
         Catalogue.load(tmp_path / "catalogue")
 
 
+def test_vectors_are_the_same_of_all_songs_at_once(indexed):
+    one_by_one = Catalogue.load(indexed)
+    at_once = Catalogue.of(one_by_one.sequences.songs(), models.load())
+    assert np.array_equal(at_once.vectors, one_by_one.vectors)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=5))
 def test_segments_hold_every_frame(lengths):

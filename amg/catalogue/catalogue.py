@@ -53,8 +53,8 @@ class Catalogue:
     def of(cls, songs, made_by, places=None) -> "Catalogue":
         """Of fingerprints that are at hand, a list of float32 (T_i, 128), by default without
         names; made_by: a `models.Models`."""
-        vectors = np.concatenate([made_by.vectors(song) for song in songs])
-        return cls(made_by, search.Sequences.of(songs), vectors, places or [None] * len(songs))
+        sequences = search.Sequences.of(songs)
+        return cls(made_by, sequences, made_by.vectors(sequences), places or [None] * len(songs))
 
     @property
     def n_frames(self) -> int:

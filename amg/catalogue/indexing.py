@@ -15,6 +15,7 @@ from amg import check, files, progress
 from amg.catalogue import models, store
 from amg.catalogue.store import Place
 from amg.check import InputError
+from amg.retrieval import search
 from amg.sound import audio, recordings
 
 CATALOGUE = "data/catalogue"
@@ -66,7 +67,7 @@ def index(folders, catalogue=CATALOGUE, made_by=None, workers=2) -> Report:
             _hear, jobs, workers, desc="fingerprinting", unit="file"
         )
         for copies, frames in _usable(hearing, refused):
-            on_disk.add(copies, frames, made_by.vectors(frames))
+            on_disk.add(copies, frames, made_by.vectors(search.Sequences.of([frames])))
             n_heard += len(copies)
         on_disk.compact()
     return Report(n_heard, len(present) - len(changed), len(moved), len(gone), sorted(refused))

@@ -39,11 +39,12 @@ class Models:
         """Segments of `search.Sequences`, their tails included."""
         return search.Segments.of(sequences, crops.segment_frames(self.duration_max), tails=True)
 
-    def vectors(self, frames) -> np.ndarray:
-        """One vector for each segment of a song, float32 (T, 128), as `encoders.embed_runs`."""
-        segments = self.segments(search.Sequences(frames, np.array([0, len(frames)])))
-        length = np.minimum(segments.length, len(frames) - segments.start)
-        return encoders.embed_runs(self.encoder, frames, segments.start, length)
+    def vectors(self, sequences) -> np.ndarray:
+        """One vector for each of these segments, as `encoders.embed_runs`."""
+        segments = self.segments(sequences)
+        end = sequences.bounds[segments.song + 1]
+        length = np.minimum(segments.length, end - segments.start)
+        return encoders.embed_runs(self.encoder, sequences.frames, segments.start, length)
 
 
 def load(encoder="lift", duration_max=10, fingerprinter="") -> Models:
