@@ -1,14 +1,16 @@
-"""Command line: `python -m amg reproduce --profile demo`."""
+"""Command line: `amg reproduce --profile demo`, or `python -m amg`.
+
+A command's modules are imported when it is given: help is there at once.
+"""
 
 import argparse
 import os
+import pkgutil
 import sys
 
-from amg import machine, paths
-from amg.catalogue import calibration, identify, indexing, windows
-from amg.check import InputError
-from amg.fingerprint import fingerprinters, folder
-from amg.report import pages, pipeline, reads
+import amg
+from amg import paths
+from amg.check import InputError, one_line
 
 # commands that read notebooks or committed reports
 OF_CHECKOUT = ("reproduce", "results", "reference", "run")
@@ -17,6 +19,8 @@ OF_CHECKOUT = ("reproduce", "results", "reference", "run")
 def main() -> None:
     """Run the command line; what was wrong with its input, or with a disk, ends it with one
     sentence."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="backslashreplace")  # whatever the terminal cannot show
     arguments = _parser().parse_args()
     try:
         if arguments.command in OF_CHECKOUT and not paths.is_checkout():
@@ -26,15 +30,18 @@ def main() -> None:
             )
         arguments.run(arguments)
     except InputError as error:
-        sys.exit(f"amg: {error}")
+        sys.exit(f"amg: {one_line(error)}")
+    except BrokenPipeError:  # whoever read the output, as head does, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        sys.exit(f"amg: {error}; once this is mended, give the same command again.")
+        sys.exit(f"amg: {one_line(error)}; once this is mended, give the same command again.")
     except KeyboardInterrupt:
         sys.exit("amg: interrupted; the same command continues where it stopped.")
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m amg", description=__doc__)
+    parser = argparse.ArgumentParser(prog="amg", description=amg.__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"amg {amg.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True)
 
     def command(name, run, text, *options):
@@ -43,14 +50,13 @@ def _parser():
         for option, settings in options:
             added.add_argument(option, **settings)
 
-    known = ", ".join(pipeline.profiles()) or "those of a checkout"
-    profile = _option("--profile", f"one of: {known}", default="demo")
+    profile = _option("--profile", "a file of notebooks/profiles, as demo", default="demo")
     command("reproduce", _reproduce, "run the notebooks of a profile, in order", profile)
     command("results", _results, "print a reference run's results as Markdown", profile)
     text = "make the last run of a profile the one that others are compared with"
     command("reference", _reference, f"{text} (of committed code only)", profile)
 
-    notebook = _option("notebook", f"one of: {', '.join(reads.NOTEBOOKS)}")
+    notebook = _option("notebook", "a file of notebooks, as 03_train")
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "action": "append", "default": []}
     given = _option("-p", "a parameter, its value in YAML; as often as need be", **pair)
     command("run", _run, "run one notebook, and see what it says as it says it", notebook, given)
@@ -60,31 +66,35 @@ def _parser():
     workers = _option("--workers", "processes", type=int, default=2)
     audio = _folder("audio", "folder of audio files")
     target = _folder("target", "folder for their .npy files")
-    device = _option("--device", ", ".join(machine.DEVICES), default="auto")
+    device = _option("--device", "auto, cpu or cuda", default="auto")
     text = "fingerprint every audio file below a folder"
     command("extract", _extract, text, audio, target, device, weights, workers)
 
-    text = f"where it lies (default: {indexing.CATALOGUE})"
+    text = "where it lies (default: data/catalogue)"
     of_catalogue = (_folder("--catalogue", text, metavar="FOLDER"), weights)
     folders = _folder("folders", "folders of audio files", nargs="+")
     encoder = _option("--encoder", "lift, lift1024, mean or mt", default="lift")
     text = "seconds of a segment: 5, 10, 15 or 30"
     duration = _option("--duration-max", text, type=int, default=10)
     text = "make your music known, or what is new in it"
-    command("index", indexing.command, text, folders, encoder, duration, *of_catalogue, workers)
+    run = _later("amg.catalogue.indexing:command")
+    command("index", run, text, folders, encoder, duration, *of_catalogue, workers)
 
     text = "audio files, folders of them, or - for standard input"
-    sounds = _option("sounds", text, nargs="+")
-    method = _option("--method", f"one of: {', '.join(windows.METHODS)}", default="two_stage")
+    sounds = _option("sounds", text, nargs="+", type=os.path.expanduser)
+    text = "two_stage, single_stage or sequence"
+    method = _option("--method", text, default="two_stage")
     as_json = _option("--json", "a line of JSON for each file", action="store_true")
     text = "name the music in audio files"
-    command("identify", identify.command, text, sounds, method, as_json, *of_catalogue)
+    run = _later("amg.catalogue.identify:command")
+    command("identify", run, text, sounds, method, as_json, *of_catalogue)
 
     train_set = _option("--train-set", "its songs", default="open_music")
     database = _option("--database", "its database", default="database/open_music")
     n_valid = _option("--n-valid", "songs held out", type=int, default=100)
     text = "fit what identify needs, to the music that a profile prepared"
-    command("calibrate", calibration.command, text, train_set, database, n_valid)
+    run = _later("amg.catalogue.calibration:command")
+    command("calibrate", run, text, train_set, database, n_valid)
     return parser
 
 
@@ -95,32 +105,54 @@ def _option(name, text, **settings):
 
 
 def _folder(name, text, **settings):
-    return _option(name, text, type=os.path.abspath, **settings)
+    return _option(name, text, type=_absolute, **settings)
+
+
+def _absolute(path):
+    """A path of the working directory; no shell expands the ~ of --option=~/music."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _later(name):
+    """A function that is imported when it is called."""
+    return lambda arguments: pkgutil.resolve_name(name)(arguments)
 
 
 def _reproduce(arguments):
+    from amg.report import pipeline
+
     pipeline.reproduce(arguments.profile)
 
 
 def _results(arguments):
+    from amg.report import pages
+
     print(pages.results(arguments.profile))
 
 
 def _reference(arguments):
+    from amg.report import pages
+
     print(f"{paths.relative(pages.make_reference(arguments.profile))} written")
 
 
 def _run(arguments):
+    from amg.report import pipeline
+
     executed = pipeline.run(arguments.notebook, dict(arguments.p))
     print(f"executed notebook, tables and figures: {paths.relative(executed.parents[1])}/")
 
 
 def _extract(arguments):
+    from amg.fingerprint import fingerprinters, folder
+
     prints = fingerprinters.find(arguments.fingerprinter)
     written, refused = folder.extract(
         arguments.audio, arguments.target, prints, arguments.workers, arguments.device
     )
-    print(*refused, f"{written} files fingerprinted, {len(refused)} left out", sep="\n")
+    print(
+        *map(one_line, refused), f"{written} files fingerprinted, {len(refused)} left out", sep="\n"
+    )
 
 
 if __name__ == "__main__":

@@ -4,13 +4,24 @@ Every entry point (notebook, command) validates with these helpers before it doe
 bad input never surfaces as a stack trace.
 """
 
+import re
+
+# control characters, ends of lines, and what turns the direction of writing
+UNSEEN = r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
+
 
 class InputError(ValueError):
     """Input the kit cannot work with; its message is written for the user."""
 
     def _render_traceback_(self):
         """IPython hook: a notebook shows the sentence alone, without a stack trace."""
-        return [f"InputError: {self}"]
+        return [f"InputError: {one_line(self)}"]
+
+
+def one_line(text) -> str:
+    """A text as it can be printed, whatever a tag or a file's name brought into it: what a terminal
+    would obey is escaped."""
+    return re.sub(UNSEEN, lambda match: ascii(match[0])[1:-1], str(text))
 
 
 def one_of(name, value, allowed, hint="") -> object:
