@@ -2,7 +2,6 @@
 
 import sys
 
-import joblib
 from tqdm import tqdm
 
 
@@ -16,6 +15,8 @@ def parallel(function, jobs, workers, done=0, **options) -> tqdm:
 
     done: jobs that an earlier call has finished; the bar counts them.
     """
+    import joblib
+
     calls = [joblib.delayed(function)(*job) for job in jobs]
     results = joblib.Parallel(workers, return_as="generator")(calls)
     return bar(results, total=done + len(calls), initial=done, **options)

@@ -10,7 +10,6 @@ numbers are fitted, by method and length of window, to songs that are not there 
 from functools import cache
 
 import numpy as np
-import scipy.special
 
 from amg import checkpoint, files
 from amg.embedding import runs
@@ -59,7 +58,7 @@ def enough(score, chance, length, method) -> np.ndarray:
     """The score that chance would give ALLOWED times where it gives `score` `chance` times: float
     (n,), of windows of `length` frames."""
     excess = np.log(np.maximum(chance, 1e-300) / ALLOWED)
-    return scipy.special.expit(_logit(score) + excess / _fitted(length, method)[1])
+    return 1 / (1 + np.exp(-_logit(score) - excess / _fitted(length, method)[1]))
 
 
 def _fitted(length, method):

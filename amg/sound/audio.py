@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
 import soundfile
 import soxr
 import torch
@@ -134,6 +133,8 @@ def likeness(sound, place) -> float:
 
     From 0 to 1, whatever the level and polarity: 1 is the same waveform.
     """
+    import scipy.fft  # here, since it takes as long as all else and identifying needs none
+
     size = scipy.fft.next_fast_len(len(place), real=True)  # what wraps around is not looked at
     spectrum = scipy.fft.rfft(place, size) * scipy.fft.rfft(sound, size).conj()
     products = scipy.fft.irfft(spectrum, size)[: len(place) - len(sound) + 1]

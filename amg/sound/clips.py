@@ -7,15 +7,18 @@ fingerprinter, music that trains and that validates AMG, test songs, and dummies
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import soundfile
 
 from amg import files, paths
 from amg.check import InputError
 from amg.sound import audio
 from amg.sound.audio import SAMPLE_RATE
+
+if TYPE_CHECKING:  # else where it is needed: a catalogue has no tables, and is asked sooner
+    import pandas as pd
 
 ROLES = ("fingerprinter", "train", "valid", "test", "dummy")
 CLIP_S = 30
@@ -126,13 +129,17 @@ def longest_silence(sound) -> float:
 
 def hours(clips) -> dict[str, float]:
     """How much of it comes from where: "source version" -> hours."""
+    import pandas as pd
+
     names = [f"{clip.source} {clip.version}".strip() for clip in clips]
     seconds = pd.Series([clip.seconds for clip in clips], names, dtype=float)
     return (seconds.groupby(level=0).sum() / 3600).round(2).to_dict()
 
 
-def to_table(clips) -> pd.DataFrame:
+def to_table(clips) -> "pd.DataFrame":
     """A row per clip; its columns are the fields of `Clip`."""
+    import pandas as pd
+
     return pd.DataFrame(clips, columns=[field.name for field in fields(Clip)])
 
 
@@ -148,8 +155,10 @@ def write_csv(table, path) -> None:
         table.to_csv(temporary, index=False)
 
 
-def read_csv(path) -> pd.DataFrame:
+def read_csv(path) -> "pd.DataFrame":
     """A written table of clips: texts stay texts, whatever they look like."""
+    import pandas as pd
+
     texts = [field.name for field in fields(Clip) if field.type is str]
     types, numbers = dict.fromkeys([*texts, "name"], str), ("level_db", "peak")
     missing = dict.fromkeys(numbers, "")

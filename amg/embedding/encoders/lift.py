@@ -11,15 +11,19 @@ Its forebears: compact bilinear pooling (Gao et al., CVPR 2016, arXiv 1511.06062
 kernel, and one-bit random projections (Charikar, STOC 2002) keep signs.
 """
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
+from amg import checkpoint
 from amg.embedding import registry
 from amg.embedding.encoders.mean import mean_of_valid
 from amg.fingerprint.nafp import DIM
 
 MOST = 3.0  # of the energy; 1 is usual. Single outliers would decide a short query's bits
 FIT_FRAMES = 512  # whose energies are held at once
+KEPT = Path(__file__).parents[2] / "weights" / "directions.safetensors"
 
 
 @registry.encoders.register("lift")
@@ -61,7 +65,20 @@ class Lift1024(Lift):
 
 def directions(n, seed=0) -> torch.Tensor:
     """Random directions, float32 (n, 128), orthogonal in blocks of 128, so that they overlap least.
-    Their squares sum up to 128: the energy of a unit vector is 1 on average."""
+    Their squares sum up to 128: the energy of a unit vector is 1 on average.
+
+    The first ones of seed 0 come with the kit: last bits of `drawn` follow from the number of
+    cores.
+    """
+    if seed == 0:
+        kept = checkpoint.load(KEPT)[0]["directions"]
+        if n <= len(kept):
+            return kept[:n]
+    return drawn(n, seed)
+
+
+def drawn(n, seed) -> torch.Tensor:
+    """The same, computed."""
     random = torch.Generator().manual_seed(seed)
     blocks = torch.randn(-(-n // DIM), DIM, DIM, generator=random)
     return DIM**0.5 * torch.linalg.qr(blocks).Q.reshape(-1, DIM)[:n]
