@@ -1,13 +1,16 @@
 """A catalogue in memory, as `identify` searches it."""
 
 import contextlib
+import os
 import sys
 import threading
+import weakref
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import faiss
 import numpy as np
+import torch
 
 from amg import paths
 from amg.catalogue import models, store
@@ -69,10 +72,11 @@ class Catalogue:
     def index(self, kind) -> faiss.Index | faiss.IndexBinary:
         """The exhaustive index of `vectors`, or of `frames`; made when it is first asked for."""
         with self._lock:  # large, so that no two threads make it at once
-            if kind not in self._indexes:
+            process = os.getpid(), kind
+            if process not in self._indexes:
                 rows = self.sequences.frames if kind == "frames" else self.vectors
-                self._indexes[kind] = _in_parts(rows)
-            return self._indexes[kind]
+                self._indexes[process] = _in_parts(rows)
+            return self._indexes[process]
 
 
 def _in_parts(vectors):
@@ -84,4 +88,20 @@ def _in_parts(vectors):
     index = shards(parts[0].d, True, True)  # in threads; numbered on from part to part
     for part in parts:
         index.add_shard(part)
+    _THREADED.add(index)
     return index
+
+
+_THREADED = weakref.WeakSet()
+
+
+def _forked():
+    """Threads do not come along into a forked process: there, what would wait for them has one of
+    its own, or is never deleted."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    for index in _THREADED:
+        index.this.disown()
+
+
+os.register_at_fork(after_in_child=_forked)
