@@ -85,9 +85,10 @@ def _parser():
     text = "two_stage, single_stage or sequence"
     method = _option("--method", text, default="two_stage")
     as_json = _option("--json", "a line of JSON for each file", action="store_true")
+    with_paths = _option("--paths", "show where files lie, too", action="store_true")
     text = "name the music in audio files"
     run = _later("amg.catalogue.identify:command")
-    command("identify", run, text, sounds, method, as_json, *of_catalogue)
+    command("identify", run, text, sounds, method, as_json, with_paths, *of_catalogue)
 
     train_set = _option("--train-set", "its songs", default="open_music")
     database = _option("--database", "its database", default="database/open_music")

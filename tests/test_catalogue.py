@@ -233,7 +233,7 @@ def test_refusals(music, indexed, tmp_path):
     (tmp_path / "damaged" / store.DATABASE).write_bytes(b"no database" * 100)
     for match, call in (
         ("holds no catalogue", lambda: amg.identify("x.wav", tmp_path / "none")),
-        ("cannot be decoded", lambda: amg.identify(tmp_path / "none.wav", indexed)),
+        ("no such file", lambda: amg.identify(tmp_path / "none.wav", indexed)),
         ("method is 'best'", lambda: amg.identify("x.wav", indexed, "best")),
         ("it has letter.txt", lambda: amg.index([music], tmp_path / "other")),
         ("is damaged", lambda: amg.identify("x.wav", tmp_path / "damaged")),

@@ -26,6 +26,7 @@ class Catalogue:
     sequences: search.Sequences  # of all sounds
     vectors: np.ndarray  # of their segments, as `encoders.embed_runs`
     places: list  # a store.Place per sound, None: its file has gone meanwhile
+    copies: dict = field(default_factory=dict)  # SHA-256 -> the Places of all files that have it
     _indexes: dict = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -49,8 +50,11 @@ class Catalogue:
             frames, vectors = on_disk.arrays()
         bounds = np.cumsum([0, *(n_frames for _, n_frames, *_ in sounds)])
         of_sound = {place.sha256: place for place in reversed(places.values())}
+        copies: dict = {}
+        for place in places.values():
+            copies.setdefault(place.sha256, []).append(place)
         in_order = [of_sound.get(sha256) for sha256, *_ in sounds]
-        return cls(made_by, search.Sequences(frames, bounds), vectors, in_order)
+        return cls(made_by, search.Sequences(frames, bounds), vectors, in_order, copies)
 
     @classmethod
     def of(cls, songs, made_by, places=None) -> "Catalogue":
