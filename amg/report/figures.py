@@ -1,5 +1,5 @@
 """Figures of sound, fingerprints and training, drawn from the arrays they are given, and the style
-of all figures; no other module imports matplotlib. `charts` draws the results.
+of all figures; beside `fonts`, no other module imports matplotlib. `charts` draws the results.
 
 `save` writes one to `reports/<report>/figures/` and returns it for display.
 """
@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from amg import files, paths
 from amg.embedding.crops import MARGIN_MAX, MARGIN_MIN
+from amg.report import fonts
 from amg.sound.audio import N_FFT, SAMPLE_RATE
 
 STYLE = matplotlib.rc_params_from_file(
@@ -55,7 +56,7 @@ def panels(n_rows=1, n_columns=1, **options):
 def image(figure) -> Image:
     """A figure as a PNG for display in a notebook, of the size it has in the report."""
     drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
+    fonts.savefig(figure, drawn, format="png", dpi=130)
     # 256 colours are enough for any figure here, and a third of the bytes
     picture = PIL.Image.open(drawn).convert("RGB")
     picture.quantize(256, dither=PIL.Image.Dither.NONE).save(small, "png", optimize=True)
@@ -203,21 +204,4 @@ def cosine_against_overlap(overlaps) -> Figure:
     axis.set(xlim=(0, 1), xlabel="overlap with the original's centre (share of it)")
     axis.set_ylabel("cosine with the original's centre")
     figure.legend(loc="outside lower center", ncols=3)
-    return figure
-
-
-def stages(neighbours, begin_s, score) -> Figure:
-    """What the first stage finds, a bar each, and how a query fits along one recording.
-
-    neighbours: DataFrame of title, from_s and score, best first; begin_s, score: float (n,).
-    """
-    figure, ((left, right),) = panels(1, 2, figsize=(10.5, 3.6))
-    titles = [title if len(title) <= 32 else f"…{title[-31:]}" for title in neighbours.title]
-    names = [f"{title}, {from_s:.1f} s" for title, from_s in zip(titles, neighbours.from_s)]
-    bars(left, range(len(names)), neighbours.score, color=METHODS["lift"])
-    left.set_yticks(range(len(names)), names, fontsize=8)
-    left.set(title="first stage: the nearest segments", xlabel="score (1: the same bits)")
-    right.plot(begin_s, score, ".-", color=METHODS["nafp"])
-    right.set(title="second stage: the query along the best recording", ylim=(-0.1, 1.05))
-    right.set(xlabel="where the query would begin (s)", ylabel="mean inner product")
     return figure
