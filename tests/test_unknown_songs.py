@@ -294,7 +294,7 @@ def test_tables_and_sentences_say_it(task):
     found, roc = unknown_songs.summary(asked, asked)
     shown = tables.unknown(found)
     assert shown.index.get_level_values("method").unique().tolist() == [
-        "NAFP, every frame indexed",
+        "NAFP (every fingerprint indexed)",
         "mean pooling, single-stage",
         "mean pooling, two-stage",
     ]

@@ -119,20 +119,22 @@ def read(base) -> dict:
 
 
 def with_reference(profile, report) -> list:
-    """A report's tables, name -> DataFrame, beside those of its profile's reference: sentences."""
+    """A report's tables, name -> DataFrame, beside those of its profile's reference: whether it is
+    reproduced, or what differs, in one sentence, and then table by table."""
     run, theirs = files.read_json(reference(profile) / "manifest.json"), read(reference(profile))
     if run is None:
         return [f"There is no reference run of the profile {profile} to compare with."]
-    verdicts = {
-        name: compare(report.get(name), theirs.get(name)) for name in sorted({*report, *theirs})
-    }
-    words = sorted(verdict.partition(" (")[0] for verdict in verdicts.values())
-    counts = ", ".join(
-        f"{words.count(word)} {word.replace('differs', 'differ')}" for word in dict.fromkeys(words)
+    names = sorted({*report, *theirs})
+    verdicts = {name: compare(report.get(name), theirs.get(name)) for name in names}
+    told = [f"{name} {verdict}" for name, verdict in verdicts.items()]
+    differ = [text for text, verdict in zip(told, verdicts.values()) if verdict[:7] == "differs"]
+    of, n = (
+        f"the reference run of commit {run['commit']}, {run['machine']['processor']}",
+        len(theirs),
     )
-    return [
-        f"Compared with the reference run of commit {run['commit']} on "
-        f"{run['machine']['processor']}, {run['machine']['cores']} cores, {len(words)} tables: "
-        f"{counts}.",
-        *(f"{name}: {verdict}" for name, verdict in verdicts.items()),
-    ]
+    if differ:
+        which = "; ".join(differ)
+        return [f"not reproduced: {len(differ)} of {n} tables differ from {of}: {which}.", *told]
+    near = sum(verdict.startswith("within") for verdict in verdicts.values())
+    within = f", {near} of them within the intervals" if near else ""
+    return [f"reproduced: {n} of {n} tables agree with {of}{within}.", *told]

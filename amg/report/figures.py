@@ -7,6 +7,7 @@ of all figures; beside `fonts`, no other module imports matplotlib. `charts` dra
 import io
 import itertools
 import platform
+import re
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -63,12 +64,17 @@ def image(figure) -> Image:
     return Image(small.getvalue(), width=int(100 * figure.get_figwidth()))
 
 
-def save(figure, report, name) -> Image:
-    """Write `figure` to `reports/<report>/figures/<name>.png`; returns it for display."""
+def write(figure, path) -> Image:
+    """Write `figure` to a PNG; returns it for display."""
     picture = image(figure)
-    with files.atomic(paths.resolve(f"reports/{report}/figures/{name}.png")) as temporary:
+    with files.atomic(path) as temporary:
         temporary.write_bytes(picture.data)
     return picture
+
+
+def save(figure, report, name) -> Image:
+    """The same to `reports/<report>/figures/<name>.png`."""
+    return write(figure, paths.resolve(f"reports/{report}/figures/{name}.png"))
 
 
 def colour_of(method) -> str:
@@ -79,17 +85,24 @@ def colour_of(method) -> str:
 
 def colours(names) -> dict:
     """A colour for each name, the methods' own where they have one."""
-    others = itertools.cycle(COLOURS)
-    return {name: METHODS.get(name) or next(others) for name in dict.fromkeys(names)}
+    others, names = itertools.cycle(COLOURS), dict.fromkeys(names)
+    known = {name: METHODS.get(re.sub(", [0-9]+ epochs$", "", name)) for name in names}
+    return {name: colour or next(others) for name, colour in known.items()}
 
 
 def log_x(axis, ticks=None):
-    """Give an axis a logarithmic x of plain numbers, with ticks of its own or where they fall."""
+    """Give an axis a logarithmic x of plain numbers, with ticks of its own, fewer where they would
+    be crowded, or at 1, 2 and 5 times the powers of ten."""
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter("{x:,.10g}")
-    if ticks is not None:
-        axis.set_xticks(ticks)
-        axis.minorticks_off()
+    if ticks is None:
+        axis.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    else:
+        kept = []
+        for tick in sorted(ticks, reverse=True):
+            kept += [tick] if not kept or kept[-1] > 1.4 * tick else []
+        axis.set_xticks(kept)
+    axis.minorticks_off()
 
 
 def bars(axis, names, widths, **options):
@@ -110,9 +123,23 @@ def shade(axis, x, low, high, colour):
     axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
-def write_beside(axis, text, point, shift=(5, 3), size=7, **options):
-    """Write a text beside a point, shifted by points of a font."""
-    axis.annotate(text, point, shift, textcoords="offset points", fontsize=size, **options)
+def name_ends(axis, size=9):
+    """Write the labels of an axis' lines at their ends, moved apart where they would overlap."""
+    lines = sorted(axis.lines, key=lambda line: line.get_ydata()[-1])
+    axis.set_xlim(right=max(line.get_xdata()[-1] for line in lines))
+    axis.figure.draw_without_rendering()  # which lays out the axes
+    (low, high), inches = axis.get_ylim(), axis.get_window_extent().height / axis.figure.dpi
+    apart = 1.3 * size / 72 / inches * (high - low) * np.arange(len(lines))
+    at = np.maximum.accumulate([line.get_ydata()[-1] for line in lines] - apart) + apart
+    at = np.minimum(at, high - apart[::-1])
+    within = dict.fromkeys(("xycoords", "textcoords"), axis.get_yaxis_transform())
+    for line, y in zip(lines, at):
+        look = {"color": line.get_color(), "fontsize": size, "va": "center", **within}
+        arrow = {"arrowstyle": "-", "color": line.get_color(), "lw": 0.6, "relpos": (0, 0.5)}
+        arrow |= {"shrinkA": 0, "shrinkB": 0}
+        axis.annotate(
+            line.get_label(), (1, line.get_ydata()[-1]), (1.04, y), arrowprops=arrow, **look
+        )
 
 
 def live_curves(x, curves) -> Callable:

@@ -14,17 +14,32 @@ from pygments.formatters import HtmlFormatter
 
 from amg import files, machine, paths, provenance
 from amg.check import InputError
-from amg.report import compare, sentences, tables, verdict
+from amg.report import charts, compare, figures, scale_charts, sentences, tables, verdict
 
-DRAWN: dict[str, Callable] = {  # the tables that the index shows, and how
-    "retrieval": tables.hits,
-    "cost": tables.costs,
-    "ablations": tables.ablations,
-    "robustness": tables.robustness,
-    "miss_reasons": tables.reasons,
-    "unknown": tables.unknown,
-    "scale": tables.scale,
-    "scale_two_stage": tables.costs,
+DRAWN: dict[str, tuple[str, Callable]] = {  # the tables that the index shows: their file, and how
+    "summary": ("retrieval", tables.summary),
+    "hits": ("retrieval", tables.hits),
+    "cost": ("cost", tables.costs),
+    "ablations": ("ablations", tables.ablations),
+    "robustness": ("robustness", tables.robustness),
+    "miss_reasons": ("miss_reasons", tables.reasons),
+    "unknown_summary": ("unknown", tables.unknown_summary),
+    "unknown": ("unknown", tables.unknown),
+    "scale": ("scale", tables.scale),
+    "scale_two_stage": ("scale_two_stage", tables.costs),
+}
+FIGURES: dict[str, tuple] = {  # those that follow from tables alone
+    "recall_vs_duration": (charts.recall_vs_duration, "retrieval"),
+    "durations": (charts.durations, "retrieval"),
+    "decimation": (charts.decimation, "retrieval"),
+    "cost": (charts.cost, "cost", "retrieval"),
+    "ablations": (charts.ablations, "ablations"),
+    "shortlists": (charts.shortlists, "shortlists"),
+    "roc": (charts.roc, "roc"),
+    "scale": (scale_charts.growth, "scale"),
+    "pareto": (scale_charts.pareto, "scale"),
+    "learning_curve": (scale_charts.learning_curve, "learning_curve"),
+    "robustness": (charts.robustness, "robustness"),
 }
 
 
@@ -75,11 +90,13 @@ def _draw_index(base, manifest, here, compared):
     """`index.html` of a report's folder; here: its tables and figures, relative to it."""
     report = _tables(base, here)
     figures = [path.stem for path in here if path.suffix == ".png"]
-    drawn = {name: _html(draw(report[name])) for name, draw in DRAWN.items() if name in report}
-    sections = yaml.safe_load(Path(__file__).with_name("sections.yaml").read_text())
-    beside = {
-        part["figure"] for section in sections for part in section["parts"] if "figure" in part
+    drawn = {
+        name: (source, _html(draw(report[source]), "numbers"))
+        for name, (source, draw) in DRAWN.items()
+        if source in report
     }
+    sections = yaml.safe_load(Path(__file__).with_name("sections.yaml").read_text())
+    sections = [section for section in sections if _has(section, drawn, figures)]
     _write(
         base / "index.html",
         "index.html",
@@ -88,27 +105,28 @@ def _draw_index(base, manifest, here, compared):
         manifest=manifest,
         compared=compared,
         report=report,
-        html=_html,
         drawn=drawn,
-        sections=[section for section in sections if _has(section, drawn, figures)],
+        sections=sections,
+        folded=any("front" in section for section in sections),
         figures=figures,
-        others=[name for name in figures if name not in beside],
         files=[path for path in here if "tables" in path.parts],
+        html=_html,
         sentences=sentences,
-        tables=tables,
         verdict=verdict,
     )
 
 
-def _html(table):
-    return table.to_html(border=0, classes="numbers")
+def _html(table, classes):
+    """A table as HTML; the name of its rows stands in the row of its headings."""
+    if table.index.nlevels == 1:
+        table = table.rename_axis(index=None, columns=table.index.name)
+    return table.to_html(border=0, classes=classes)
 
 
 def _has(section, drawn, figures):
     """Whether one of a section's tables or figures is there."""
-    return any(
-        part.get("table") in drawn or part.get("figure") in figures for part in section["parts"]
-    )
+    parts = [*section["parts"], *section.get("more", ())]
+    return any(part.get("table") in drawn or part.get("figure") in figures for part in parts)
 
 
 def results(profile) -> str:
@@ -121,23 +139,26 @@ def results(profile) -> str:
             f"reports/reference/{profile} holds no whole report; run `make reproduce "
             f"PROFILE={profile}` and `python -m amg reference --profile {profile}`."
         )
-    steps, where = run["steps"], run["machine"]
-    given = [step["parameters"] for step in steps]
-    seeds = sorted({str(parameters["seed"]) for parameters in given if "seed" in parameters})
-    begun = ", ".join(step["label"] for step in steps if step.get("begun_before"))
-    before = f" (without what had been done before of {begun})" if begun else ""
-    claims = verdict.sentences(report) + sentences.growth(report.get("learning_curve", ()))
+    claims = verdict.claims(report, run["steps"], intervals=False)
     paragraphs = [
-        "\n".join(f"* {sentence}" for sentence in claims or sentences.headline(report)),
-        f"What that takes: {' '.join(price)}" if (price := verdict.price(report, steps)) else "",
-        verdict.markdown(verdict.table(report)),
+        "" if claims.empty else tables.markdown(claims),
+        " ".join(sentences.growth(report.get("learning_curve", ()))[:2]),
         sentences.size(report),
-        f"`{run['command']}`, seed {', '.join(seeds)}, commit {run['commit']}; "
-        f"{where['processor']}, {where['cores']} cores; "
-        f"{sum(step['wall_s'] for step in steps) / 60:.1f} minutes{before}, "
-        f"at most {max(step['peak_memory_mb'] for step in steps):,} MB of memory.",
+        f"`{run['command']}`, commit {run['commit']}; {run['machine']['processor']}.",
     ]
     return "\n\n".join(filter(None, paragraphs))
+
+
+def ended(profile) -> str:
+    """What a run that agrees with a profile's reference ends with, and what it took, for the
+    README."""
+    base = compare.reference(profile)
+    run = json.loads((base / "manifest.json").read_text())
+    minutes = sum(step["wall_s"] for step in run["steps"]) / 60
+    memory = max(step["peak_memory_mb"] for step in run["steps"]) / 1000
+    said, cores = compare.with_reference(profile, compare.read(base))[0], run["machine"]["cores"]
+    took = f"{minutes:.0f} min on {cores} cores, {memory:.1f} GB of memory, no GPU."
+    return f"```\n{said}\n```\n\n{took}"
 
 
 def make_reference(profile) -> Path:
@@ -171,8 +192,26 @@ def make_reference(profile) -> Path:
         for name in (*names, *here):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(base / name, target / name)
-        _draw_index(target, run, here, ["This is the reference run that others are compared with."])
+    redraw(profile)
     return target
+
+
+def redraw(profile) -> None:
+    """Draw a committed reference's index page anew, and those of its figures that follow from its
+    tables alone."""
+    base = compare.reference(profile)
+    report, run = compare.read(base), json.loads((base / "manifest.json").read_text())
+    figures.begin()
+    for name, (draw, *sources) in FIGURES.items():
+        if {*sources} <= {*report}:
+            figures.write(draw(*map(report.get, sources)), base / f"figures/{name}.png")
+    here = [path.relative_to(base) for path in sorted(base.glob("[tf]*/*")) if path.is_file()]
+    told = (
+        "This is the reference run that others are compared with. Its tables and notebooks are of "
+        f"commit {run['commit']}; this page, and the figures that follow from tables alone, are "
+        "drawn anew by the code beside it."
+    )
+    _draw_index(base, run, here, [told])
 
 
 def _inside(base, names):

@@ -92,9 +92,10 @@ def reproduce(profile) -> None:
             ],
         }
         written = [name for record in records for name in record["outputs"]]
-        print(*pages.write_index(profile, manifest, written), sep="\n")
+        compared = pages.write_index(profile, manifest, written)
     took = f"after {time.perf_counter() - began:.0f} s"
     print(f"reports/{profile}/index.html written {took}", file=sys.stderr)
+    print(compared[0])
 
 
 def run(notebook, given) -> Path:

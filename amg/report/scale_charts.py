@@ -49,25 +49,25 @@ def growth(table) -> figures.Figure:
 
 
 def pareto(table) -> figures.Figure:
-    """Hit rate against bytes, and against time, at the largest size: what nothing beats in both is
-    joined by a line."""
+    """Hit rate against bytes, and against time, at the largest size; a line is the Pareto front."""
     largest = table[table.n_vectors == table.n_vectors.max()]
     largest = largest.assign(ms=largest.embed_ms + largest.search_ms)
     figure, (axes,) = figures.panels(1, 2, figsize=(11, 4.6), sharey=True)
-    for axis, x, label in zip(axes, ("bytes_per_vector", "ms"), ("bytes per vector", TIME)):
+    for axis, x, unit in zip(axes, ("bytes_per_vector", "ms"), ("bytes per vector", TIME)):
         for _, row in largest.iterrows():
-            colour, index = figures.colour_of(row.encoder), row["index"]
-            axis.plot(row[x], row.top1, STYLES.get(index, "o-")[0], color=colour)
-            text = f"{_name(row.encoder)}, {index}"
-            figures.write_beside(axis, text, (row[x], row.top1), color=colour)
+            look = {"color": figures.colour_of(row.encoder), "ls": "", "ms": 7}
+            mark, label = STYLES.get(row["index"], "o-")[0], f"{_name(row.encoder)}, {row['index']}"
+            axis.plot(row[x], row.top1, mark, label=label, **look)
         front = largest.sort_values([x, "top1"], ascending=[True, False])
         front = front[front.top1 > np.append(-1, front.top1.cummax().iloc[:-1])]
-        axis.plot(front[x], front.top1, "-", color="#bbbbbb", lw=1, zorder=0)
+        axis.plot(front[x], front.top1, "-", color="#bbbbbb", zorder=0, label="Pareto front")
         figures.log_x(axis)
-        axis.set_xlabel(label)
-        axis.margins(x=0.25)
+        axis.set_xlabel(unit)
     size = f"{largest.n_vectors.iloc[0]:,} vectors"
-    axes[0].set(ylabel="single-stage Top-1 (%)", title=f"{size}; the line joins what nothing beats")
+    axes[0].set(ylabel="single-stage Top-1 (%)", title=size)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+    )
     return figure
 
 
@@ -75,9 +75,11 @@ def learning_curve(curve) -> figures.Figure:
     """Single-stage Top-1 against training songs, a panel per query length: a dot per training, a
     line through their means; what needs no training lies flat."""
     lengths = curve.groupby("query_s")
-    size = (0.8 + 2.9 * len(lengths), 3.6)
-    figure, (axes,) = figures.panels(1, len(lengths), figsize=size, sharex=True, sharey=True)
-    for axis, (length, rows) in zip(axes, lengths):
+    n_columns = min(2, len(lengths))
+    n_rows = -(-len(lengths) // n_columns)
+    size = (0.8 + 3.8 * n_columns, 0.9 + 2.6 * n_rows)
+    figure, axes = figures.panels(n_rows, n_columns, sharex=True, sharey=True, figsize=size)
+    for axis, (length, rows) in zip(axes.flat, lengths):
         of, colour = rows[rows.n_songs > 0], figures.METHODS["amg"]
         spread = of.top1 - of.top1_low, of.top1_high - of.top1
         axis.errorbar(of.n_songs, of.top1, spread, fmt=".", color=colour, elinewidth=0.5)
@@ -89,7 +91,7 @@ def learning_curve(curve) -> figures.Figure:
             axis.axhspan(row.top1_low, row.top1_high, color=colour, alpha=0.12, lw=0)
         axis.set(title=f"queries of {length:g} s", ylim=(0, 101))
         figures.log_x(axis, mean.index)
-    axes[0].set_ylabel("single-stage Top-1 (%)")
+    figure.supylabel("single-stage Top-1, segment (%)")
     figure.supxlabel("songs to learn from, equal updates")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure

@@ -49,39 +49,12 @@ def _shown(row):
     return " (no difference shown)" if row.low <= 0 <= row.high else ""
 
 
-def epochs(of_amg, histories) -> str:
-    """How long the AMG encoder (epochs) and its variants (`ablation_training.csv`) were trained."""
-    if not len(histories):
-        return f"Epochs of training: {of_amg}."
-    last = histories.groupby(["encoder", "loss_name"], sort=False).epoch.max()
-    others = ", ".join(
-        f"{tables.encoder_name(encoder)} with {loss} loss {n}"
-        for (encoder, loss), n in last.items()
-    )
-    return (
-        f"Epochs of training: AMG {of_amg}, {others}; each has as many updates, unless its epochs "
-        "were given. The curves tell what has not learnt all that it can."
-    )
-
-
-def trained(report) -> list[str]:
-    """`epochs` of a report's ablations; [] without them."""
-    if not {"ablations", "ablation_training"} <= set(report):
-        return []
-    of_amg = report.get(f"training_{report['ablations'].duration_max.iloc[0]:.0f}s", ())
-    return [epochs(len(of_amg) or "(not listed)", report["ablation_training"])]
-
-
-def headline(report, query_s=10.0) -> list[str]:
-    """Sentences around the table `summary`: trials and cost; [] without them."""
-    if not {"retrieval", "cost"} <= set(report):
-        return []
+def asked(report, query_s=10.0) -> str:
+    """How many trials the table `summary` is of, and what was left out; "" without them."""
+    if "retrieval" not in report:
+        return ""
     rows = tables.at(report["retrieval"], query_s)
-    return [
-        f"Queries of {rows.query_s.iloc[0]:g} s, {rows.n_queries.max()} trials, Top-1 with "
-        f"95 % intervals by recording. {left_out(report)}",
-        cost_sentence(tables.near(report["cost"], query_s)),
-    ]
+    return f"{rows.n_queries.max():,} trials of {rows.query_s.iloc[0]:g} s. {left_out(report)}"
 
 
 def compared_at(report, name, query_s=10.0) -> list[str]:
@@ -89,22 +62,6 @@ def compared_at(report, name, query_s=10.0) -> list[str]:
     if not len(report.get(name, ())):
         return []
     return differences(tables.near(tables.at(report[name], query_s), query_s))
-
-
-def cost_sentence(cost) -> str:
-    """Time and bytes of the whole way of each method, as shares of the base system's, row 0."""
-    cost = cost.reset_index(drop=True)
-    size, time = tables.whole_cost(cost)
-    shares = [
-        f"{row.method} {_duration(row)}{100 * time[i] / time[0]:.1f} % and "
-        f"{100 * size[i] / size[0]:.1f} %"
-        for i, row in cost.iloc[1:].iterrows()
-    ]
-    others = ". Shares of that time and of those bytes: " if shares else ""
-    return (
-        f"A query costs {cost.method[0]} {time[0]:.2f} ms (median, embedding and search) and "
-        f"{size[0] / 1e6:.1f} MB (index and second stage){others}{'; '.join(shares)}."
-    )
 
 
 def left_out(report) -> str:
@@ -138,26 +95,13 @@ def size(report) -> str:
 
 def unknown(answers) -> list[str]:
     """`unknown.csv` in a sentence for each method, stage and length, of the kind of score that the
-    validation prefers."""
-    sentences = []
-    of_one = ["query_frames", "encoder", "stage"]
-    best = answers.sort_values("valid_recall_at_1", kind="stable").groupby(of_one, sort=False)
-    for _, row in best.tail(1).sort_index().iterrows():
-        far = {recall: row[f"far_at_{recall}"] for recall in (90, 95)}
-        reached = [
-            f"at {recall} % recall, {rate:.1f} % false accepts"
-            for recall, rate in far.items()
-            if not np.isnan(rate)
-        ]
-        sentences.append(
-            f"{tables.unknown_label(row)}, {row.query_s:g} s, {row.score} score: at 1 % false "
-            f"accepts {row.recall_at_1:.1f} % recall; "
-            f"{'; '.join(reached) or '90 % recall is not reached'}. With the threshold of the "
-            f"validation: {row.false_accepts:.1f} % false accepts [{row.false_accepts_low:.1f}, "
-            f"{row.false_accepts_high:.1f}], {row.recall:.1f} % recall [{row.recall_low:.1f}, "
-            f"{row.recall_high:.1f}] ({row.n_trials} trials each, {row.n_recordings} recordings)."
-        )
-    return sentences
+    validation prefers, at the threshold that it gives."""
+    return [
+        f"{tables.unknown_label(row)}, {row.query_s:g} s, {row.score} score: "
+        f"{rate(row, 'false_accepts')} false accepts, {rate(row, 'recall')} true ones "
+        f"({row.n_trials} trials each, {row.n_recordings} recordings)."
+        for _, row in tables.best_scores(answers).iterrows()
+    ]
 
 
 def scale(grown, laptop, whole, laptop_bytes) -> list[str]:
@@ -220,33 +164,30 @@ def forecast(table) -> list[str]:
 
 
 def growth(curve) -> list[str]:
-    """How training grows with songs, and whether it overtakes mean pooling; curve:
+    """Whether training overtakes mean pooling, and how far the lift is from both; curve:
     `learning_curve.csv`, or () if there is none."""
     if not len(curve):
         return []
-    sentences = []
-    for query_s, rows in curve.groupby("query_s"):
-        trained, free = rows[rows.n_songs > 0], rows[rows.n_songs == 0].set_index("encoder")
-        steps, above = [], []
-        for n, of in trained.groupby("n_songs"):
-            spread = f" ({of.top1.min():.1f} to {of.top1.max():.1f})" if len(of) > 1 else ""
-            steps.append(f"{of.top1.mean():.1f} %{spread} from {n:,} songs")
-            above += [n] if (of.minus_low_mean > 0).all() else []
-        beside = [f"mean pooling {rate(free.loc['mean'])}"]
-        for encoder, row in free.drop(index="mean").iterrows():
-            beside.append(f"{tables.encoder_name(encoder)} {row.top1:.1f} %")
-        verdict = (
-            f"No training set of up to {trained.n_songs.max():,} songs is above mean pooling by "
-            "the paired intervals of all its trainings."
-        )
-        if above:
-            verdict = (
-                "By the paired intervals of all its trainings, training is above mean pooling at "
-                f"{above[0]:,} songs."
-            )
+    trained, first, above = curve[curve.n_songs > 0], {}, []
+    for query_s, rows in trained.groupby("query_s"):
+        passed = (rows.minus_low_mean > 0).groupby(rows.n_songs).all()
+        n = passed.idxmax() if passed.any() else 0  # the fewest songs
+        first.setdefault(n, []).append(f"{query_s:g} s")
+        lift = curve[(curve.encoder == "lift") & (curve.query_s == query_s)].top1
+        above += [*(lift - rows.top1.max())]
+    most = f"none of up to {trained.n_songs.max():,}"
+    said = [
+        f"at {f'{n:,}' if n else most} songs for queries of {', '.join(lengths)}"
+        for n, lengths in sorted(first.items(), reverse=True)
+    ]
+    sentences = [
+        "By the paired intervals of all its trainings, training overtakes mean pooling "
+        f"{'; '.join(said)}."
+    ]
+    if above:
         sentences.append(
-            f"Queries of {query_s:g} s, single-stage Top-1: {', '.join(steps)}; "
-            f"{', '.join(beside)}. {verdict}"
+            f"The one-bit lift, without training, is {min(above):.0f} to {max(above):.0f} points "
+            "above the best training."
         )
     n_epochs = curve.run.str.extract("-epochs([0-9]+)-")[0].dropna().astype(int)
     if len(n_epochs):

@@ -4,6 +4,7 @@ Hit rates are percentages, intervals are at 95 % and by recording.
 """
 
 import lzma
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ SMALLEST = {"method": "xz", "preset": 9 | lzma.PRESET_EXTREME}  # of tables of s
 TOLERANCES = ("exact", "near", "same_audio", "segment", "song")  # in the order of every table
 METHOD = "Transformer, AMG loss"  # called AMG where nothing else is
 ENCODERS = {
-    "nafp": "NAFP, every frame indexed",
+    "nafp": "NAFP (every fingerprint indexed)",
     "mt": "Transformer",
     "mlstm": "LSTM",
     "mcnn": "CNN",
@@ -62,13 +63,24 @@ def ablation_label(row) -> str:
     return f"{name}, {'AMG' if row['loss'] == 'amg' else row['loss']} loss{unfinished}"
 
 
+def epochs(run) -> str:
+    """`, 16 epochs` of the name of a run that was not trained as long as published, else ``."""
+    n_epochs = re.search("-epochs([0-9]+)", str(run))
+    return f", {n_epochs[1]} epochs" if n_epochs else ""
+
+
+def short_label(row) -> str:
+    """The same where there is no other encoder of its kind, with epochs: `AMG, 16 epochs`."""
+    name = ablation_label(row).replace(METHOD, "AMG").replace(ENCODERS["nafp"], "NAFP")
+    return name.removesuffix(", no training") + epochs(row["run"])
+
+
 def curve_label(row) -> str:
-    """Legend entry of a row of retrieval.csv: what answered, seconds of a vector, stage."""
-    who = ablation_label(row).replace(METHOD, "AMG")
+    """What answered, seconds of a vector, stage; row: of `retrieval.csv`."""
     if row["method"].startswith("nafp"):
-        return who
+        return ablation_label(row)
     protocol = " (published protocol)" if row["protocol"] == "published" else ""
-    return f"{who}, {row['duration_max']:.0f} s, {row['stage']}-stage{protocol}"
+    return f"{short_label(row)}, {row['duration_max']:.0f} s, {row['stage']}-stage{protocol}"
 
 
 def unknown_label(row) -> str:
@@ -112,16 +124,17 @@ def _by_length(rates, cells, rows):
 
 def summary(retrieval, query_s=10.0) -> pd.DataFrame:
     """Top-1 with its interval at one query length, of the duration nearest to it: a row per method,
-    a column per tolerance."""
+    exact and song."""
     rows = near(at(retrieval[retrieval.protocol == "contiguous"], query_s), query_s)
+    rows = rows[rows.tolerance.isin(["exact", "song"])]
     rate = [*map("{:.1f} [{:.1f}, {:.1f}]".format, rows.top1, rows.top1_low, rows.top1_high)]
-    rows = rows.assign(who=rows.apply(curve_label, axis=1), rate=rate)
-    table = rows.pivot_table(
-        index="who", columns="tolerance", values="rate", aggfunc="first", sort=False
+    who = rows.apply(curve_label, axis=1)
+    kind = rows.tolerance + " (%)"
+    table = rows.assign(who=who, kind=kind, rate=rate).pivot_table(
+        index="who", columns="kind", values="rate", aggfunc="first", sort=False
     )
-    table = table.fillna("")[[name for name in TOLERANCES if name in table]]
-    table.columns = table.columns.str.replace("_", " ")
-    return table.rename_axis(index=f"Top-1 (%) at {rows.query_s.iloc[0]:g} s", columns=None)
+    heading = f"Top-1 at {rows.query_s.iloc[0]:g} s [95 % interval]"
+    return table.fillna("").rename_axis(index=heading, columns=None)
 
 
 def at(rates, query_s) -> pd.DataFrame:
@@ -144,9 +157,44 @@ def whole_cost(cost) -> tuple[pd.Series, pd.Series]:
 def costs(cost) -> pd.DataFrame:
     """cost.csv with readable units: medians [quartiles], and shares of the first row's."""
     size, time = whole_cost(cost)
-    kb = {"index_kb": cost.index_bytes / 1e3, "refine_kb": cost.refine_bytes / 1e3}
     shares = {"bytes_share": 100 * size / size[0], "time_share": 100 * time / time[0]}
-    return _readable(cost.assign(**kb, **shares), "costs", ["method"])
+    mb = {"index_mb": cost.index_bytes / 1e6, "refine_mb": cost.refine_bytes / 1e6}
+    label = cost.apply(cost_label, axis=1)
+    return _readable(cost.assign(label=label, **mb, **shares), "costs", ["method"])
+
+
+def cost_label(row) -> str:
+    """What answered, and its stage; row: of `cost.csv`."""
+    if row.method.startswith("nafp"):
+        return ablation_label({"method": row.method})
+    name, _, stage = row.method.partition(" ")
+    return f"{encoder_name('mt' if name == 'amg' else name, 'AMG')}, {stage}"
+
+
+def with_song_rate(cost, retrieval) -> pd.DataFrame:
+    """`cost.csv` with `song`, the Top-1 that `retrieval.csv` has of it at 10 s, at the duration
+    nearest to it."""
+    rates = near(at(retrieval[retrieval.tolerance == "song"], 10.0), 10.0)
+    rates = rates[rates.protocol == "contiguous"].rename(columns={"top1": "song"})
+    who = rates.encoder.mask(rates.run.notna() & (rates.run != ""), "amg")
+    who = (who + " " + rates.stage + "-stage").mask(rates.encoder == "nafp", rates.method)
+    duration = rates.duration_max.mask(rates.encoder == "nafp")  # as in `cost.csv`
+    rates = rates.assign(method=who, duration_max=duration)[["method", "duration_max", "song"]]
+    return cost.merge(rates, how="left", on=["method", "duration_max"])
+
+
+def best_scores(answers) -> pd.DataFrame:
+    """The rows of `unknown.csv` of the kind of score that the validation prefers."""
+    of_one = ["query_frames", "encoder", "stage"]
+    best = answers.sort_values("valid_recall_at_1", kind="stable").groupby(of_one, sort=False)
+    return best.tail(1).sort_index()
+
+
+def unknown_summary(answers) -> pd.DataFrame:
+    """`unknown` at 10 s, for the score that the validation prefers."""
+    rows = at(best_scores(answers), 10.0)
+    heading = f"queries of {rows.query_s.iloc[0]:g} s [95 % interval]"
+    return unknown(rows).droplevel(["query", "score"]).iloc[:, :2].rename_axis(heading)
 
 
 def unknown(answers) -> pd.DataFrame:

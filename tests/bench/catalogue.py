@@ -377,28 +377,13 @@ def _where(told):
 
 
 def summary(folder):
-    """The same in a few sentences, for the README."""
-    t, s, k, m, soaked, fuzzed = (
-        files.read_json(folder / f"{name}.json")
-        for name in ("trip", "speed", "kill", "load", "soak", "fuzz")
-    )
-    memory, tried = soaked["memory_mb_by_minute"], fuzzed["readers"].values()
+    """How good it is, in a sentence for the README."""
+    t = files.read_json(folder / "trip.json")
     return (
         f"Of {t['named_n']} excerpts of {t['excerpt_s']} s in a room at {t['snr_db']:g} dB SNR, "
-        f"{t['named']:.1f} % [{t['named_low']:.1f}, {t['named_high']:.1f}] are named correctly; of "
-        f"{t['others_named_n']} excerpts of music that is not in the catalogue, "
-        f"{t['others_named']:.1f} % [{t['others_named_low']:.1f}, {t['others_named_high']:.1f}] "
-        f"are given a name (nominally {100 * significance.ALLOWED:g} %). "
-        f"Indexing white noise runs at {s['times_real_time_per_core']} times real time per core; "
-        f"among random vectors of {m['hours']:,} h an answer takes {m['alone_ms_p50']:.0f} ms. "
-        f"{m['threads_n']:,} answers from {m['threads']} threads: no error, "
-        f"{m['threads_ms_p50']:.0f} / {m['threads_ms_p95']:.0f} / "
-        f"{m['threads_ms_p99']:.0f} ms (50 / 95 / 99 %), {m['memory_mb']:,} MB. Memory over "
-        f"{soaked['seconds'] // 60} minutes of noise: {memory[1]:,} to {memory[-1]:,} MB. Killed "
-        f"at {k['n_kills']} "
-        f"moments: {k['same']} times the same catalogue. "
-        f"{len(tried) * fuzzed['seconds_each'] // 60} minutes "
-        f"of fuzzing: {sum(of['findings'] for of in tried)} findings. ({_where(m)})"
+        f"{t['named']:.1f} % are named correctly; of {t['others_named_n']} excerpts of music that "
+        f"is not in the catalogue, {t['others_named']:.1f} % are given a name (nominally "
+        f"{100 * significance.ALLOWED:g} %)."
     )
 
 
