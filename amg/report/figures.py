@@ -123,6 +123,11 @@ def shade(axis, x, low, high, colour):
     axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
+def write_beside(axis, text, point, shift=(5, 3), size=7, **options):
+    """Write a text beside a point, shifted by points of a font."""
+    axis.annotate(text, point, shift, textcoords="offset points", fontsize=size, **options)
+
+
 def name_ends(axis, size=9):
     """Write the labels of an axis' lines at their ends, moved apart where they would overlap."""
     lines = sorted(axis.lines, key=lambda line: line.get_ydata()[-1])
