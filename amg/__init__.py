@@ -13,7 +13,7 @@ Read the rooms in this order, from samples to reports:
     embedding    validation, runs, training
     retrieval    search, databases, trials, hits, intervals
     retrieval    published, evaluate, nafp_search, cost
-    catalogue    models, store, indexing, catalogue, significance, windows, sounds, answer
+    catalogue    models, store, writing, indexing, catalogue, significance, windows, sounds, answer
     catalogue    identify, calibration
     studies      trace, unknown_songs, ablations, robustness, more_songs, explore
     studies      scale_distractors, scale, scale_forecast

@@ -72,13 +72,18 @@ def _parser():
 
     text = "where it lies (default: data/catalogue)"
     of_catalogue = (_folder("--catalogue", text, metavar="FOLDER"), weights)
-    folders = _folder("folders", "folders of audio files", nargs="+")
+    folders = _folder("folders", "folders of audio files, or such files", nargs="+")
     encoder = _option("--encoder", "lift, lift1024, mean or mt", default="lift")
     text = "seconds of a segment: 5, 10, 15 or 30"
     duration = _option("--duration-max", text, type=int, default=10)
+    text = "read all files again, also those of the same size and date"
+    reread = _option("--reread", text, action="store_true")
+    text = "remove what is not there, also if all of its folder is away"
+    prune = _option("--prune", text, action="store_true")
     text = "make your music known, or what is new in it"
     run = _later("amg.catalogue.indexing:command")
-    command("index", run, text, folders, encoder, duration, *of_catalogue, workers)
+    of_index = folders, encoder, duration, *of_catalogue, workers, reread, prune
+    command("index", run, text, *of_index)
 
     text = "audio files, folders of them, or - for standard input"
     sounds = _option("sounds", text, nargs="+", type=os.path.expanduser)

@@ -1,8 +1,11 @@
 """One look for every progress bar: on standard output, where notebooks show no warning of it."""
 
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 from tqdm import tqdm
+
+from amg.check import InputError
 
 
 def bar(iterable=None, **options) -> tqdm:
@@ -13,10 +16,21 @@ def bar(iterable=None, **options) -> tqdm:
 def parallel(function, jobs, workers, done=0, **options) -> tqdm:
     """Yield `function(*job)` for each of `jobs`, in order, from several processes, with a bar.
 
-    done: jobs that an earlier call has finished; the bar counts them.
+    done: jobs that an earlier call has finished; the bar counts them. Raises InputError if one of
+    the processes was killed.
     """
     import joblib
 
     calls = [joblib.delayed(function)(*job) for job in jobs]
-    results = joblib.Parallel(workers, return_as="generator")(calls)
+    results = _alive(joblib.Parallel(workers, return_as="generator")(calls))
     return bar(results, total=done + len(calls), initial=done, **options)
+
+
+def _alive(results):
+    try:
+        yield from results
+    except BrokenProcessPool:
+        raise InputError(
+            "a worker process died, perhaps for want of memory; give fewer workers, and the same "
+            "command continues."
+        ) from None

@@ -4,12 +4,15 @@ the table of `docs/bad_input.md`, `test_bad_input.py` runs every row of it.
 A row is a kind, what is wrong, and a call in an empty folder that is also the workspace.
 """
 
+import contextlib
 import io
 import os
 import pickle
 import shutil
+import sqlite3
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import safetensors.torch
@@ -174,6 +177,43 @@ def spoilt_catalogue(folder):
     Catalogue.load(folder / "catalogue")
 
 
+def cut_catalogue(folder):
+    indexing.index([music(folder)], folder / "catalogue", workers=1)
+    os.truncate(folder / "catalogue" / "frames-1.f32", 100)
+    Catalogue.load(folder / "catalogue")
+
+
+def other_tables(folder):
+    indexing.index([music(folder)], folder / "catalogue", workers=1)
+    with sqlite3.connect(folder / "catalogue" / store.DATABASE) as tables:
+        tables.execute("ALTER TABLE places ADD COLUMN album TEXT")
+    Catalogue.load(folder / "catalogue")
+
+
+def locked_catalogue(folder):
+    """Another program holds it for longer than one waits."""
+    indexing.index([music(folder)], folder / "catalogue", workers=1)
+    other = sqlite3.connect(folder / "catalogue" / store.DATABASE)
+    other.execute("BEGIN EXCLUSIVE")
+    with mock.patch.object(store, "WAIT_S", 0), contextlib.closing(other):
+        Catalogue.load(folder / "catalogue")
+
+
+def forbidden_catalogue(folder):
+    """It is somebody else's, who keeps it to himself."""
+    indexing.index([music(folder)], folder / "catalogue", workers=1)
+    (folder / "catalogue").chmod(0)
+    root = os.geteuid() == 0  # who may read everything
+    if root:
+        os.seteuid(65534)
+    try:
+        Catalogue.load(folder / "catalogue")
+    finally:
+        if root:
+            os.seteuid(0)
+        (folder / "catalogue").chmod(0o700)
+
+
 def other_encoder(folder):
     indexing.index([music(folder)], folder / "catalogue", workers=1)
     indexing.index([folder / "music"], folder / "catalogue", models.load("mean"), workers=1)
@@ -293,6 +333,10 @@ ROWS = [
         lambda folder: indexing.index([music(folder)], letters(folder), workers=1),
     ),
     ("catalogue", "a damaged one", spoilt_catalogue),
+    ("catalogue", "one whose arrays are cut off", cut_catalogue),
+    ("catalogue", "one with other tables", other_tables),
+    ("catalogue", "one that another program holds", locked_catalogue),
+    ("catalogue", "one that may not be read", forbidden_catalogue),
     ("catalogue", "one of another encoder", other_encoder),
     ("catalogue", "one that other code has made", other_code),
 ]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import amg
 from amg import provenance
-from amg.catalogue import calibration, indexing, models, significance, store, windows
+from amg.catalogue import calibration, indexing, models, significance, store, windows, writing
 from amg.catalogue.catalogue import Catalogue
 from amg.check import InputError
 from amg.embedding import crops
@@ -142,7 +142,7 @@ def states(folder, call):
     seen, before = [], sys.gettrace()
 
     def look(frame, *_):
-        if frame.f_code.co_filename not in (store.__file__, indexing.__file__):
+        if frame.f_code.co_filename not in (store.__file__, writing.__file__, indexing.__file__):
             return None
         there = {path.name: path.read_bytes() for path in folder.iterdir()}
         if there not in seen:
@@ -244,7 +244,10 @@ def test_refusals(music, indexed, tmp_path):
         ("encoder is 'mlstm'", lambda: models.load("mlstm")),
         ("digital silence", lambda: amg.identify((np.zeros(20000), RATE), indexed)),
         ("finite numbers", lambda: amg.identify((np.full(20000, np.nan), RATE), indexed)),
-        ("must be a directory", lambda: amg.index([tmp_path / "none"], tmp_path / "new")),
+        (
+            "must be a folder with audio files",
+            lambda: amg.index([tmp_path / "none"], tmp_path / "new"),
+        ),
     ):
         with pytest.raises(InputError, match=match):
             call()
@@ -278,7 +281,9 @@ def test_tables_of_another_kind_are_refused(music, indexed, tmp_path):
     with sqlite3.connect(tmp_path / "catalogue" / store.DATABASE) as tables:
         tables.execute("ALTER TABLE places ADD COLUMN album TEXT")
     for call in (Catalogue.load, lambda folder: indexing.index([music], folder)):
-        with pytest.raises(InputError, match="is no catalogue, or is damaged .it has other tables"):
+        with pytest.raises(
+            InputError, match="is of another version of amg, with other tables; use"
+        ):
             call(tmp_path / "catalogue")
 
 

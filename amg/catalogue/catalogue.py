@@ -1,6 +1,5 @@
 """A catalogue in memory, as `identify` searches it."""
 
-import contextlib
 import os
 import sys
 import threading
@@ -25,7 +24,7 @@ class Catalogue:
     models: models.Models
     sequences: search.Sequences  # of all sounds
     vectors: np.ndarray  # of their segments, as `encoders.embed_runs`
-    places: list  # a store.Place per sound, None: its file has gone meanwhile
+    places: list  # a store.Place per sound, one that exists if any does; None: it was removed
     copies: dict = field(default_factory=dict)  # SHA-256 -> the Places of all files that have it
     _indexes: dict = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -35,26 +34,23 @@ class Catalogue:
         """What `index` made in a folder, with the fingerprinter it was made with, as for
         `fingerprinters.find`. Raises InputError if there is no catalogue, if it is empty, or if it
         was made by something that is not at hand; of other code it is told on standard error."""
-        on_disk = store.Store(paths.resolve(folder))
-        with contextlib.closing(on_disk.tables):
+        with store.Store(folder) as on_disk:
             encoder, duration_max = map(on_disk.about.get, ("encoder", "duration_max"))
             made_by = models.load(encoder, duration_max, fingerprinter)
             if other_code := on_disk.compare(made_by.about):
                 print(f"amg: {other_code}.", file=sys.stderr)
-            sounds, places = on_disk.sounds(), on_disk.places()
+            sounds, places, arrays = on_disk.read()
             if not sounds:
                 raise InputError(
                     f"{paths.relative(on_disk.folder)} has no music in it; index some first: "
                     "python -m amg index FOLDER"
                 )
-            frames, vectors = on_disk.arrays()
         bounds = np.cumsum([0, *(n_frames for _, n_frames, *_ in sounds)])
-        of_sound = {place.sha256: place for place in reversed(places.values())}
         copies: dict = {}
         for place in places.values():
             copies.setdefault(place.sha256, []).append(place)
-        in_order = [of_sound.get(sha256) for sha256, *_ in sounds]
-        return cls(made_by, search.Sequences(frames, bounds), vectors, in_order, copies)
+        in_order = [_there(copies.get(sha256, [None])) for sha256, *_ in sounds]
+        return cls(made_by, search.Sequences(arrays[0], bounds), arrays[1], in_order, copies)
 
     @classmethod
     def of(cls, songs, made_by, places=None) -> "Catalogue":
@@ -81,6 +77,12 @@ class Catalogue:
                 rows = self.sequences.frames if kind == "frames" else self.vectors
                 self._indexes[process] = _in_parts(rows)
             return self._indexes[process]
+
+
+def _there(places):
+    """The first that exists, or else the first."""
+    several = places if len(places) > 1 else ()
+    return next((place for place in several if os.path.exists(place.path)), places[0])
 
 
 def _in_parts(vectors):

@@ -5,16 +5,18 @@ is committed by itself, in the order of paths: the same command continues after 
 and ends with the same catalogue as an undisturbed one.
 """
 
+import ctypes
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 import tinytag
 
-from amg import check, files, progress
-from amg.catalogue import models, store
+from amg import check, files, paths, progress
+from amg.catalogue import models, store, writing
 from amg.catalogue.store import Place
-from amg.check import InputError
+from amg.check import InputError, one_line
 from amg.retrieval import search
 from amg.sound import audio, recordings
 
@@ -23,63 +25,84 @@ CATALOGUE = "data/catalogue"
 
 @dataclass(frozen=True)
 class Report:
-    """What `index` did: numbers of files, and a sentence for each file that cannot be used."""
+    """What `index` did: numbers of files, and sentences about what cannot be used now."""
 
     heard: int
     unchanged: int
     moved: int  # their content was known: renamed, copied, or only written again
     removed: int
-    refused: list
+    refused: list  # a sentence for each file or folder
+    kept: list  # a sentence for each folder or file that is not there, but stays known
 
     def __str__(self):
         counts = (
             f"{self.heard} files fingerprinted, {self.unchanged} unchanged, {self.moved} known by "
             f"content, {self.removed} removed, {len(self.refused)} left out"
         )
-        return "\n".join([*self.refused, counts])
+        way_out = ["If that is gone for good, add --prune to remove it."] if self.kept else []
+        return "\n".join([*map(one_line, [*self.refused, *self.kept]), *way_out, counts])
 
 
-def index(folders, catalogue=CATALOGUE, made_by=None, workers=2) -> Report:
-    """Index every audio file below `folders`, a list, into the folder `catalogue`.
+def index(
+    folders, catalogue=CATALOGUE, made_by=None, workers=2, reread=False, prune=False
+) -> Report:
+    """Index audio files, and all below folders, a list of both, into the folder `catalogue`.
 
-    made_by: a `models.Models`, by default the improved recipe in 10 s. What has gone from these
-    folders is removed; what was indexed from others stays. Raises InputError if there is no audio,
-    or if the catalogue cannot be written or was made by other models or code.
+    made_by: a `models.Models`, by default the improved recipe in 10 s. What has moved is followed.
+    A file that has gone is removed if there still is music in its folder; else all of that folder
+    may only be away, as a drive that is not plugged in, and is removed with `prune`. What was
+    indexed from elsewhere stays. reread: read files again whose size and time are the same. Raises
+    InputError if there is no audio, or if the catalogue cannot be written or was made by other
+    models or code.
     """
     check.integers(1, workers=workers)
     made_by = made_by or models.load()
-    roots = [recordings.root(folder, linked=True).resolve() for folder in folders]
+    roots = _roots(folders, catalogue)
     made_by.fingerprinter.load()  # refused here, not in every worker
-    with store.writing(catalogue, made_by.about) as on_disk:
+    with writing.locked(catalogue, made_by.about) as on_disk:
         known, (present, refused) = on_disk.places(), _look(roots)
-        below = tuple(os.fsencode(os.path.join(root, "")) for root in roots)
-        gone = [path for path in known if path.startswith(below) and path not in present]
-        changed = [place for path, place in present.items() if not place.same(known.get(path))]
-        reading = progress.bar(changed, desc="reading", unit="file") if changed else ()
+        new = (
+            present.values()
+            if reread
+            else [place for path, place in present.items() if not place.same(known.get(path))]
+        )
         held, moved, fresh = {sha256 for sha256, *_ in on_disk.sounds()}, [], {}
-        for place in _usable(map(_read, reading), refused):
+        for place in progress.bar(new, desc="reading", unit="file") if new else ():
+            try:
+                place = _read(place)
+            except OSError as error:
+                kept = "; what was known of it is kept" if place.path in known else ""
+                refused.append(f"{shown(place.path)} cannot be read ({error.strerror}){kept}.")
+                continue
             of_sound = moved if place.sha256 in held else fresh.setdefault(place.sha256, [])
             of_sound.append(place)
+        gone, kept = _missing(known, present, roots, moved, prune)
         on_disk.keep(moved, gone)
         jobs, n_heard = [(copies, made_by.fingerprinter) for copies in fresh.values()], 0
-        workers = min(workers, len(jobs))
+        workers, spoilt = min(workers, len(jobs)), []
         hearing = jobs and progress.parallel(
             _hear, jobs, workers, desc="fingerprinting", unit="file"
         )
-        for copies, frames in _usable(hearing, refused):
-            on_disk.add(copies, frames, made_by.vectors(search.Sequences.of([frames])))
-            n_heard += len(copies)
+        for copies, frames in hearing:
+            if isinstance(frames, str):
+                refused.append(frames)
+                spoilt += [place.path for place in copies if place.path in known]
+            else:
+                on_disk.add(copies, frames, made_by.vectors(search.Sequences.of([frames])))
+                n_heard += len(copies)
+        on_disk.keep([], spoilt)  # they no longer hold the sound that was known
         on_disk.compact()
-    return Report(n_heard, len(present) - len(changed), len(moved), len(gone), sorted(refused))
+    n_gone = len(gone) + len(spoilt)
+    return Report(n_heard, len(present) - len(new), len(moved), n_gone, sorted(refused), kept)
 
 
 def command(arguments) -> None:
     """`python -m amg index`; InputError if nothing in the folders can be used."""
     made_by = models.load(arguments.encoder, arguments.duration_max, arguments.fingerprinter)
-    catalogue = arguments.catalogue or CATALOGUE
-    report = index(arguments.folders, catalogue, made_by, arguments.workers)
+    given = arguments.folders, arguments.catalogue or CATALOGUE, made_by, arguments.workers
+    report = index(*given, arguments.reread, arguments.prune)
     print(report)
-    if not report.heard + report.unchanged + report.moved:
+    if not report.heard + report.unchanged + report.moved + report.removed:
         raise InputError("no file can be used.")
 
 
@@ -88,34 +111,94 @@ def shown(path) -> str:
     return path.decode(errors="backslashreplace")
 
 
+def inside(path, folders) -> bool:
+    """Whether a path is one of some folders or files, or below one; all are bytes."""
+    return (path + b"/").startswith(tuple(os.path.join(folder, b"") for folder in folders))
+
+
+def _roots(folders, catalogue):
+    """Absolute paths, bytes; InputError unless each has audio, or had when it was indexed."""
+    roots = [bytes(paths.resolve(folder).resolve()) for folder in folders]
+    for folder, root in zip(folders, roots):
+        if not folder or not _look([root])[0] and not _indexed(root, catalogue):
+            raise InputError(
+                f"folder is {str(folder)!r}, but must be a folder with audio files, or such a file "
+                f"({', '.join(suffix[1:] for suffix in recordings.DECODED)})."
+            )
+    return roots
+
+
+def _indexed(root, catalogue):
+    if not (paths.resolve(catalogue) / store.DATABASE).exists():
+        return False
+    with store.Store(catalogue) as on_disk:
+        return any(inside(path, [root]) for path in on_disk.places())
+
+
 def _look(roots):
-    """({path: Place}, in the order of paths; sentences about files that cannot be looked at)."""
-    present, refused = {}, []
-    linked = {bytes(path) for root in roots for path in recordings.find(root, linked=True)}
-    for path in sorted(linked):
+    """({path: Place}, in the order of paths; sentences about what cannot be looked at)."""
+    present, refused, listed = {}, [], set()
+
+    def refuse(error):
+        refused.append(f"{shown(os.fsencode(error.filename))} cannot be read ({error.strerror}).")
+
+    for root in map(os.fsdecode, roots):
+        below = recordings.find(root, linked=True, onerror=refuse)
+        listed |= {root} if os.path.isfile(root) else {*map(str, below)}
+    for path in sorted(map(os.fsencode, listed)):
         try:
             stat = os.stat(path)
-            present[path] = Place(path, stat.st_size, stat.st_mtime_ns)
         except OSError as error:
-            refused.append(f"{shown(path)} cannot be read ({error.strerror}).")
+            refuse(error)
+        else:
+            # times after 2262 are more than SQLite holds, and begin again from below
+            time_ns = ctypes.c_int64(stat.st_mtime_ns).value
+            present[path] = Place(path, stat.st_size, time_ns)
     return present, refused
 
 
-def _usable(answers, refused):
-    """The answers that are no sentences; those go to `refused`."""
-    for answer in answers:
-        if isinstance(answer, str):
-            refused.append(answer)
-        else:
-            yield answer
+def _missing(known, present, roots, moved, prune):
+    """(paths that are to be forgotten; sentences about folders, or files, of which one cannot tell
+    whether they have gone)."""
+    answering, elsewhere = set(), {place.sha256 for place in moved}
+    for path in present:
+        while (path := os.path.dirname(path)) not in answering:
+            answering.add(path)
+    ends = answering | {os.path.dirname(root) for root in roots}
+    gone, away = [], Counter()
+    for path, place in known.items():
+        asked = inside(path, roots)
+        if path in present or not asked and place.sha256 not in elsewhere:
+            continue
+        absent, why = _absent(path)
+        answers = os.path.dirname(path) in answering or place.sha256 in elsewhere
+        if absent and answers or asked and (prune or not why):
+            gone.append(path)
+        elif asked:
+            while os.path.dirname(path) not in ends:
+                path = os.path.dirname(path)
+            away[path, why] += 1
+    return gone, [
+        f"{shown(path)} cannot be reached ({why}); files kept in the catalogue: {n}."
+        for (path, why), n in away.items()
+    ]
+
+
+def _absent(path):
+    """Whether a file that was not listed is known not to be there; what the system says of it, or
+    nothing if it was listed by another name, through a link."""
+    try:
+        os.stat(path)
+        os.scandir(os.path.dirname(path)).close()
+    except OSError as error:
+        nowhere = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        return nowhere and not os.path.lexists(path), error.strerror
+    return False, ""
 
 
 def _read(place):
-    """The place with checksum and tags, or a sentence on why its file cannot be read."""
-    try:
-        sha256 = files.sha256(os.fsdecode(place.path))
-    except OSError as error:
-        return f"{shown(place.path)} cannot be read ({error.strerror})."
+    """The place with checksum and tags; OSError if it cannot be read."""
+    sha256 = files.sha256(os.fsdecode(place.path))
     try:
         tags = tinytag.TinyTag.get(os.fsdecode(place.path))
         title, artist = tags.title or "", tags.artist or ""
@@ -125,13 +208,15 @@ def _read(place):
 
 
 def _hear(copies, fingerprinter):
-    """(copies, fingerprints float32 (T, 128)) of a file that lies at several places, or a
-    sentence."""
+    """(copies, fingerprints float32 (T, 128), or a sentence) of a file that lies at several
+    places."""
     path = os.fsdecode(copies[0].path)
     try:
         return copies, listen(path, audio.blocks(path), fingerprinter)
     except InputError as reason:
-        return str(reason).replace(path, shown(copies[0].path))
+        return copies, str(reason).replace(path, shown(copies[0].path))
+    except Exception as error:  # one strange file does not stop the others
+        return copies, f"{shown(copies[0].path)} cannot be fingerprinted ({error!r})."
 
 
 def listen(name, blocks, fingerprinter, hop=audio.HOP) -> np.ndarray:

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import filelock
 import numpy as np
 
 from amg import paths, provenance
@@ -27,6 +26,7 @@ from amg.check import InputError
 from amg.fingerprint.nafp import DIM
 
 DATABASE = "catalogue.sqlite"
+WAIT_S = 60  # for another process that writes, or reads
 SCHEMA = """\
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE sounds (number INTEGER PRIMARY KEY, sha256 TEXT UNIQUE NOT NULL,
@@ -60,29 +60,43 @@ class Store:
     """
 
     def __init__(self, folder, about=None):
-        self.folder = Path(folder)
-        if about is None and not (self.folder / DATABASE).is_file():
-            raise InputError(
-                f"{paths.relative(self.folder)} holds no catalogue; make one of your "
-                "music first: python -m amg index FOLDER"
-            )
-        try:
-            file = self.folder / DATABASE
-            self.tables = sqlite3.connect(file, timeout=60, isolation_level="IMMEDIATE")
+        self.folder = paths.resolve(folder)
+        file = self.folder / DATABASE
+        none = InputError(
+            f"{paths.relative(self.folder)} holds no catalogue; make one of your music first: "
+            "python -m amg index FOLDER"
+        )
+        with refusing(self.folder, "read"):
+            if about is None:
+                try:
+                    file.open("rb").close()  # says why it cannot be read; SQLite does not
+                except (FileNotFoundError, NotADirectoryError):
+                    raise none from None
+            self.tables = sqlite3.connect(file, timeout=WAIT_S, isolation_level="IMMEDIATE")
             self.tables.execute("PRAGMA synchronous = FULL")
             if about is not None and not self._schema():
                 with self.tables:
                     self.tables.executescript(f"BEGIN IMMEDIATE; {SCHEMA}")
                     self._tell(generation=1, **about)
-            if self._schema() != SCHEMA:
-                raise ValueError("it has other tables")
-            rows = self.tables.execute("SELECT name, value FROM about")
-            self.about = {name: json.loads(value) for name, value in rows}
-        except (sqlite3.Error, ValueError) as error:
-            raise InputError(
-                f"{paths.relative(self.folder / DATABASE)} is no catalogue, or is "
-                f"damaged ({error}); move it away and index your music again."
-            ) from None
+            schema = self._schema()
+            if not schema:  # it is being made
+                raise none
+            if schema != SCHEMA:
+                raise InputError(
+                    f"{paths.relative(file)} is of another version of amg, with other tables; use "
+                    "that version, or index your music into another --catalogue."
+                )
+            self.about = self._about()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.tables.close()
+
+    def _about(self):
+        rows = self.tables.execute("SELECT name, value FROM about")
+        return {name: json.loads(value) for name, value in rows}
 
     def _schema(self):
         rows = self.tables.execute("SELECT sql || ';' FROM sqlite_master WHERE sql NOT NULL")
@@ -166,6 +180,14 @@ class Store:
         for path in old:
             path.unlink(missing_ok=True)
 
+    def read(self) -> tuple[list, dict, tuple]:
+        """`sounds`, `places`, and the two arrays, if there are sounds: all as of one moment,
+        whatever a writer does meanwhile."""
+        with refusing(self.folder, "read"), self.tables:
+            self.tables.execute("BEGIN")  # until it ends, no writer can commit and delete arrays
+            self.about, sounds = self._about(), self.sounds()
+            return sounds, self.places(), self.arrays() if sounds else ()
+
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Fingerprints float32 (N, 128) and vectors (n, values) of a catalogue that is not empty,
         as far as the tables name them, memory-mapped; InputError if a file is shorter than that."""
@@ -177,11 +199,30 @@ class Store:
                 np.memmap(frames, np.float32, "c", shape=(n_frames, DIM)),
                 np.memmap(vectors, kind, "c", shape=of_vectors),
             )
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{paths.relative(self.folder)} is damaged ({error}); delete it and index your "
-                "music again."
-            ) from None
+        except (FileNotFoundError, ValueError) as error:
+            raise _damaged(self.folder, error) from None
+
+
+def _damaged(folder, why):
+    return InputError(
+        f"{paths.relative(folder)} is damaged ({why}); restore it from a copy, or index your music "
+        "into another --catalogue."
+    )
+
+
+@contextmanager
+def refusing(folder, doing) -> Iterator[None]:
+    """InputError for what SQLite or the system says, with what is to be done about it."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        first = "end the program that holds it" if "locked" in str(error) else "mend this"
+        raise InputError(
+            f"{paths.relative(folder)} cannot be {doing} ({error}); {first}, and give the same "
+            "command again."
+        ) from None
+    except sqlite3.DatabaseError as error:
+        raise _damaged(folder, error) from None
 
 
 def _write(path, begin, arrays):
@@ -192,47 +233,3 @@ def _write(path, begin, arrays):
         file.truncate()
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextmanager
-def writing(folder, about) -> Iterator[Store]:
-    """The `Store` of a folder, which is made if need be, for one writer; others wait.
-
-    Raises InputError as `Store`, if it was made otherwise than `about` says, or by other code
-    (unless provenance.KEEP is set), or if the folder cannot be written.
-    """
-    folder = paths.resolve(folder)
-    shown = paths.relative(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        strange = sorted(folder.glob("[!.]*"))
-        if strange and not (folder / DATABASE).exists():
-            raise InputError(
-                f"{shown} is no catalogue, it has {strange[0].name}; give a new folder as "
-                "--catalogue."
-            )
-        lock = filelock.FileLock(folder / ".lock")
-        try:
-            held = lock.acquire(timeout=0)
-        except filelock.Timeout:
-            print(f"another process is indexing into {shown}; waiting for it.", flush=True)
-            held = lock.acquire()
-        with held:
-            store = Store(folder, about)
-            other_code = store.compare(about)
-            if other_code and not os.environ.get(provenance.KEEP):
-                raise InputError(
-                    f"{other_code}; index into a new folder by --catalogue, or set "
-                    f"{provenance.KEEP}=1 to keep what it has."
-                )
-            if other_code:
-                print(f"{other_code}; kept.")
-            for path in (*folder.glob("frames-*"), *folder.glob("vectors-*")):
-                if path not in store.files():  # of a process that was killed while it wrote anew
-                    path.unlink()
-            yield store
-            store.tables.close()
-    except (OSError, sqlite3.Error) as error:
-        raise InputError(
-            f"{shown} cannot be written ({error}); make room there, or give another --catalogue."
-        ) from None

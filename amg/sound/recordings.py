@@ -3,6 +3,7 @@
 What cannot be used is a clip, too, with the reason in `refused`: nothing is left out in silence.
 """
 
+import errno
 import hashlib
 import itertools
 import os
@@ -26,20 +27,24 @@ TOLERANCE_S = 0.1  # data sets of 30 s clips have some of 29.9 s
 SPEEDS = (0.94, 1.06)  # a semitone down and up
 
 
-def find(folder, suffixes=DECODED, linked=False) -> list[Path]:
+def find(folder, suffixes=DECODED, linked=False, onerror=None) -> list[Path]:
     """Audio files below `folder`, by suffix, in the order of their relative paths.
 
     linked: with what lies in linked folders, each of which is followed once, wherever it is linked.
+    onerror: is called with the OSError of each folder that may not be read.
     """
     listed, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=linked):
+    for place, folders, names in os.walk(folder, onerror=onerror, followlinks=linked):
         folders.sort()
         if os.path.realpath(place) in seen:
             folders.clear()
             continue
         seen.add(os.path.realpath(place))
+        if onerror and not os.access(place, os.X_OK):
+            onerror(PermissionError(errno.EACCES, os.strerror(errno.EACCES), place))
         listed += [Path(place, name) for name in names]
-    return sorted(path for path in listed if path.suffix.lower() in suffixes and path.is_file())
+    named = sorted(path for path in listed if path.suffix.lower() in suffixes)
+    return [path for path in named if os.path.isfile(path)]
 
 
 def root(folder, linked=False) -> Path:
