@@ -21,7 +21,7 @@ import torch
 from conftest import unit_rows
 
 from amg import check, checkpoint, files
-from amg.catalogue import indexing, models, store
+from amg.catalogue import indexing, models, sounds, store
 from amg.catalogue.catalogue import Catalogue
 from amg.check import InputError
 from amg.embedding import runs
@@ -247,6 +247,11 @@ ROWS = [
         heard("a.wav", spoil=lambda path: path.write_bytes(path.read_bytes()[:20])),
     ),
     ("sound", "a name that is not UTF-8", refused(b"\xff.wav")),
+    ("sound", "a file that is not there", lambda folder: sounds.blocks(folder / "none.wav")),
+    ("sound", "a folder instead of a file", lambda folder: sounds.blocks(letters(folder))),
+    ("sound", "an open file", lambda folder: sounds.blocks(io.BytesIO(b"RIFF"))),
+    ("sound", "samples that are complex", lambda folder: sounds.blocks((NOISE + 1j, RATE))),
+    ("sound", "a rate in place of samples", lambda folder: sounds.blocks((RATE, NOISE))),
     ("fingerprints", "a text named .npy", written("a.npy", b"Dear Sir", features.load)),
     ("fingerprints", "an empty file", written("a.npy", b"", features.load)),
     (

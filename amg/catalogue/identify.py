@@ -36,7 +36,9 @@ def identify(sound, catalogue=CATALOGUE, method="two_stage", n_candidates=5, nam
     fingerprinter, hop = catalogue.models.fingerprinter, audio.HOP // windows.GRIDS
     frames = listen(name, heard, fingerprinter, hop)
     hits = windows.ask(frames, catalogue, method)
-    groups = sorted(_groups(hits, frames, catalogue), key=lambda group: -group.evidence)
+    groups = sorted(
+        _groups(hits, frames, catalogue), key=lambda group: (-group.evidence, -group.score)
+    )
     best = {}
     for group in groups:
         best.setdefault(group.path, group)
