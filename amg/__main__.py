@@ -100,7 +100,7 @@ def _parser():
     n_valid = _option("--n-valid", "songs held out", type=int, default=100)
     text = "fit what identify needs, to the music that a profile prepared"
     run = _later("amg.catalogue.calibration:command")
-    command("calibrate", run, text, train_set, database, n_valid)
+    command("calibrate", run, text, train_set, database, n_valid, weights)
     return parser
 
 

@@ -16,7 +16,7 @@ from conftest import CHECKOUT
 from amg.catalogue import significance
 from amg.embedding import runs, training
 from amg.embedding.encoders.transformer import Transformer
-from amg.fingerprint import features, nafp
+from amg.fingerprint import features, fingerprinters, nafp
 from amg.retrieval import search
 from amg.sound import audio
 
@@ -115,6 +115,6 @@ def test_what_the_document_tells_of_the_catalogue_is_what_the_code_does():
     for said in (
         f"lists {search.SHORTLIST} segments",
         f"counts if this number is at most {significance.ALLOWED:g}.",
-        f"most similar of {len(significance.background())} other songs",
+        f"most similar of {len(significance.background(fingerprinters.find()))} other songs",
     ):
         assert said in text

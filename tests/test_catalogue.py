@@ -207,7 +207,7 @@ def test_bad_files_are_named_and_left_out(tmp_path):
     said = "\n".join(report.refused)
     for part in (
         "short.wav holds 0.50 s",
-        "silent.wav holds nothing but digital silence",
+        "silent.wav holds nothing but silence",
         "nan.wav holds samples that are no numbers",
         "text.mp3 cannot be decoded",
         "\\xff.wav has a name that is not UTF-8",
@@ -242,7 +242,7 @@ def test_refusals(music, indexed, tmp_path):
             lambda: amg.index([music], indexed, models.load("mean")),
         ),
         ("encoder is 'mlstm'", lambda: models.load("mlstm")),
-        ("digital silence", lambda: amg.identify((np.zeros(20000), RATE), indexed)),
+        ("nothing but silence", lambda: amg.identify((np.zeros(20000), RATE), indexed)),
         ("finite numbers", lambda: amg.identify((np.full(20000, np.nan), RATE), indexed)),
         (
             "must be a folder with audio files",
@@ -389,13 +389,13 @@ def test_chance_is_fitted():
 @pytest.mark.parametrize("method", windows.METHODS)
 def test_the_score_that_would_be_enough_has_the_chance_that_is_allowed(method):
     """In whatever catalogue, and of however many windows."""
-    score, ordinary = np.array([0.2, 0.4, 0.7, 0.9]), 0.3
+    score, ordinary, chances = np.array([0.2, 0.4, 0.7, 0.9]), 0.3, significance.load(models.load())
     for length, n_frames, n_windows in ((3, 10**5, 1), (12, 10**6, 2), (19, 10**7, 8)):
         law = {"ordinary": ordinary, "length": length, "n_frames": n_frames, "method": method}
-        chance = n_windows * significance.expected(score, **law)
-        enough = significance.enough(score, chance, length, method)
+        chance = n_windows * chances.expected(score, **law)
+        enough = chances.enough(score, chance, length, method)
         assert enough == pytest.approx(enough[0]) and 0 < enough[0] < 1
-        allowed = n_windows * significance.expected(enough, **law)
+        allowed = n_windows * chances.expected(enough, **law)
         assert allowed == pytest.approx(significance.ALLOWED)
 
 

@@ -21,6 +21,7 @@ class Match:
     score: float  # of the best window: 1 is the very sound
     chance: float  # how many as good ones chance gives, in a query and a catalogue of this size
     evidence: float  # minus the logarithms of `chance` of its windows, added up
+    speed: float = 1.0  # of the query, as good a guess as 2 % allow; 1.02 is faster
     also: tuple = ()  # paths of further files that are the same, byte for byte
 
     @property
@@ -39,6 +40,8 @@ class Match:
         sure = f"likely (by chance {odds})"
         if self.chance <= CERTAIN:
             sure = f"certain (by chance at most {odds})"
+        if self.speed != 1:
+            sure += f", about {abs(self.speed - 1):.0%} {'faster' if self.speed > 1 else 'slower'}"
         begin, end, position = map(_clock, (self.begin_s, self.end_s, self.position_s))
         also = f" (also: {one_line(', '.join(self.also))})" if self.also else ""
         return f"{begin}-{end}  {self.named(paths)}, from {position} on, {sure}{also}"

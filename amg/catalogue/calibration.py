@@ -1,10 +1,11 @@
 """How good a score has to be: fitted to music that a catalogue does not hold.
 
-`python -m amg calibrate` writes what ships with the kit in `amg/weights/`: the lift's usual
-energies, the background, and the two numbers of `significance.law` for each method and length of
-window. The first and the last come from the training songs of a profile, the songs that notebooks
-hold out for validation check them; of the database's distractors every other one is background, and
-the rest the catalogue. Test songs are not heard.
+`python -m amg calibrate` writes, for one fingerprinter, the lift's usual energies, the background,
+and the two numbers of `significance.law` for each length of window: of two stages, whose scores
+depend on nothing else, and of the first stage of each encoder and length of segments. They come
+from the training songs of a profile, the songs that notebooks hold out for validation check them;
+of the database's distractors every other one is background, and the rest the catalogue. Test songs
+are not heard.
 """
 
 import itertools
@@ -16,13 +17,16 @@ import torch
 from amg import check, checkpoint, files, paths, progress
 from amg.catalogue import models, significance, windows
 from amg.catalogue.catalogue import Catalogue
+from amg.check import InputError
 from amg.embedding import crops, encoders
-from amg.fingerprint import features
+from amg.fingerprint import features, fingerprinters
 from amg.retrieval import databases
+from amg.sound import audio
 
-LENGTHS = (3, 5, 9, 14, 19)  # frames of windows; 19 are a segment of 10 s
+LENGTHS = (3, 5, 9, 14, 19, 29, 39, 59)  # frames of windows; 19 are a segment of 10 s
 LEVELS = np.array([0.9, 0.99])  # quantiles of unknown windows' scores that the law is fitted to
 SMALL = 8  # the law is checked in a smaller catalogue, too: one in so many of the songs
+OUT_OF_TUNE = 2 ** (1 / 24), 2 ** (-1 / 24)  # speeds: a quarter-tone up and down
 
 
 def fit(u, n_frames) -> tuple[float, float]:
@@ -33,43 +37,70 @@ def fit(u, n_frames) -> tuple[float, float]:
     return float(u[1] - np.log(n_frames / due[1]) / rate), float(rate)
 
 
-def calibrate(data, database, n_valid, seed=0) -> pd.DataFrame:
-    """Write these three files; returns what the held-out songs show, a row per method and length.
+def calibrate(data, database, n_valid, fingerprinter="", seed=0) -> pd.DataFrame:
+    """Write these three files to `models.home`; returns what the held-out songs show, a row per
+    method, encoder, length of segments and of windows.
 
-    data: a `features.TrainingSet`, whose last `n_valid` songs are held out. false_accepts, and
-    in_small for a part of the catalogue: percentage of their windows for which something counts
-    that chance gives at most `significance.ALLOWED` times.
+    data: a `features.TrainingSet`, whose last `n_valid` songs are held out; database: a
+    `databases.Database` whose clips are known; both of the fingerprinter, as for
+    `fingerprinters.find`. false_accepts, and in_small for a part of the catalogue: percentage of
+    their windows for which something counts that chance gives at most `significance.ALLOWED` times.
     """
     check.integer("n_valid", n_valid, 2, len(data.length) - 2)
-    first_held = len(data.length) - n_valid
-    _ship_usual(np.concatenate([data.clip(song, 0) for song in range(first_held)]))
-    made_by, songs = models.load(), database.sequences.songs()[: database.first_test]
-    _ship_background(songs[::2])
+    source = fingerprinters.find(fingerprinter)
+    if {data.fingerprinter, database.fingerprinter} != {source.digest} or not database.clips:
+        raise InputError(
+            "train_set and database must be what notebook 01_data_prep made with the "
+            f"fingerprinter {source.digest}; give the --fingerprinter that they were made with."
+        )
+    folder, first_held = models.home(source), len(data.length) - n_valid
+    _write_usual(folder, np.concatenate([data.clip(song, 0) for song in range(first_held)]))
+    songs = database.sequences.songs()[: database.first_test]
+    _write_background(folder, songs[::2], database.clips[: database.first_test : 2], source)
     songs = songs[1::2]
-    whole, small = Catalogue.of(songs, made_by), Catalogue.of(songs[::SMALL], made_by)
-    rows = []
-    jobs = list(itertools.product(significance.FITTED, LENGTHS))
-    for method, length in progress.bar(jobs, desc="calibrating", unit="law"):
-        queries, song = _windows(data, length, seed)
-        held = song >= first_held
-        ordinary = significance.ordinary(queries, significance.background())
-        u = significance.scale(_best(queries, whole, method), ordinary)
-        u_small = significance.scale(_best(queries[held], small, method), ordinary[held])
-        law = fit(u[~held], whole.n_frames)
-        row = {"method": method, "frames": length, "middle": law[0], "rate": law[1]}
-        row |= {"n_fitted": int((~held).sum()), "n_held": int(held.sum())}
-        row["false_accepts"] = _accepted(u[held], whole.n_frames, law)
-        row["in_small"] = _accepted(u_small, small.n_frames, law)
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    laws = {
-        "fingerprinter": made_by.fingerprinter.digest,
-        "catalogue_frames": whole.n_frames,
-        "smallest_frames": small.n_frames,
+    queries = {length: _windows(data, length, seed) for length in LENGTHS}
+    background = significance.background(source)
+    ordinary = {
+        length: significance.ordinary(of_length, background)
+        for length, (of_length, _) in progress.bar(
+            queries.items(), desc="background", unit="length"
+        )
     }
-    for method, of_method in table.groupby("method"):
-        laws[method] = of_method.drop(columns="method").to_dict("list")
-    files.write_json(significance.CALIBRATION, laws)
+    rows, shortest = [], {}  # of two stages: the shortest segment that is as long as a window
+    jobs = list(itertools.product(models.ENCODERS, crops.DURATIONS))
+    for encoder, duration_max in progress.bar(jobs, desc="calibrating", unit="encoder"):
+        made_by = models.load(encoder, duration_max, fingerprinter)
+        whole, small = Catalogue.of(songs, made_by), Catalogue.of(songs[::SMALL], made_by)
+        for length in LENGTHS:
+            if length > whole.segments.length:
+                continue
+            methods = ["single_stage"]
+            if shortest.setdefault(length, (encoder, duration_max)) == (encoder, duration_max):
+                methods.append("two_stage")
+            windows_of, song = queries[length]
+            held = song >= first_held
+            for method in methods:
+                u = significance.scale(_best(windows_of, whole, method), ordinary[length])
+                small_u = significance.scale(
+                    _best(windows_of[held], small, method), ordinary[length][held]
+                )
+                law = fit(u[~held], whole.n_frames)
+                rows.append(
+                    {
+                        "method": method,
+                        "encoder": encoder,
+                        "duration_max": duration_max,
+                        "frames": length,
+                        "middle": law[0],
+                        "rate": law[1],
+                        "n_fitted": int((~held).sum()),
+                        "n_held": int(held.sum()),
+                        "false_accepts": _accepted(u[held], whole.n_frames, law),
+                        "in_small": _accepted(small_u, small.n_frames, law),
+                    }
+                )
+    table = pd.DataFrame(rows)
+    _write_laws(folder, table, source, whole.n_frames, small.n_frames)
     return table
 
 
@@ -78,7 +109,8 @@ def command(arguments) -> None:
     check.texts(train_set=arguments.train_set, database=arguments.database)
     data = features.pack(paths.resolve(f"data/train/{arguments.train_set}"))
     database, _ = databases.load(paths.resolve(arguments.database))
-    print(calibrate(data, database, arguments.n_valid).round(3).to_string(index=False))
+    table = calibrate(data, database, arguments.n_valid, arguments.fingerprinter)
+    print(table.round(3).to_string(index=False))
 
 
 def _accepted(u, n_frames, law):
@@ -92,20 +124,47 @@ def _best(queries, catalogue, method):
     return windows.find(queries[:, None], catalogue, method)[1][:, 0, 0]
 
 
-def _ship_usual(frames):
+def _write_usual(folder, frames):
     """The lift's usual energies of music, frames float32 (N, 128)."""
     usual = {name: encoders.untrained(name, frames).usual.float() for name in models.FITTED}
-    checkpoint.save(models.USUAL, usual, {"frames": len(frames)})
+    checkpoint.save(folder / models.USUAL, usual, {"frames": len(frames)})
 
 
-def _ship_background(songs):
-    """The first frames of songs that have so many as the longest segment, in a byte each value."""
+def _write_background(folder, songs, clips, fingerprinter):
+    """The first frames of songs that have so many as the longest segment, in a byte each value; of
+    every other one as it sounds out of tune."""
     n_frames = crops.segment_frames(max(crops.DURATIONS))
+    speeds = itertools.cycle(OUT_OF_TUNE)
+    detuned = [
+        audio.resampled(clip.blocks(), speed * audio.SAMPLE_RATE)
+        for clip, speed in zip(clips[1::2], speeds)
+    ]
+    songs[1::2] = fingerprinter.load().extract(progress.bar(detuned, desc="detuning", unit="song"))
     frames = np.stack([song[:n_frames] for song in songs if len(song) >= n_frames])
     whole = np.clip(np.round(frames / significance.STEP), -127, 127).astype(np.int8)
     tensors = {"frames": torch.from_numpy(whole)}
-    checkpoint.save(significance.BACKGROUND, tensors, {"songs": len(whole)})
-    significance.background.cache_clear()
+    checkpoint.save(folder / significance.BACKGROUND, tensors, {"songs": len(whole)})
+
+
+def _write_laws(folder, table, fingerprinter, n_frames, n_frames_small):
+    """The laws as `significance.load` reads them."""
+    laws = {
+        "fingerprinter": fingerprinter.digest,
+        "catalogue_frames": n_frames,
+        "smallest_frames": n_frames_small,
+        "single_stage": {},
+    }
+    for (method, encoder, duration_max), rows in table.groupby(
+        ["method", "encoder", "duration_max"]
+    ):
+        columns = rows.drop(columns=["method", "encoder", "duration_max"]).to_dict("list")
+        if method == "single_stage":
+            laws[method][f"{encoder} {duration_max} s"] = columns
+    two_stage = table[table.method == "two_stage"].sort_values("frames")
+    laws["two_stage"] = two_stage.drop(columns=["method", "encoder", "duration_max"]).to_dict(
+        "list"
+    )
+    files.write_json(folder / significance.LAWS, laws)
 
 
 def _windows(data, length, seed):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from amg import paths
-from amg.catalogue import models, store
+from amg.catalogue import models, significance, store
 from amg.check import InputError
 from amg.retrieval import search
 
@@ -68,6 +68,11 @@ class Catalogue:
     def segments(self) -> search.Segments:
         """What `vectors` stand for."""
         return self.models.segments(self.sequences)
+
+    @cached_property
+    def calibration(self) -> significance.Calibration:
+        """How good a score has to be."""
+        return significance.load(self.models)
 
     def index(self, kind) -> faiss.Index | faiss.IndexBinary:
         """The exhaustive index of `vectors`, or of `frames`; made when it is first asked for."""

@@ -1,23 +1,29 @@
 """Which song is this? The matches of a clip, or of each part of a long recording, or none.
 
 Windows of the query (see `windows`) that find the same recording at the same offset are one match.
+Where that leaves something open, a long query is heard in shorter windows, too, and every query at
+other speeds.
 """
 
 import json
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from amg import check
-from amg.catalogue import significance, sounds, windows
-from amg.catalogue.answer import Answer, Match
+from amg.catalogue import listening, significance, sounds, windows
+from amg.catalogue.answer import CERTAIN, Answer, Match
 from amg.catalogue.catalogue import Catalogue
-from amg.catalogue.indexing import CATALOGUE, listen, shown
+from amg.catalogue.indexing import CATALOGUE, shown
 from amg.check import InputError, one_line
 from amg.sound import audio
 
+SPEEDS = (1.02, 0.98, 1.04, 0.96)  # at which the query may have been played, if not as it is
+SHORTER = (9, 5)  # frames of further windows in what is longer than a segment
+SHARE = 0.8  # of ALLOWED that the windows of the query as it is may use; the others share the rest
 APART_S = 0.5  # offsets that differ by no more belong together
 
 
@@ -31,25 +37,63 @@ def identify(sound, catalogue=CATALOGUE, method="two_stage", n_candidates=5, nam
     check.one_of("method", method, windows.METHODS)
     check.integers(1, n_candidates=n_candidates)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.load(catalogue)
-    heard = sounds.blocks(sound)
-    name = name or ("samples" if isinstance(sound, tuple) else shown(bytes(Path(sound))))
-    fingerprinter, hop = catalogue.models.fingerprinter, audio.HOP // windows.GRIDS
-    frames = listen(name, heard, fingerprinter, hop)
-    hits = windows.ask(frames, catalogue, method)
-    groups = sorted(
-        _groups(hits, frames, catalogue), key=lambda group: (-group.evidence, -group.score)
-    )
-    best = {}
+    if not name:
+        is_path = isinstance(sound, (str, os.PathLike))
+        name = shown(bytes(Path(sound))) if is_path else "samples"
+    longest = catalogue.segments.length
+
+    def ask(hearing, share, length=longest, beyond=0):
+        laid = windows.laid(hearing.sounding, length, beyond)
+        hits = windows.ask(hearing.frames, laid, catalogue, method)
+        hits = hits._replace(chance=hits.chance / share)
+        return [*_groups(hits, hearing, catalogue)]
+
+    as_it_is = _hear(name, sound, catalogue)
+    seconds = (len(as_it_is.frames) - 1) * windows.TICK_S + 1
+    groups = ask(as_it_is, SHARE)
+    if not _explained(groups, as_it_is.sounding):
+        shares = (1 - SHARE) / (len(SHORTER) + len(SPEEDS))
+        for length in SHORTER:
+            groups += ask(as_it_is, shares, length, beyond=longest)
+        for speed in (speed for speed in SPEEDS if seconds * speed >= 1):
+            groups += ask(_hear(name, sound, catalogue, speed), shares)
+    groups = sorted(groups, key=lambda group: (-group.evidence, -group.score))
+    best: dict = {}
     for group in groups:
         best.setdefault(group.path, group)
-    seconds = (len(frames) - 1) * windows.TICK_S + 1
     nearest = max(groups, key=lambda group: group.score, default=None)
     return Answer(name, seconds, _matches(groups), [*best.values()][:n_candidates], nearest)
 
 
-def _groups(hits, frames, catalogue):
-    """A Match for each recording and offset that windows agree on; frames, hits: as `windows.ask`
-    takes and gives them."""
+class _Hearing(NamedTuple):
+    """A query as it sounds if it was played at another speed."""
+
+    frames: np.ndarray  # float32 (T, 128), of all grids by turns
+    sounding: np.ndarray  # bool (T,)
+    speed: float
+
+
+def _hear(name, sound, catalogue, speed=1.0):
+    blocks = sounds.blocks(sound)
+    if speed != 1:
+        blocks = audio.resampled(blocks, audio.SAMPLE_RATE / speed)
+    fingerprinter, hop = catalogue.models.fingerprinter, audio.HOP // windows.GRIDS
+    frames, level = listening.listen(name, blocks, fingerprinter, hop)
+    return _Hearing(frames, listening.sounding(level), speed)
+
+
+def _explained(groups, sounding):
+    """Whether matches that are hardly chance cover nine tenths of what sounds."""
+    explained = np.zeros(len(sounding), bool)
+    for group in groups:
+        if group.chance <= CERTAIN:
+            begin, end = (round(at_s / windows.TICK_S) for at_s in (group.begin_s, group.end_s))
+            explained[begin:end] = True
+    return explained[sounding].sum() >= 0.9 * sounding.sum()
+
+
+def _groups(hits, hearing, catalogue):
+    """A Match for each recording and offset that windows agree on."""
     offset_s = hits.position_s - hits.begin_s
     order = np.lexsort((offset_s, hits.song))
     apart = (np.diff(hits.song[order]) != 0) | (np.diff(offset_s[order]) > APART_S)
@@ -65,9 +109,10 @@ def _groups(hits, frames, catalogue):
         begin_s, end_s = hits.begin_s[rows].min(), hits.end_s[rows].max()
         chance, segment_s = hits.chance[rows].min(), audio.seconds(catalogue.segments.length)
         if chance <= significance.ALLOWED and end_s - begin_s > segment_s:
-            begin_s, end_s = windows.heard(frames, hits, best, begin_s, end_s, catalogue)
-        position_s = max(offset_s[best] + begin_s, 0.0)
-        numbers = begin_s, end_s, position_s, hits.score[best], chance, evidence
+            begin_s, end_s = windows.heard(hearing.frames, hits, best, begin_s, end_s, catalogue)
+        position_s, speed = max(offset_s[best] + begin_s, 0.0), hearing.speed
+        begin_s, end_s = begin_s / speed, end_s / speed
+        numbers = begin_s, end_s, position_s, hits.score[best], chance, evidence, speed
         others = [other.path for other in catalogue.copies.get(place.sha256, ())]
         also = tuple(shown(path) for path in others if path != place.path and os.path.exists(path))
         yield Match(shown(place.path), place.title, place.artist, *map(float, numbers), also)

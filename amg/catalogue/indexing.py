@@ -10,11 +10,11 @@ import os
 from collections import Counter
 from dataclasses import dataclass, replace
 
-import numpy as np
 import tinytag
 
 from amg import check, files, paths, progress
 from amg.catalogue import models, store, writing
+from amg.catalogue.listening import listen
 from amg.catalogue.store import Place
 from amg.check import InputError, one_line
 from amg.retrieval import search
@@ -212,32 +212,8 @@ def _hear(copies, fingerprinter):
     places."""
     path = os.fsdecode(copies[0].path)
     try:
-        return copies, listen(path, audio.blocks(path), fingerprinter)
+        return copies, listen(path, audio.blocks(path), fingerprinter)[0]
     except InputError as reason:
         return copies, str(reason).replace(path, shown(copies[0].path))
     except Exception as error:  # one strange file does not stop the others
         return copies, f"{shown(copies[0].path)} cannot be fingerprinted ({error!r})."
-
-
-def listen(name, blocks, fingerprinter, hop=audio.HOP) -> np.ndarray:
-    """Fingerprints float32 (T, 128) of blocks of sound; InputError if it is shorter than a frame,
-    or silent."""
-    n_samples, loud = 0, False
-
-    def checked():
-        nonlocal n_samples, loud
-        for block in blocks:
-            n_samples, loud = n_samples + len(block), loud or block.any()
-            yield block
-        if n_samples < audio.WINDOW:
-            raise InputError(
-                f"{name} holds {n_samples / audio.SAMPLE_RATE:.2f} s of sound, but a "
-                "fingerprint needs 1 s."
-            )
-
-    frames = next(fingerprinter.load().extract([checked()], hop))
-    if not loud:
-        raise InputError(
-            f"{name} holds nothing but digital silence, or channels that cancel each other."
-        )
-    return frames

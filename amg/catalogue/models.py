@@ -1,24 +1,25 @@
 """What turns sound into fingerprints and segments into vectors in a catalogue.
 
 Nothing here depends on the music that is indexed: the lift's usual energies, which notebooks fit to
-a database's distractors, come with the kit.
+a database's distractors, come with the kit, or from the calibration of one's own fingerprinter.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from torch import nn
 
-from amg import check, checkpoint, code, files
+from amg import check, checkpoint, code, files, paths
+from amg.check import InputError
 from amg.embedding import crops, encoders, runs
 from amg.fingerprint import fingerprinters
 from amg.fingerprint.nafp import DIM
 from amg.retrieval import search
-from amg.sound import audio
 
-USUAL = runs.shipped("usual")
+USUAL = "usual.safetensors"  # what `calibration` wrote
 FITTED = ("lift", "lift1024")  # encoders whose usual energies lie in that file
+ENCODERS = (*FITTED, "mean", "mt")
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,6 @@ class Models:
     encoder: nn.Module
     duration_max: int
     about: dict  # what a catalogue tells of them: names, digests and `code.of` what they do
-
-    @cached_property
-    def silence(self) -> np.ndarray:
-        """What the fingerprinter makes of digital silence, float32 (128,)."""
-        return next(self.fingerprinter.load().extract([[np.zeros(audio.WINDOW, np.float32)]]))[0]
 
     def segments(self, sequences) -> search.Segments:
         """Segments of `search.Sequences`, their tails included."""
@@ -47,12 +43,29 @@ class Models:
         return encoders.embed_runs(self.encoder, sequences.frames, segments.start, length)
 
 
-def load(encoder="lift", duration_max=10, fingerprinter="") -> Models:
-    """The models by their names; fingerprinter: as for `fingerprinters.find`.
+def home(fingerprinter) -> Path:
+    """Where the calibration of a `fingerprinters.Source` lies: with the kit for the shipped one."""
+    if fingerprinter.digest == fingerprinters.find().digest:
+        return runs.shipped("").parent
+    return paths.resolve(f"data/calibration/{fingerprinter.digest}")
 
-    An encoder is one of those whose weights come with the kit: `lift`, `lift1024`, `mean`, `mt`.
-    """
-    check.one_of("encoder", encoder, (*FITTED, "mean", "mt"))
+
+def calibrated(fingerprinter, name) -> Path:
+    """A file in its `home`; InputError if it is not there."""
+    path = home(fingerprinter) / name
+    if not path.exists():
+        raise InputError(
+            f"the fingerprinter {fingerprinter.digest} is not calibrated: nothing tells how good a "
+            "score must be; first run python -m amg calibrate --fingerprinter FILE --train-set "
+            "NAME --database FOLDER, on what notebook 01 made with it."
+        )
+    return path
+
+
+def load(encoder="lift", duration_max=10, fingerprinter="") -> Models:
+    """The models by their names, of which the encoder is one of ENCODERS, whose weights come with
+    the kit; fingerprinter: as for `fingerprinters.find`."""
+    check.one_of("encoder", encoder, ENCODERS)
     crops.segment_frames(duration_max)
     source, weights = fingerprinters.find(fingerprinter), None
     if encoder == "mt":
@@ -61,9 +74,9 @@ def load(encoder="lift", duration_max=10, fingerprinter="") -> Models:
     else:
         model = encoders.registry.build(encoder, {}).eval()
     if encoder in FITTED:
-        weights = USUAL
-        usual, _ = checkpoint.load(USUAL)
-        runs.load_weights(model, {**model.state_dict(), "usual": usual[encoder]}, USUAL)
+        weights = calibrated(source, USUAL)
+        usual, _ = checkpoint.load(weights)
+        runs.load_weights(model, {**model.state_dict(), "usual": usual[encoder]}, weights)
     bits = getattr(model, "bits", 0)
     about = {
         "encoder": encoder,

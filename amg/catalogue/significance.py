@@ -2,31 +2,76 @@
 
 Some sounds, a held chord or a plain beat, resemble much music, others little. So a score counts by
 how far it lies above the ordinary one, which the same window gets in other music, a background of a
-few hundred songs that comes with the kit: with u = logit(score) - logit(ordinary), music that is
+few hundred songs, half of them out of tune: with u = logit(score) - logit(ordinary), music that is
 not in a catalogue of n frames finds n * exp(-rate * (u - middle)) hits there as good as u. The two
-numbers are fitted, by method and length of window, to songs that are not there (`calibration`).
+numbers are fitted, by method and length of window, to songs that are not there (`calibration`), for
+one fingerprinter and, where its scores count, for one encoder and its length of segments.
 """
 
-from functools import cache
+from dataclasses import dataclass
 
 import numpy as np
 
 from amg import checkpoint, files
-from amg.embedding import runs
+from amg.catalogue import models
+from amg.check import InputError
 
-BACKGROUND = runs.shipped("background")
-CALIBRATION = BACKGROUND.with_name("identify.json")  # what `calibration` wrote
+BACKGROUND, LAWS = "background.safetensors", "identify.json"  # what `calibration` wrote
 ALLOWED = 0.005  # a match that chance gives more often is "not here"
 ALIKE = 10  # songs of the background: the score of those that are most alike is ordinary
 TOGETHER = 8  # windows that are compared with the background at once
 STEP = 1 / 255  # of the background's values, which lie between -0.5 and 0.5
-FITTED = ("two_stage", "single_stage")  # the base system's score is that of two stages
 
 
-@cache
-def background() -> np.ndarray:
-    """Fingerprints of other music, float32 (S, T, 128)."""
-    return checkpoint.load(BACKGROUND)[0]["frames"].numpy().astype(np.float32) * np.float32(STEP)
+@dataclass(frozen=True)
+class Calibration:
+    """What chance does with the fingerprints of one fingerprinter."""
+
+    background: np.ndarray  # fingerprints of other music, float32 (S, T, 128)
+    smallest_frames: int  # of the smallest catalogue that was checked
+    laws: dict  # method -> {"frames": [...], "middle": [...], "rate": [...]}
+
+    def expected(self, score, ordinary, length, n_frames, method) -> np.ndarray:
+        """How many hits of a window of `length` frames are as good as `score` by chance: float
+        (n,), of scores and ordinary scores, float (n,).
+
+        A catalogue that is smaller than the smallest one that was checked counts as that.
+        """
+        n_frames = max(n_frames, self.smallest_frames)
+        return law(scale(score, ordinary), n_frames, *self._fitted(length, method))
+
+    def enough(self, score, chance, length, method) -> np.ndarray:
+        """The score that chance would give ALLOWED times where it gives `score` `chance` times:
+        float (n,), of windows of `length` frames."""
+        excess = np.log(np.maximum(chance, 1e-300) / ALLOWED)
+        return 1 / (1 + np.exp(-_logit(score) - excess / self._fitted(length, method)[1]))
+
+    def _fitted(self, length, method):
+        """`middle` and `rate`."""
+        if method not in self.laws:
+            raise InputError(
+                f"nothing tells how good a score of the method {method} must be with this encoder "
+                "and length of segments; use two_stage, or run python -m amg calibrate."
+            )
+        laws = self.laws[method]
+        return [np.interp(length, laws["frames"], laws[name]) for name in ("middle", "rate")]
+
+
+def load(made_by) -> Calibration:
+    """The calibration that fits a `models.Models`; InputError if there is none."""
+    known = files.read_json(models.calibrated(made_by.fingerprinter, LAWS)) or {}
+    encoder = f"{made_by.about['encoder']} {made_by.duration_max} s"
+    laws = {"two_stage": known["two_stage"], "sequence": known["two_stage"]}
+    laws |= (
+        {"single_stage": known["single_stage"][encoder]} if encoder in known["single_stage"] else {}
+    )
+    return Calibration(background(made_by.fingerprinter), known["smallest_frames"], laws)
+
+
+def background(fingerprinter) -> np.ndarray:
+    """What a `fingerprinters.Source` makes of other music, float32 (S, T, 128)."""
+    tensors, _ = checkpoint.load(models.calibrated(fingerprinter, BACKGROUND))
+    return tensors["frames"].numpy().astype(np.float32) * np.float32(STEP)
 
 
 def ordinary(windows, songs) -> np.ndarray:
@@ -44,31 +89,8 @@ def ordinary(windows, songs) -> np.ndarray:
     return means
 
 
-def expected(score, ordinary, length, n_frames, method) -> np.ndarray:
-    """How many hits of a window of `length` frames are as good as `score` by chance: float (n,), of
-    scores and ordinary scores, float (n,).
-
-    A catalogue that is smaller than the smallest one that was checked counts as that.
-    """
-    n_frames = max(n_frames, files.read_json(CALIBRATION)["smallest_frames"])
-    return law(scale(score, ordinary), n_frames, *_fitted(length, method))
-
-
-def enough(score, chance, length, method) -> np.ndarray:
-    """The score that chance would give ALLOWED times where it gives `score` `chance` times: float
-    (n,), of windows of `length` frames."""
-    excess = np.log(np.maximum(chance, 1e-300) / ALLOWED)
-    return 1 / (1 + np.exp(-_logit(score) - excess / _fitted(length, method)[1]))
-
-
-def _fitted(length, method):
-    """`middle` and `rate`."""
-    laws = files.read_json(CALIBRATION)[method if method in FITTED else FITTED[0]]
-    return [np.interp(length, laws["frames"], laws[name]) for name in ("middle", "rate")]
-
-
 def law(u, n_frames, middle, rate) -> np.ndarray:
-    """The same, with the two numbers given."""
+    """How many hits as good as u, float (n,), chance gives in a catalogue of `n_frames`."""
     return n_frames * np.exp(-rate * (u - middle))
 
 

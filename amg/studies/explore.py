@@ -136,7 +136,7 @@ class Explorer:
         answer = identify((query, SAMPLE_RATE), self.catalogue, METHOD, name=asked)
         nearest, enough = answer.candidates[:1], np.nan
         for of in nearest:
-            enough = float(significance.enough(of.score, of.chance, length, METHOD))
+            enough = float(self.catalogue.calibration.enough(of.score, of.chance, length, METHOD))
         heard = dict.fromkeys([number, *(self.number[of.path] for of in nearest)])
         fits = [(self.titles[of], self._fit(frames, of, length)) for of in heard]
         verdicts = [self._verdict(match, number, begin_s) for match in answer.matches]
