@@ -492,17 +492,13 @@ def test_differences_say_where_none_is_shown():
             "n_recordings": 30,
         }
     )
-    few = sentences.differences(table.assign(n_recordings=[2, 29]))[0]
-    assert few.count("(too few recordings to judge)") == 2 and "no difference" not in few
-    assert sentences.differences(table) == [
-        "AMG minus mean pooling, single-stage, segment Top-1 at 10 s, points: 5 s +1.0 [-2.0, "
-        "+4.0] "
-        "(no difference shown), 10 s +4.0 [+1.0, +7.0]."
-    ]
-    assert sentences.compared_at({"differences": table}, "differences")[0].startswith(
-        "AMG minus mean"
-    )
-    assert sentences.compared_at({}, "differences") == []
+    few = table.assign(n_recordings=[2, 29])
+    assert tables.differences(few).says.tolist() == ["too few recordings"]
+    short = tables.differences(table, 5.0)
+    assert short["Top-1 (points)"].tolist() == ["+1.0 [-2.0, +4.0]"]
+    assert short.says.tolist() == ["no difference shown"]
+    longer = tables.differences(table)
+    assert longer["duration_max (s)"].tolist() == ["10"] and longer.says.tolist() == [""]
 
 
 @pytest.mark.parametrize(
@@ -737,7 +733,7 @@ def test_every_table_that_is_drawn_has_its_place_in_a_section():
     parts = [part for section in sections for part in [*section["parts"], *section.get("more", ())]]
     assert sorted(part["table"] for part in parts if "table" in part) == sorted(pages.DRAWN)
     assert all({"alt", "caption"} < set(part) for part in parts if "figure" in part)
-    kinds = {"text", "definitions", "sentences", "differences", "table", "figure"}
+    kinds = {"text", "definitions", "sentences", "table", "figure"}
     assert all(len(kinds & set(part)) == 1 for part in parts)
     definitions = next(part["definitions"] for part in parts if "definitions" in part)
     assert [name.replace(" ", "_") for name in definitions] == list(tables.TOLERANCES)

@@ -121,7 +121,7 @@ def cost(cost, retrieval) -> figures.Figure:
     for axis, at in zip(axes, (size / 1e6, time)):
         for i, row in enumerate(rows.itertuples()):
             mark = "*" if row.method == "nafp" else "^" if "single" in row.method else "o"
-            look = {"color": figures.colour_of(row.method), "ms": 13 - i / 2}  # both of two show
+            look = {"color": figures.colour_of(row.method), "ms": 14 - i / 2}  # all of a heap show
             axis.plot(at.iloc[i], row.song, mark, label=tables.cost_label(row), **look)
         figures.log_x(axis)
     axes[0].set(xlabel="storage (MB): index and second stage", ylabel="Top-1, song (%)")

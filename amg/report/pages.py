@@ -21,6 +21,8 @@ DRAWN: dict[str, tuple[str, Callable]] = {  # the tables that the index shows: t
     "hits": ("retrieval", tables.hits),
     "cost": ("cost", tables.costs),
     "ablations": ("ablations", tables.ablations),
+    "differences": ("differences", tables.differences),
+    "ablation_differences": ("ablation_differences", tables.differences),
     "robustness": ("robustness", tables.robustness),
     "miss_reasons": ("miss_reasons", tables.reasons),
     "unknown_summary": ("unknown", tables.unknown_summary),
@@ -93,7 +95,7 @@ def _draw_index(base, manifest, here, compared):
     drawn = {
         name: (source, _html(draw(report[source]), "numbers"))
         for name, (source, draw) in DRAWN.items()
-        if source in report
+        if len(report.get(source, ()))
     }
     sections = yaml.safe_load(Path(__file__).with_name("sections.yaml").read_text())
     sections = [section for section in sections if _has(section, drawn, figures)]

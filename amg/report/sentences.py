@@ -3,7 +3,6 @@
 import numpy as np
 
 from amg.report import tables
-from amg.retrieval import intervals
 from amg.sound import duplicates, sheet_music
 
 LEFT_OUT_UNKNOWN = (
@@ -25,43 +24,12 @@ def points(row) -> str:
     return f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
 
 
-def differences(table) -> list[str]:
-    """`differences.csv` as sentences, in points: one for each pair of methods, stage and length."""
-    sentences = []
-    pairs = ["method", "against", "stage", "tolerance", "query_s"]
-    for (method, against, stage, tolerance, query_s), rows in table.groupby(pairs, sort=False):
-        each = [f"{_duration(row)}{points(row)}{_shown(row)}" for row in rows.itertuples()]
-        sentences.append(
-            f"{method} minus {against}, {stage}-stage, ".replace(tables.METHOD, "AMG")
-            + f"{tolerance.replace('_', ' ')} Top-1 at {query_s:g} s, points: {', '.join(each)}."
-        )
-    return sentences
-
-
-def _duration(row):
-    return "" if np.isnan(row.duration_max) else f"{row.duration_max:.0f} s "
-
-
-def _shown(row):
-    """What its interval and its recordings let a difference say, beside the figure."""
-    if row.n_recordings < intervals.TOO_FEW:
-        return " (too few recordings to judge)"
-    return " (no difference shown)" if row.low <= 0 <= row.high else ""
-
-
 def asked(report, query_s=10.0) -> str:
     """How many trials the table `summary` is of, and what was left out; "" without them."""
     if "retrieval" not in report:
         return ""
     rows = tables.at(report["retrieval"], query_s)
     return f"{rows.n_queries.max():,} trials of {rows.query_s.iloc[0]:g} s. {left_out(report)}"
-
-
-def compared_at(report, name, query_s=10.0) -> list[str]:
-    """Sentences of the table `name` at one query length; [] without the table."""
-    if not len(report.get(name, ())):
-        return []
-    return differences(tables.near(tables.at(report[name], query_s), query_s))
 
 
 def left_out(report) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from amg import files, paths
+from amg.retrieval import intervals
 from amg.sound.audio import seconds
 
 SMALLEST = {"method": "xz", "preset": 9 | lzma.PRESET_EXTREME}  # of tables of single trials
@@ -147,6 +148,15 @@ def near(rows, length_s) -> pd.DataFrame:
     durations = rows.duration_max.dropna()
     nearest = min(durations, key=lambda d: abs(d - length_s), default=0)
     return rows[rows.duration_max.isna() | (rows.duration_max == nearest)]
+
+
+def differences(table, query_s=10.0) -> pd.DataFrame:
+    """`differences.csv` at one query length and the duration nearest to it, and what the intervals
+    and the recordings let them say."""
+    rows = near(at(table, query_s), query_s)
+    none, few = (rows.low <= 0) & (rows.high >= 0), rows.n_recordings < intervals.TOO_FEW
+    said = np.select([few, none], ["too few recordings", "no difference shown"], "")
+    return _readable(rows.assign(said=said), "differences", ["method", "against"])
 
 
 def whole_cost(cost) -> tuple[pd.Series, pd.Series]:
