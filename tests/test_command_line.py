@@ -142,6 +142,16 @@ def test_the_other_files_are_answered(clips, indexed, command):
     assert "method is 'best'" in command("identify", "a.wav", "--method", "best")[0]
 
 
+def test_the_other_folders_are_indexed(clips, command):
+    (clips / "empty").mkdir()
+    words = "index", "empty", "other", "none", "--catalogue=cat", "--workers=1"
+    status, told, _ = command(*words)
+    assert status == 0 and "1 files fingerprinted" in told
+    assert "empty', but must be a folder" in told and "none', but must be a folder" in told
+    assert "a folder with audio" in command("index", "empty", "--catalogue=cat")[0]
+    assert amg.index(str(clips / "other"), clips / "cat").unchanged == 1  # one, without a list
+
+
 def test_standard_input_and_pipes(clips, indexed, command, monkeypatch):
     write(clips / "short.wav", tune(1, 1)[:4000])
     write(clips / "silent.wav", np.zeros(2 * RATE))

@@ -57,7 +57,7 @@ def index(
     """
     check.integers(1, workers=workers)
     made_by = made_by or models.load()
-    roots = _roots(folders, catalogue)
+    roots, unusable = _roots(folders, catalogue)
     made_by.fingerprinter.load()  # refused here, not in every worker
     with writing.locked(catalogue, made_by.about) as on_disk:
         known, (present, refused) = on_disk.places(), _look(roots)
@@ -76,6 +76,7 @@ def index(
                 continue
             of_sound = moved if place.sha256 in held else fresh.setdefault(place.sha256, [])
             of_sound.append(place)
+        refused += unusable
         gone, kept = _missing(known, present, roots, moved, prune)
         on_disk.keep(moved, gone)
         jobs, n_heard = [(copies, made_by.fingerprinter) for copies in fresh.values()], 0
@@ -117,15 +118,21 @@ def inside(path, folders) -> bool:
 
 
 def _roots(folders, catalogue):
-    """Absolute paths, bytes; InputError unless each has audio, or had when it was indexed."""
-    roots = [bytes(paths.resolve(folder).resolve()) for folder in folders]
-    for folder, root in zip(folders, roots):
-        if not folder or not _look([root])[0] and not _indexed(root, catalogue):
-            raise InputError(
+    """(Absolute paths, bytes, of those that have audio, or had when they were indexed; a sentence
+    for each other one); InputError if there is none."""
+    roots, refused = [], []
+    for folder in [folders] if isinstance(folders, (str, os.PathLike)) else folders:
+        root = bytes(paths.resolve(folder).resolve())
+        if folder and (_look([root])[0] or _indexed(root, catalogue)):
+            roots.append(root)
+        else:
+            refused.append(
                 f"folder is {str(folder)!r}, but must be a folder with audio files, or such a file "
                 f"({', '.join(suffix[1:] for suffix in recordings.DECODED)})."
             )
-    return roots
+    if not roots:
+        raise InputError(" ".join(refused))
+    return roots, refused
 
 
 def _indexed(root, catalogue):
