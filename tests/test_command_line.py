@@ -164,7 +164,7 @@ def test_standard_input_and_pipes(clips, indexed, command, monkeypatch):
     monkeypatch.setenv("PATH", "")  # no ffmpeg
     for name, part in (
         ("short.wav", "standard input holds 0.50 s"),
-        ("silent.wav", "standard input holds nothing but digital silence"),
+        ("silent.wav", "standard input holds nothing but silence"),
         ("text", "standard input "),
         ("nothing", "standard input is empty"),
         (None, "standard input is empty"),
