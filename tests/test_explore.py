@@ -48,6 +48,7 @@ def test_a_right_answer_says_so(explorer):
         "asked: Mozart: K 80, movement 2 at 3.1 s",
         "heard: Mozart: K 80, movement 2 at 3.0 s ✓ right",
     ]
+    assert str(seen).splitlines()[2] == f"The query lasts 8.0 s: {seen.through}."
     assert "by chance" in str(seen) and f"at most {significance.ALLOWED:g} times" in str(seen)
     right = seen.neighbours[seen.neighbours.right]
     assert len(right) and set(right.title) == {"Mozart: K 80, movement 2"}
@@ -69,6 +70,19 @@ def test_what_is_missed_is_said_to_be_there_and_what_would_have_been_enough(expl
     # a score that is enough in this window is so with less noise, too
     better = explorer.ask(1, begin_s=10, snr_db=0, noise=0, room=0)
     assert better.verdicts == ["right"] and better.score > seen.enough
+
+
+def test_from_the_score_on_that_is_enough_a_match_counts(explorer):
+    sides = set()
+    for snr_db in range(-20, 0, 2):
+        seen = explorer.ask(1, snr_db=snr_db, noise=2)
+        for match in seen.answer.candidates:
+            whole = match.speed == 1 and match.end_s - match.begin_s > 7
+            if whole and abs(match.score - seen.enough) > 0.02:  # that of the other grid may differ
+                counts = match.score > seen.enough
+                assert counts == (match.chance <= significance.ALLOWED)
+                sides.add(counts)
+    assert sides == {True, False}
 
 
 def test_wrong_answers_are_told_from_right_ones(explorer):
@@ -133,6 +147,7 @@ def test_reverberation_is_measured():
     [
         ("bach/bwv248.33-3.mxl", "bach", "Bach: BWV 248.33 3"),
         ("beethoven/opus59no1/movement2.mxl", "beethoven", "Beethoven: Opus 59 no 1, movement 2"),
+        ("ryansMammoth/StPatricksDayJig.abc", "ryansMammoth", "Ryans Mammoth: St Patricks Day Jig"),
         ("palestrina/Agnus_II_06.krn", "palestrina", "Palestrina: Agnus II 06"),
         ("monteverdi/madrigal.3.10.mxl", "monteverdi", "Monteverdi: Madrigal 3.10"),
         ("夜に駆ける.mp3", ".", "夜に駆ける"),

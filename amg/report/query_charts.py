@@ -26,9 +26,12 @@ def stages(seen) -> figures.Figure:
     right.axhline(seen.enough, color="#444444", lw=0.8, ls=":", label="about enough to count")
     for (title, fit), colour in zip(seen.fits, (figures.METHODS["nafp"], grey)):
         right.plot(fit.at_s, fit.score, ".-", color=colour, ms=4, lw=1, label=_short(title))
-    for match in seen.answer.candidates[:1]:
+    for match in sorted(seen.answer.candidates, key=lambda match: match.chance)[:1]:
         text = f"score {match.score:.2f}, by chance {explore.times(match.chance)}"
-        figures.write_beside(right, text, (explore.starts_s(match), match.score), size=8)
+        point = explore.starts_s(match), match.score
+        late = point[0] > seen.fits[-1][1].at_s.max() / 2
+        side = {"ha": "right", "shift": (-5, 3)} if late else {}
+        figures.write_beside(right, text, point, size=8, **side)
     right.set(title="second stage: the query along a song", ylim=(None, 1.05))
     right.set(xlabel="where the query would begin (s)", ylabel="mean inner product")
     for text in right.legend(fontsize=8, loc="upper right").get_texts():

@@ -10,7 +10,7 @@ import pandas as pd
 from amg import check
 from amg.catalogue import models, significance, windows
 from amg.catalogue.catalogue import Catalogue
-from amg.catalogue.identify import APART_S, Answer, identify
+from amg.catalogue.identify import APART_S, SHARE, Answer, identify
 from amg.catalogue.store import Place
 from amg.check import InputError
 from amg.retrieval import search
@@ -38,7 +38,7 @@ class Explored:
     fits: list  # (title, DataFrame of at_s, score) of the song, and of the nearest if it is another
     answer: Answer
     verdicts: list  # on each match of the answer: right, wrong place or wrong song
-    enough: float  # about the score from which on a match counts; NaN if nothing is heard
+    enough: float  # about the score from which on a match counts
 
     @property
     def score(self) -> float:
@@ -64,12 +64,13 @@ class Explored:
         return f"score {self.score:.2f}, which is enough, but {why}"
 
     def __str__(self):
-        lines = [self.headline]
+        lasts_s = len(self.query) / SAMPLE_RATE
+        lines = [self.headline, f"The query lasts {lasts_s:.1f} s: {self.through}."]
         if self.verdicts and RIGHT not in self.verdicts:
             lines.append(f"The place that was asked for: {self._lacks()}.")
         allowed = f"at most {times(significance.ALLOWED)}"
         lines.append(f"The nearest (one counts if chance gives as good ones {allowed}):")
-        for match in self.answer.candidates:
+        for match in sorted(self.answer.candidates, key=lambda match: match.chance):
             lines.append(
                 f"  score {match.score:.2f}, by chance {times(match.chance)}: {match.name} at "
                 f"{starts_s(match):.1f} s"
@@ -134,14 +135,21 @@ class Explorer:
         sounds = through, original, query, of_original, frames[:: windows.GRIDS]
         asked, length = self.titles[number], self._length(frames)
         answer = identify((query, SAMPLE_RATE), self.catalogue, METHOD, name=asked)
-        nearest, enough = answer.candidates[:1], np.nan
-        for of in nearest:
-            enough = float(self.catalogue.calibration.enough(of.score, of.chance, length, METHOD))
+        nearest = sorted(answer.candidates, key=lambda match: match.chance)[:1]
         heard = dict.fromkeys([number, *(self.number[of.path] for of in nearest)])
         fits = [(self.titles[of], self._fit(frames, of, length)) for of in heard]
         verdicts = [self._verdict(match, number, begin_s) for match in answer.matches]
         neighbours = self._neighbours(frames, length, number, begin_s, begin_s + length_s)
-        return Explored(asked, begin_s, *sounds, neighbours, fits, answer, verdicts, enough)
+        return Explored(
+            asked,
+            begin_s,
+            *sounds,
+            neighbours,
+            fits,
+            answer,
+            verdicts,
+            self._enough(frames, length),
+        )
 
     def _degraded(self, original, snr_db, noise, room):
         """The query, and the names of what it went through."""
@@ -172,6 +180,16 @@ class Explorer:
     def _length(self, frames):
         """Frames of a window, as `windows.ask` cuts a query's frames, of all grids by turns."""
         return min(self.catalogue.segments.length, len(frames) // windows.GRIDS)
+
+    def _enough(self, frames, length):
+        """Of the first window, heard as it is, not at other speeds."""
+        window = frames[: length * windows.GRIDS].reshape(length, windows.GRIDS, -1)
+        calibration, any_score = self.catalogue.calibration, 0.5
+        ordinary = significance.ordinary(window.swapaxes(0, 1), calibration.background)
+        law = any_score, ordinary, length, self.catalogue.n_frames, METHOD
+        n_windows = windows.GRIDS * len(windows.begins(len(frames) // windows.GRIDS, length))
+        chance = n_windows * calibration.expected(*law) / SHARE
+        return float(calibration.enough(any_score, chance, length, METHOD).min())
 
     def _neighbours(self, frames, length, number, begin_s, end_s):
         """The first stage's segments for the first window, best first; right are those that hold a
@@ -207,7 +225,7 @@ def title(clip) -> str:
     name = re.sub(r"\.\w+($| x[\d.]+$)", r"\1", clip.recording)
     if clip.source in sheet_music.COLLECTIONS:
         work = _words(name.partition("/")[2].replace("/", ", "))
-        work = re.sub("(?i)^[b-df-hj-np-tv-z]+(?= )", lambda letters: letters[0].upper(), work)
+        work = re.sub(r"(?i)^[b-df-hj-np-tv-z]+(?= \d)", lambda letters: letters[0].upper(), work)
         return f"{_words(clip.source).title()}: {work}"
     name = name.rpartition("/")[2]
     if cut := clip.piece.removeprefix(clip.recording):
