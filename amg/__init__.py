@@ -10,7 +10,7 @@ Read the rooms in this order, from samples to reports:
     embedding.fast      packed, softmax
     embedding.encoders  mean, lift, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
-    embedding    validation, runs, training
+    embedding    validation, runs, chosen, training
     retrieval    search, databases, trials, hits, intervals
     retrieval    published, evaluate, nafp_search, cost
     catalogue    models, significance, listening, store, writing, indexing, catalogue, windows

@@ -24,6 +24,13 @@ def one_line(text) -> str:
     return re.sub(UNSEEN, lambda match: ascii(match[0])[1:-1], str(text))
 
 
+class Interrupted(KeyboardInterrupt):
+    """An interrupt in a notebook; its message says what is kept."""
+
+    def _render_traceback_(self):
+        return [f"Interrupted: {str(self) or 'what was finished is kept'}; run the cell again."]
+
+
 def one_of(name, value, allowed, hint="") -> object:
     """Return `value` if it is one of `allowed`, else raise InputError naming them all."""
     # True == 1 == 1.0 in Python, but a parameter of the wrong type is a mistake

@@ -100,10 +100,13 @@ def at_commit(name) -> bool:
 
 
 def _git(*words):
-    """What git says of the checkout; None if it fails, or there is none."""
+    """What git says of the checkout, and of no repository around it; None if it fails, or there is
+    none."""
+    root = paths.checkout()
+    alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(root.parent)}
     try:
         return subprocess.run(
-            ["git", *words], cwd=paths.checkout(), capture_output=True, text=True, check=True
+            ["git", *words], cwd=root, env=alone, capture_output=True, text=True, check=True
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,5 +1,6 @@
 """One look for every progress bar: on standard output, where notebooks show no warning of it."""
 
+import signal
 import sys
 from concurrent.futures.process import BrokenProcessPool
 
@@ -22,7 +23,9 @@ def parallel(function, jobs, workers, done=0, **options) -> tqdm:
     import joblib
 
     calls = [joblib.delayed(function)(*job) for job in jobs]
-    results = _alive(joblib.Parallel(workers, return_as="generator")(calls))
+    # an interrupt reaches all processes; one that died of it would fail the next call
+    deaf = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    results = _alive(joblib.Parallel(workers, return_as="generator", **deaf)(calls))
     return bar(results, total=done + len(calls), initial=done, **options)
 
 

@@ -8,8 +8,10 @@ all the same. The plain `<name>` is a link to what was last asked for. A folder 
 link that leads elsewhere, is not ours: it is read, never written into.
 """
 
+import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from amg.check import InputError
 
 IDENTITY = ("kind", "parameters", "inputs", "computed", "code")  # what two equal things share
 KEEP = "AMG_KEEP_EARLIER"
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,29 @@ class Made:
 def is_ours(name) -> bool:
     """Whether a path is a link as `making` leaves: to a folder beside it that is named after it."""
     target = os.readlink(name) if name.is_symlink() else ""
-    return bool(re.fullmatch(rf"{re.escape(name.name)}-([^/]+-)?[0-9a-f]{{8}}", target))
+    made = re.fullmatch(rf"{re.escape(name.name)}-([^/]+-)?[0-9a-f]{{8}}", target)
+    return bool(made or _copied(name))
+
+
+def _copied(name):
+    """The made folder of which the folder `name` is a copy, file by file, as where somebody copied
+    the workspace and the copying followed links; None if it is none."""
+    if name.is_symlink() or not name.is_dir():
+        return None
+    made = [record.with_suffix("") for record in sorted(name.parent.glob(f"{name.name}-*.json"))]
+    same = (folder for folder in made if folder.is_dir() and content(folder) == content(name))
+    return next(same, None)
+
+
+def content(folder) -> str:
+    """Digest of the files in a folder: their names below it, and their bytes."""
+    there = [
+        Path(place, name)
+        for place, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name[0] != "."
+    ]
+    return files.digest({str(f.relative_to(folder)): files.sha256(f) for f in there})
 
 
 def record_of(folder) -> Path:
@@ -74,20 +99,23 @@ def record_of(folder) -> Path:
 
 
 @contextmanager
-def making(name, recipe, differs="") -> Iterator[Made]:
+def making(name, recipe, differs="", tried=False) -> Iterator[Made]:
     """Make what `recipe` says under the path `name`: yields its `Made`, finished or not.
 
     differs: words for its folder's name. It is locked meanwhile, `name` points to it, and after the
-    block it counts as finished. Raises InputError if another process is at it, or if `name` holds
-    what the kit did not make.
+    block it counts as finished. tried: if `name` points to what was more than a try, it is left.
+    Raises InputError if another process is at it, or if `name` holds what the kit did not make.
     """
     words = filter(None, [name.name, differs[:60], recipe.digest])
     folder = name.with_name("-".join(words))
     if (name.exists() or name.is_symlink()) and not is_ours(name):
+        made = any(name.parent.glob(f"{name.name}-*.json"))
+        copied = ", or is a copy that followed a link and was changed since," if made else ""
         raise InputError(
-            f"{paths.relative(name)} was not made by this kit and is left alone; "
+            f"{paths.relative(name)} was not made by this kit{copied} and is left alone; "
             "choose another name, or move it elsewhere."
         )
+    check_links(name)
     earlier = None if record_of(folder).exists() else _by_earlier_code(name, recipe)
     if earlier and os.environ.get(KEEP):
         folder = earlier
@@ -95,13 +123,23 @@ def making(name, recipe, differs="") -> Iterator[Made]:
     with lock(folder):
         record = files.read_json(record_of(folder)) or {}
         same = _but_code(record) == _but_code(recipe.identity)
+        tried = tried and _tried(record)
         if not same or not record.get("finished"):
             record = {**recipe.identity, "kit": amg.__version__, "finished": False}
+        if record.get("tried") != tried:
+            record["tried"] = tried
             files.write_json(record_of(folder), record)
-        _link(name, folder)
+        if not tried or not name.is_dir() or _tried(find(name, "", unfinished=True).record):
+            _link(name, folder)
         yield Made(folder, record, record["finished"])
         if not record["finished"]:
             files.write_json(record_of(folder), {**record, "finished": True})
+
+
+def _tried(record):
+    """Whether something is no more than a try; if nothing tells how it was made, it is not kept for
+    more."""
+    return record.get("tried", not record)
 
 
 def _but_code(identity):
@@ -143,7 +181,7 @@ def find(name, made_by, unfinished=False) -> Made:
             f"{paths.relative(name)} is missing; run notebook {made_by} first, or unpack your own "
             "there."
         )
-    folder = name.resolve()
+    folder = _copied(name) or name.resolve()
     record = files.read_json(record_of(folder)) or {}
     if not record.keys() >= {*IDENTITY, "finished"}:  # somebody's own JSON, or there is none
         record = {}
@@ -171,10 +209,34 @@ def lock(path) -> Iterator[None]:
         yield
 
 
+def check_links(name) -> None:
+    """InputError unless there can be a link at the path `name`."""
+    _temporary_link(name, name.name).unlink()
+
+
+def _temporary_link(name, target):
+    temporary = name.with_name(f".{name.name}.{os.getpid()}.link")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.symlink_to(target)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        raise InputError(
+            f"{paths.relative(name.parent)} cannot hold symbolic links ({error}), which this kit "
+            "needs; set AMG_HOME to a folder on another drive."
+        ) from None
+    return temporary
+
+
 def _link(name, folder):
-    """Point `name` to `folder`, in one step."""
+    """Point `name` to `folder`, in one step; a copy of it there goes."""
     if name.is_symlink() and name.resolve() == folder.resolve():
         return
-    temporary = name.with_name(f".{name.name}.{os.getpid()}.link")
-    temporary.symlink_to(folder.name)
+    temporary = _temporary_link(name, folder.name)
+    if not name.is_symlink() and name.is_dir():
+        copy = name.with_name(f".{name.name}.{os.getpid()}.copy")
+        os.replace(name, copy)
+        shutil.rmtree(copy)
     os.replace(temporary, name)

@@ -5,7 +5,9 @@ A row is a kind, what is wrong, and a call in an empty folder that is also the w
 """
 
 import contextlib
+import errno
 import io
+import json
 import os
 import pickle
 import shutil
@@ -20,14 +22,14 @@ import soundfile
 import torch
 from conftest import unit_rows
 
-from amg import check, checkpoint, files
+from amg import check, checkpoint, files, provenance
 from amg.catalogue import indexing, models, sounds, store
 from amg.catalogue.catalogue import Catalogue
 from amg.check import InputError
 from amg.embedding import runs
 from amg.fingerprint import features, fingerprinters
 from amg.fingerprint import folder as folder_
-from amg.report import pipeline
+from amg.report import pipeline, steps
 from amg.retrieval import databases, published
 from amg.sound import audio
 
@@ -128,6 +130,21 @@ def database(songs, queries=(), dummies=1):
 
 def profile(text):
     return lambda folder: pipeline.parse_profile("mine", text)
+
+
+def parameters_cell(line, tags=("parameters",)):
+    """Read a notebook whose parameters cell has been edited."""
+    cell = {"cell_type": "code", "metadata": {"tags": tags}, "source": f"seed: int = 0\n{line}"}
+    content = json.dumps({"cells": [cell]}).encode()
+    return written("02_split.ipynb", content, steps.read_notebook)
+
+
+def without_links(folder):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with mock.patch("os.symlink", refuse):
+        provenance.check_links(folder / "database" / "demo")
 
 
 def music(folder):
@@ -320,8 +337,23 @@ ROWS = [
         lambda folder: check.each("durations", [5, 10, 5], check.integer, 1),
     ),
     ("profile", "no YAML", profile("a: [")),
+    ("profile", "a parameter for all notebooks that none has", profile("all: {n_tests: 3}")),
     ("profile", "no notebook of that name", profile("99_nothing: {}\n")),
     ("profile", "a number", profile("3")),
+    ("notebook", "an expression as a parameter", parameters_cell("seed = 2 * 21")),
+    (
+        "notebook",
+        "a call as a parameter",
+        parameters_cell("durations: list = list(range(5, 20, 5))"),
+    ),
+    ("notebook", "an import among the parameters", parameters_cell("import os")),
+    ("notebook", "a parameter without a value", parameters_cell("n: int")),
+    ("notebook", "two names for one value", parameters_cell("a = b = 3")),
+    ("notebook", "a command among the parameters", parameters_cell("print('hello')")),
+    ("notebook", "a magic", parameters_cell("%matplotlib inline")),
+    ("notebook", "no tagged cell", parameters_cell("a = 3", tags=())),
+    ("notebook", "a text", written("02_split.ipynb", b"<<<<<<< HEAD", steps.read_notebook)),
+    ("place", "no symbolic links, as on exFAT", without_links),
     ("place", "a target that is a file", target(taken)),
     ("place", "a target that holds something else", target(letters)),
     ("place", "a target that is the music's folder", target(lambda folder: folder / "music")),

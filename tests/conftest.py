@@ -22,7 +22,8 @@ from amg.sound import audio
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-FIRST = ("test_kill.py", "test_notebooks.py")  # a file is one process's; the longest begin
+# a file is one process's; the longest begin
+FIRST = ("test_kill.py", "test_notebooks.py", "test_own_experiment.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -149,7 +149,7 @@ def test_clips_of_a_recording(home, folder, all_test):
     assert abs(len(whole.read()) - 65.08 * RATE) < 100 and whole.seconds < 65.2
     assert len(list(whole.blocks())) == 3
     for role, n_clips in (("test", 11), ("valid", 1)):
-        with pytest.raises(InputError, match=f"n_{role} is {n_clips}, but corpus 'folder' has on"):
+        with pytest.raises(InputError, match=f"{n_clips - 1} of {n_clips}; lower n_{role}, or"):
             corpora.choose("folder", {role: n_clips}, 0, 1, folder)
     other, _ = corpora.choose("folder", {"test": 3}, 1, 1, folder)  # spare ones after them
     assert other["test"] != cut
@@ -199,9 +199,17 @@ def test_too_many_clips_are_refused_before_any_work(home, folder, all_test, monk
     monkeypatch.setattr(clips.Clip, "read", lambda *_: pytest.fail("listened to"))
     monkeypatch.setattr(sheet_music, "render", lambda *_: pytest.fail("rendered"))
     for corpus, sizes, message in (
-        ("folder", {"test": 11}, "n_test is 11, but corpus 'folder' has only 10 usable clips"),
-        ("folder", {"test": 1, "dummy": 1}, "n_dummy is 1, but corpus 'folder' has only 0"),
-        ("sheet_music", {"test": 1, "fingerprinter": 451}, "'sheet_music' has only 450 usable"),
+        (
+            "folder",
+            {"test": 11},
+            "'folder' has too few usable clips: test 10 of 11; lower n_test, or",
+        ),
+        (
+            "folder",
+            {"train": 2, "test": 11, "dummy": 1},
+            "training 0 of 2, test 10 of 11, distractors 0 of 1; lower n_train, n_test, n_dummy",
+        ),
+        ("sheet_music", {"test": 1, "fingerprinter": 451}, "clips: fingerprinter 450 of 451"),
     ):
         with pytest.raises(InputError, match=message):
             corpora.choose(corpus, sizes, 0, 1, folder)

@@ -83,7 +83,7 @@ def test_what_needs_no_training_is_fitted_to_the_distractors():
     torch.testing.assert_close(run.encoder.usual, energies.mean(0))
     assert run.name == "" and run.finished
     assert evaluate.labels("lift", "amg", 10, run)["loss"] == "none"
-    found = evaluate.trained("t", "lift", "amg", [5, 10], database=database)
+    found = evaluate.trained("t", "lift", "amg", [5, 10], db=database)
     assert torch.equal(found[5].encoder.usual, run.encoder.usual)
 
 

@@ -13,6 +13,7 @@ import papermill
 import pytest
 import soundfile
 from conftest import CHECKOUT, parameters, run_module, write_training_set
+from jupyter_client.manager import start_new_kernel
 from papermill.exceptions import PapermillExecutionError
 
 import amg
@@ -20,7 +21,6 @@ from amg.check import InputError
 from amg.fingerprint import features
 from amg.report import compare, pages, pipeline, reads, steps
 from amg.retrieval import cost, databases, intervals
-from amg.sound import sheet_music
 
 NOTEBOOKS = [CHECKOUT / "notebooks" / f"{name}.ipynb" for name in reads.NOTEBOOKS]
 DATA_MD = CHECKOUT / "docs" / "data.md"
@@ -157,17 +157,50 @@ def test_a_changed_parameter_runs_its_step_again(smoke, change):
     assert step.finished() is None
 
 
-def test_another_training_under_the_same_name_runs_the_step_again(smoke, tmp_path, monkeypatch):
-    """By hand, with other parameters: its link points elsewhere, and the step finds its own run
-    again."""
+def said_by(executed):
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def test_a_try_is_evaluated_if_it_is_asked_for(own, smoke, tmp_path, monkeypatch):
+    """A training by hand leaves what 04 evaluates, and says so; one for a report of its own is
+    evaluated from then on, and the step finds its own run again. An encoder of one's own stands in
+    the figure of the others."""
     monkeypatch.setenv("AMG_HOME", str(smoke))
     link = smoke / "data/models/smoke/mt-amg-5s"
     before = link.resolve()
-    execute("03_train", tmp_path, **SMALL, duration_max=5)
-    assert link.resolve() != before and before.is_dir()
+    said = said_by(execute("03_train", tmp_path, **SMALL, duration_max=5))
+    usual = f"{before.name} (2 epochs, layers: 1)"
+    (tried,) = re.findall(
+        r"Notebook 04 takes (.+?); this one, (.+?) \(1 epochs, .+ give it run (\w+)", said
+    )
+    assert tried[0] == usual and tried[1].endswith(f"-{tried[2]}")
+    assert link.resolve() == before and step_of("03_train-5").finished()
+    (tmp_path / "my_encoder.py").write_text(own_module())
+    toy = {"own_module": "my_encoder", "own_settings": {"width": 32}, "encoder": "toy"}
+    execute("03_train", tmp_path, **SMALL, **toy, duration_max=5)
+    given = {"train_set": "smoke", "database": "database/smoke", "durations": [5], "report": "own"}
+    given |= {"run": tried[2], "others": ["toy", "lift"], "own_module": "my_encoder"}
+    said = said_by(execute("04_evaluate", tmp_path, **given))
+    assert f"Encoders trained: {tried[1]} (1 epochs, layers: 1), toy-amg-5s-" in said
+    retrieval = pd.read_csv(smoke / "reports/own/tables/retrieval.csv")
+    assert set(retrieval.run[retrieval.encoder == "mt"]) == {tried[1]}
+    assert retrieval.run[retrieval.encoder == "toy"].str.contains("-width32-").all()
+    assert set(retrieval.encoder.dropna()) == {"mt", "toy", "lift", "mean"}
+    monkeypatch.syspath_prepend(tmp_path)
+    step = steps.Step("04_evaluate", given, "04_evaluate", "own")
+    models, own_file = "data/models/smoke", str(CHECKOUT / "notebooks/my_encoder.py")
+    assert {f"{models}/{tried[1]}", f"{models}/toy-amg-5s", own_file} <= step.recipe().inputs.keys()
+    execute("03_train", tmp_path, **SMALL, duration_max=5, report="own")
+    assert link.resolve().name == tried[1] and before.is_dir()
     assert step_of("03_train-5").finished() is None and step_of("03_train-10").finished()
     pipeline.reproduce("smoke")
     assert link.resolve() == before and step_of("04_evaluate").finished()
+
+
+def own_module():
+    """The module of one's own in the document."""
+    return re.search(r"```python\n(from torch import nn.+?)```", DATA_MD.read_text(), re.DOTALL)[1]
 
 
 def test_new_weights_run_the_data_preparation_again(smoke, monkeypatch):
@@ -263,6 +296,43 @@ def test_a_bad_parameter_ends_in_one_sentence(home, tmp_path):
     assert error.value.ename == "InputError"
     assert error.value.exec_count == 3  # the cell after the parameters
     assert not any("File " in line for line in error.value.traceback)
+    assert str(error.value).rstrip().endswith(error.value.evalue)  # where people look
+
+
+def test_an_interrupt_ends_a_cell_in_one_sentence(home):
+    """That of the training once an epoch is done, and any other."""
+    write_training_set(home / "data/train/t", n_songs=8, n_frames=59)
+    cells = nbformat.read(CHECKOUT / "notebooks/03_train.ipynb", 4).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    n_before = next(i for i, source in enumerate(code) if "run.fit(" in source)
+    small = "train_set, epochs, batch_size, n_valid, layers = 't', 10_000, 12, 2, 1"
+    manager, client = start_new_kernel(kernel_name="python3")
+
+    def interrupted(source, at):
+        """The error that a cell ends in, interrupted at a message of this type."""
+        errors = []
+
+        def look(message):
+            if message["msg_type"] == at:
+                manager.interrupt_kernel()
+            if message["msg_type"] == "error":
+                errors.append(message["content"]["traceback"])
+
+        client.execute_interactive(source, output_hook=look, timeout=120)
+        return errors
+
+    try:
+        for source in [code[0], small, *code[1:n_before]]:
+            assert not interrupted(source, "none")
+        ((said,),) = interrupted(code[n_before], "update_display_data")
+        assert re.fullmatch(
+            r"Interrupted: [1-9]\d* of 10000 epochs are kept; run the cell again.", said
+        )
+        ((said,),) = interrupted("print(flush=True)\nimport time\ntime.sleep(120)", "stream")
+        assert said == "Interrupted: what was finished is kept; run the cell again."
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def execute(notebook, tmp_path, **given):
@@ -273,26 +343,6 @@ def execute(notebook, tmp_path, **given):
         progress_bar=False,
         cwd=str(tmp_path),
     )
-
-
-def test_the_module_of_ones_own_in_the_docs_goes_through_03_and_04(
-    own, smoke, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("AMG_HOME", str(smoke))
-    module = re.search(r"```python\n(from torch import nn.+?)```", DATA_MD.read_text(), re.DOTALL)[
-        1
-    ]
-    (tmp_path / "my_encoder.py").write_text(module)
-    given = {"train_set": "smoke", "encoder": "toy", "own_module": "my_encoder", "report": "own"}
-    execute("03_train", tmp_path, **given, own_settings={"width": 32}, epochs=1, n_valid=2)
-    execute("04_evaluate", tmp_path, **given, database="database/smoke", durations=[10])
-    retrieval = pd.read_csv(smoke / "reports/own/tables/retrieval.csv")
-    assert retrieval.run[retrieval.encoder == "toy"].str.contains("-width32-").all()
-    assert (retrieval.encoder == "toy").sum() > 10
-    step = {**given, "n_valid": 2}
-    own_file = str(CHECKOUT / "notebooks/my_encoder.py")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert own_file in steps.Step("03_train", step, "03_train", "own").recipe().inputs
 
 
 def test_the_other_crop_law_in_the_docs_trains(home):
@@ -378,39 +428,6 @@ def test_robustness_refuses_parameters_other_than_those_of_the_queries(
         )
 
 
-def test_a_folder_of_music_becomes_a_database(home, tmp_path):
-    """Without a training set, from a folder of one's own; clips of one kind of each role."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "music").mkdir()
-    names = iter(f"{n}.wav" for n in range(1000))
-    for role, count in (("test", 3), ("dummy", 4)):  # one more than needed
-        for name in [
-            next(n for n in names if sheet_music.role_by_hash(n) == role) for _ in range(count)
-        ]:
-            notes = np.repeat(rng.uniform(300, 3000, 80), 4000) / 8000
-            soundfile.write(
-                tmp_path / "music" / name, 0.3 * np.sin(2 * np.pi * np.cumsum(notes)), 8000
-            )
-    broken = next(name for name in names if sheet_music.role_by_hash(name) == "dummy")
-    (tmp_path / "music" / broken).write_text("no sound")
-    execute(
-        "01_data_prep",
-        tmp_path,
-        corpus="folder",
-        folder=str(tmp_path / "music"),
-        n_train=0,
-        n_test=2,
-        n_dummy=3,
-        n_rooms=2,
-        database="database/mine",
-        report="mine",
-    )
-    clips = pd.read_csv(home / "reports/mine/tables/clips.csv")
-    assert clips.role.value_counts().to_dict() == {"dummy": 4, "test": 2}
-    assert clips.piece[clips.refused.notna()].tolist() == [broken]
-    assert len(list((home / "database/mine/query").glob("*.npy"))) == 2
-
-
 def test_extract_command(home, tmp_path):
     (tmp_path / "in").mkdir()
     soundfile.write(
@@ -439,7 +456,7 @@ def test_reports_hold_no_recordings(smoke):
 
 def test_the_failing_cell_is_named(home):
     step = pipeline.Step("02_split", {"database": "database/none"}, "02_split", "smoke")
-    with pytest.raises(InputError, match=r"02_split failed in cell In \[3\]: InputError.*executed"):
+    with pytest.raises(InputError, match=r"In \[3\], see .*executed.*: database/none is missing"):
         step.run()
     assert step.executed.exists() and step.finished() is None
 
@@ -462,10 +479,11 @@ def test_one_notebook_is_run_in_a_folder_of_its_own(smoke):
     )
     first, second = sorted((smoke / "reports/local").glob("*-02_split"))
     assert right.returncode == 0 and "Executing" not in right.stdout
+    assert "IPython" not in right.stdout and "object>" not in right.stdout
     assert "segments" in right.stdout and first.name in right.stdout
     assert all((folder / "executed/02_split.ipynb").exists() for folder in (first, second))
-    assert wrong.returncode == 1 and "n_starts is 0, but must be" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+    assert wrong.returncode == 1 and "Traceback" not in wrong.stderr
+    assert wrong.stderr.endswith("n_starts is 0, but must be a whole number of at least 1.\n")
 
 
 def test_help_tells_the_types_of_parameters():
@@ -494,7 +512,39 @@ def test_notebook_contract(path):
             assert not any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in nodes)
     headings = [cell.source for cell in cells if cell.cell_type == "markdown"]
     assert any(h.startswith("## Checks") for h in headings)
-    assert headings[-1].startswith("## Takeaways")
+    assert headings[-2].startswith("## Takeaways")
+    beside = [NOTEBOOKS.index(path) + step for step in (-1, 1)]
+    links = re.findall(r"\[(.+?)\]\((.+?)\)", cells[-1].source)
+    assert [name for _, name in links] == [
+        NOTEBOOKS[at].name for at in beside if 0 <= at < len(NOTEBOOKS)
+    ]
+    for title, name in links:
+        assert (
+            f"# {title}" == nbformat.read(path.with_name(name), 4).cells[0].source.splitlines()[0]
+        )
+
+
+@pytest.mark.parametrize("profile", ["demo", "open_music"])
+def test_the_runtimes_of_the_notebooks_are_those_of_the_reference(profile):
+    """Within a factor of two of what was measured, the fastest and the slowest run of each."""
+    measured = json.loads((compare.reference(profile) / "manifest.json").read_text())["steps"]
+    place, n_stated = "the demo" if profile == "demo" else f"`{profile}`", 0
+    for path in NOTEBOOKS:
+        stated = re.search(
+            rf"Runtime on 2 cores\*\* ([\d.]+)(?: to ([\d.]+))? (s|minutes) on {place}",
+            nbformat.read(path, 4).cells[0].source,
+        )
+        took = [s["wall_s"] for s in measured if s["label"].partition("-")[0] == path.stem]
+        if stated:
+            n_stated += 1
+            low, high = (
+                float(n or stated[1]) * {"s": 1, "minutes": 60}[stated[3]]
+                for n in stated.group(1, 2)
+            )
+            assert min(took) / 2 < low < 2 * min(took) and max(took) / 2 < high < 2 * max(took)
+        else:
+            assert not took or profile != "demo", f"{path.stem} states no runtime on the demo"
+    assert n_stated > 1
 
 
 @pytest.mark.parametrize(

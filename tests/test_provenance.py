@@ -1,6 +1,9 @@
 """Files and made things: whole or not there, found again, never displaced, never mixed."""
 
 import multiprocessing
+import re
+import shutil
+import subprocess
 import threading
 
 import numpy as np
@@ -162,6 +165,61 @@ def test_a_link_of_somebodys_own_is_read_and_left_alone(tmp_path):
     ):
         pass
     assert name.resolve() == tmp_path / "disk" / "songs"
+
+
+def test_a_copy_that_followed_links_is_what_it_is_a_copy_of(tmp_path):
+    """Found with its record; and once something is made under its name, a link again. What was
+    changed in it since is somebody's own."""
+    make(tmp_path / "here/mt", "first", lr=1)
+    second = make(tmp_path / "here/mt", "second", lr=2)
+    shutil.copytree(tmp_path / "here", tmp_path / "copy")
+    name = tmp_path / "copy/mt"
+    assert not name.is_symlink() and provenance.is_ours(name)
+    found = provenance.find(name, "03_train")
+    assert found.folder == name.with_name(second.name) and found.record["parameters"] == {"lr": 2}
+    assert found.identity == provenance.find(tmp_path / "here/mt", "03_train").identity
+    (name / "a.txt").write_text("mine")
+    assert not provenance.is_ours(name) and provenance.find(name, "03_train").record == {}
+    with pytest.raises(InputError, match="not made by this kit, or is a copy that followed a link"):
+        make(name, "x", lr=1)
+    (name / "a.txt").write_text("second")
+    assert (make(name, "never written", lr=1) / "a.txt").read_text() == "first"
+    assert name.is_symlink() and (name / "a.txt").read_text() == "first"
+    assert sorted(path.name for path in name.parent.iterdir() if path.name[0] != ".") == sorted(
+        path.name for path in second.parent.iterdir() if path.name[0] != "."
+    )
+
+
+def test_a_try_does_not_take_the_place_of_what_was_more(tmp_path):
+    name = tmp_path / "mt"
+
+    def made(tried, lr):
+        with provenance.making(name, recipe(lr=lr), tried=tried) as place:
+            return place.folder
+
+    first, second = made(True, 1), made(True, 2)
+    assert first != second == name.resolve()  # of tries alone, the last
+    third = made(False, 3)
+    assert made(True, 1) == first and name.resolve() == third
+    assert made(True, 3) == third and made(True, 4) and name.resolve() == third
+    assert made(False, 1) == first == name.resolve()
+    assert made(True, 2) == second and name.resolve() == first
+
+
+def test_no_repository_around_the_checkout_gives_its_commit(tmp_path, monkeypatch):
+    """As where it was unpacked from an archive, within another project."""
+
+    def git(*words):
+        author = ("-c", "user.name=x", "-c", "user.email=x@x.org")
+        subprocess.run(["git", *author, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "thesis")
+    monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
+    assert re.fullmatch("[0-9a-f]{7,}", machine.commit())
+    (tmp_path / "kit/amg").mkdir(parents=True)
+    monkeypatch.setattr(paths, "checkout", lambda: tmp_path / "kit")
+    assert machine.commit() == "unknown" and not machine.at_commit("HEAD")
 
 
 def test_a_path_that_is_none_is_refused():

@@ -523,12 +523,31 @@ def test_differences_say_where_none_is_shown():
             "for_each in section 03_train of profile mine is [5, 10]",
         ),
         ("03_train: {for_each: {duration_max: 5}}", "is 5, but must be a list"),
+        ("all: [1]", "section all of profile mine is [1], but must hold parameters"),
+        ("all: {epoch: 3}", "a parameter in section all of profile mine is 'epoch', but must be"),
+        ("{all: {epochs: 3}, 02_split: [1]}", "section 02_split of profile mine is [1], but must"),
     ],
 )
 def test_a_profile_is_refused_in_one_sentence(home, text, message):
     with pytest.raises(InputError) as error:
         pipeline.parse_profile("mine", text)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_parameters_for_all_notebooks_go_to_those_that_have_them_on_top_of_the_demo(home):
+    text = "all: {n_valid: 5, folder: music}\n03_train: {for_each: {duration_max: [10]}}\n"
+    text += "06_robustness:"
+    found = {step.label: step.resolved for step in pipeline.parse_profile("mine", text)}
+    demo = [step.label for step in pipeline.load_profile("demo")]
+    assert found.keys() == {*demo, "06_robustness"} - {"03_train-5", "03_train-30"}
+    assert {label for label, of in found.items() if of.get("n_valid") == 5} == {
+        label for label, of in found.items() if "n_valid" in of
+    }
+    assert found["01_data_prep"]["folder"] == "music"
+    for of in found.values():
+        assert of["report"] == "mine" and of.get("train_set", "mine") == "mine"
+        assert of.get("database", "database/mine") == "database/mine"
+    assert found["04_evaluate"]["durations"] == [5, 10, 30]  # the demo's
 
 
 def test_all_profiles_are_sound(home):

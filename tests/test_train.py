@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from amg import checkpoint, files, provenance
 from amg.check import InputError
-from amg.embedding import batches, crops, encoders, losses, runs, training, validation
+from amg.embedding import batches, chosen, crops, encoders, losses, runs, training, validation
 from amg.embedding.encoders.cnn import CNN, DenseNet121
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
@@ -287,9 +287,12 @@ def test_another_configuration_lies_elsewhere_and_is_found_again(data, monkeypat
     monkeypatch.setattr(training.Run, "_update", lambda *_: pytest.fail("trained again"))
     train(config(epochs=1), data)
     assert runs.find("t").name == first.folder.name
-    runs.check_same(runs.find("t"), first.config)
-    with pytest.raises(InputError, match="another process has begun it meanwhile"):
-        runs.check_same(runs.find("t"), other.config)
+    digest = other.folder.name[-8:]
+    assert chosen.named("t", digest, "mt", "pam", [5, 10]) == {10: other.folder}
+    assert runs.find("t", folder=other.folder).config == other.config
+    for run, durations in (("none", [5, 10]), (digest, [5])):
+        with pytest.raises(InputError, match=f"run is '{run}', but must be one of: .*runs of t,"):
+            chosen.named("t", run, "mt", "amg", durations)
     assert (first.folder / "best.safetensors").read_bytes() == kept
 
 
@@ -355,7 +358,8 @@ def test_short_versions_and_lone_originals_can_be_held_out(home):
 
 
 def test_held_out_songs_are_those_that_the_training_set_names(data, home):
-    files.write_json(provenance.record_of(home / "data/train/t"), {"parameters": {"n_valid": 3}})
+    made_by = provenance.Recipe("training set", {"n_valid": 3}).identity
+    files.write_json(provenance.record_of(home / "data/train/t"), {**made_by, "finished": True})
     with pytest.raises(
         InputError, match="n_valid is 2, but the last 3 songs of t .*; set n_valid to 3"
     ):

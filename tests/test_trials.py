@@ -1,8 +1,10 @@
 """Trials: drawn once, whole inside what every method indexes, written down."""
 
 import json
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import unit_rows
 from hypothesis import given, settings
@@ -22,6 +24,22 @@ def make(
     database = databases.Database(**vars(databases.Database.of(songs, 1)) | {"identity": identity})
     drawn = trials.make(root, database, songs[1:], list(query_frames), n_starts, seed, durations)
     return drawn, database
+
+
+def test_a_copy_that_followed_links_is_read_and_drawn_again(tmp_path):
+    drawn, database = make(tmp_path / "db")
+    make(tmp_path / "db", seed=1)
+    drawn, _ = make(tmp_path / "db")
+    shutil.copytree(tmp_path / "db", tmp_path / "copy")
+    assert not any(path.is_symlink() for path in (tmp_path / "copy").rglob("*"))
+    pd.testing.assert_frame_equal(trials.read(tmp_path / "copy", database), drawn)
+    again, _ = make(tmp_path / "copy")
+    pd.testing.assert_frame_equal(again, drawn)
+    assert (tmp_path / "copy/trials.csv").is_symlink() and (tmp_path / "copy/trials").is_symlink()
+    (tmp_path / "copy/trials.csv").unlink()
+    (tmp_path / "copy/trials.csv").write_text("mine")
+    with pytest.raises(InputError, match="was not made by this kit"):
+        make(tmp_path / "copy")
 
 
 @given(

@@ -156,10 +156,25 @@ class Trained:
     finished: bool
     fingerprinter: str | None = None  # digest of the one it was trained on; None: not known
 
+    @property
+    def described(self) -> str:
+        """Its name, epochs and layers, for people."""
+        return describe(self.name, vars(self.config)) if self.config else self.name
 
-def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False) -> Trained:
-    """The run that was last asked for under these names; of the training set `shipped`, the kit's.
 
+def describe(name, config) -> str:
+    """A run by its name, and by fields of its Config: epochs and layers, for people."""
+    layers = config["settings"].get("layers")
+    return f"{name} ({config['epochs']} epochs{f', layers: {layers}' if layers else ''})"
+
+
+def find(
+    train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False, folder=None
+) -> Trained:
+    """The run that these names stand for, or that in a `folder`; of the training set `shipped`, the
+    kit's.
+
+    They stand for the one that was last asked for, or, if there is any, the last that was no try.
     Raises InputError if there is none, if its checkpoint is damaged or of something else, or if it
     is unfinished (unless that is asked for).
     """
@@ -167,7 +182,7 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     if train_set == SHIPPED:
         file, name, finished, inputs = shipped(wanted.name), f"shipped {wanted.name}", True, {}
     else:
-        run = provenance.find(path(train_set, wanted), "03_train", unfinished)
+        run = provenance.find(folder or path(train_set, wanted), "03_train", unfinished)
         file, name, finished = run.folder / "best.safetensors", run.folder.name, run.finished
         inputs = run.record.get("inputs", {})
     if not file.is_file():
@@ -187,7 +202,8 @@ def find(train_set, encoder="mt", loss="amg", duration_max=10, unfinished=False)
     if inputs and inputs != recipe(config, *of_data, "").inputs:
         raise InputError(
             f"{name} was trained with another class of the name {encoder} "
-            f"or {loss} than the one registered now; train it again."
+            f"or {loss} than the one registered now; train it again, or give notebook "
+            "04_evaluate the run that it shall take."
         )
     model = load_weights(encoders.build(config), checkpoint.part("model", weights), file)
     return Trained(
@@ -214,16 +230,6 @@ def ship(run, data, card) -> Path:
     )
     files.write_json(file.with_suffix(".json"), {"sha256": files.sha256(file), **card})
     return file
-
-
-def check_same(run, config) -> None:
-    """InputError unless a `Trained` comes of `config`: the names may have been trained anew
-    since."""
-    if run.config != config:
-        raise InputError(
-            f"{run.name} is another training of that name than the one asked for here; "
-            "another process has begun it meanwhile. Run this again."
-        )
 
 
 def load_weights(module, weights, file) -> nn.Module:

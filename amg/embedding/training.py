@@ -84,15 +84,16 @@ class Run:
             np.stack([self.data.frames[first : first + n].mean(axis=0) for first, n in places])
         )
 
-    def fit(self, on_epoch=lambda history: None) -> list:
+    def fit(self, on_epoch=lambda history: None, tried=False) -> list:
         """Train from the last checkpoint to the last epoch; returns the history, a dict per epoch.
 
         `on_epoch` is called with the history so far. Checkpoints are written after every epoch,
-        and every SAVE_S within one. Raises InputError if another process is training this run.
+        and every SAVE_S within one. tried: as for `provenance.making`; notebook 04 goes on taking
+        what was more than a try. Raises InputError if another process is training this run.
         """
         of_data = self.data.content, self.data.fingerprinter
         recipe = runs.recipe(self.config, *of_data, self.device, self.own)
-        with provenance.making(self.path, recipe, self.config.differs) as place:
+        with provenance.making(self.path, recipe, self.config.differs, tried) as place:
             self.folder = place.folder
             self._resume()
             if self.history:
@@ -101,11 +102,15 @@ class Run:
                     "epochs were trained earlier and are kept."
                 )
                 on_epoch(self.history)
-            with progress.bar(desc=self.config.name, unit="step") as bar:
-                for epoch in range(len(self.history), self.config.epochs):
-                    self._train(epoch, bar)
-                    self._save(is_whole=True)
-                    on_epoch(self.history)
+            try:
+                with progress.bar(desc=self.config.name, unit="step") as bar:
+                    for epoch in range(len(self.history), self.config.epochs):
+                        self._train(epoch, bar)
+                        self._save(is_whole=True)
+                        on_epoch(self.history)
+            except KeyboardInterrupt:
+                kept = f"{len(self.history)} of {self.config.epochs} epochs are kept"
+                raise KeyboardInterrupt(kept) from None
         return [{**row, "seconds": seconds} for row, seconds in zip(self.history, self.seconds)]
 
     def _train(self, epoch, bar):
@@ -223,8 +228,8 @@ class Run:
 def _split(config, data, train_set):
     """Songs to train on, and the last `n_valid`, which are held out: int arrays."""
     n_songs = len(data.length)
-    folder = paths.resolve(f"data/train/{train_set}").resolve()
-    record = files.read_json(provenance.record_of(folder)) or {}
+    folder = paths.resolve(f"data/train/{train_set}")
+    record = provenance.find(folder, "01_data_prep").record if folder.is_dir() else {}
     stated = record.get("parameters", {}).get("n_valid", config.n_valid)
     if config.n_valid != stated:
         raise InputError(

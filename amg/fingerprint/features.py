@@ -44,7 +44,7 @@ class TrainingSet:
 
 def songs_table(folder) -> Path:
     """The CSV of clips beside a training set that notebook 01 made: inside are only arrays."""
-    folder = folder.resolve()
+    folder = provenance.find(folder, "01_data_prep", unfinished=True).folder
     return folder.with_name(f"{folder.name}.songs.csv")
 
 

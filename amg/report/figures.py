@@ -18,10 +18,12 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 import yaml
+from IPython import get_ipython
 from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
 
 from amg import files, paths
+from amg.check import Interrupted
 from amg.embedding.crops import MARGIN_MAX, MARGIN_MIN
 from amg.report import fonts
 from amg.sound.audio import N_FFT, SAMPLE_RATE
@@ -40,11 +42,18 @@ METHODS = {
 
 
 def begin() -> str:
-    """Set the figure style and return the version stamp that each notebook prints."""
+    """Set the figure style, let an interrupt end a cell in one sentence, and return the version
+    stamp that each notebook prints."""
     plt.rcParams.update(STYLE)
+    if shell := get_ipython():
+        shell.set_custom_exc((KeyboardInterrupt,), _interrupted)
     names = ("amg", "torch", "numpy", "faiss-cpu", "papermill")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     return f"Python {platform.python_version()}, {versions}"
+
+
+def _interrupted(shell, kind, error, traceback, tb_offset=None):
+    shell.showtraceback((Interrupted, Interrupted(*error.args), traceback))
 
 
 def panels(n_rows=1, n_columns=1, **options):

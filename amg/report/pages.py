@@ -57,6 +57,9 @@ def write_notebook(step, before="", after="") -> Path:
         return target
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(step.executed, 4), {})
     audible = step.resolved.get("corpus", "sheet_music") == "sheet_music"
+    # a page has links of its own to those beside it
+    tags = [cell.metadata.get("tags", ()) for cell in notebook.cells]
+    notebook.cells = [cell for cell, of in zip(notebook.cells, tags) if "links" not in of]
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", ()):
             changed = [f"{name} = {value!r}" for name, value in step.changed.items()]

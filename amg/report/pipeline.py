@@ -1,10 +1,13 @@
 """The whole story: run the notebooks in order, skip what is done, write the report.
 
 A profile is a YAML file with one section of papermill parameters per notebook. A section may
-hold `for_each: {parameter: [values]}`, which runs its notebook once per value.
+hold `for_each: {parameter: [values]}`, which runs its notebook once per value. A section `all` has
+parameters for every notebook that has them; with it a profile runs what the demo runs, and further
+sections come on top.
 """
 
 import logging
+import re
 import sys
 import time
 from pathlib import Path
@@ -15,20 +18,24 @@ from amg import check, machine, paths, provenance
 from amg.check import InputError, one_of
 from amg.report import pages
 from amg.report.reads import NOTEBOOKS
-from amg.report.steps import Step
+from amg.report.steps import Step, read_notebook
 
 TOLD = ("label", "commit", "wall_s", "peak_memory_mb", "begun_before", "kept")  # in the manifest
 
 
 def profiles() -> list:
     """Names of the profiles in `notebooks/profiles/`."""
-    return sorted(p.stem for p in (paths.checkout() / "notebooks" / "profiles").glob("*.yaml"))
+    return sorted(path.stem for path in _file("any").parent.glob("*.yaml"))
 
 
 def load_profile(name) -> list:
     """Steps of a profile, in order. InputError for an unknown profile, notebook or parameter."""
     one_of("profile", name, profiles())
-    return parse_profile(name, (paths.checkout() / f"notebooks/profiles/{name}.yaml").read_text())
+    return parse_profile(name, _file(name).read_text())
+
+
+def _file(name):
+    return paths.checkout() / "notebooks" / "profiles" / f"{name}.yaml"
 
 
 def parse_profile(name, text) -> list:
@@ -39,9 +46,12 @@ def parse_profile(name, text) -> list:
         reason = " ".join(str(error).split())
         raise InputError(f"profile {name} is not valid YAML ({reason}).") from None
     sections = _mapping(f"profile {name}", sections, "a section for each notebook to run")
+    for section in sections:
+        one_of(f"a section of profile {name}", section, ("all", *NOTEBOOKS))
+    if "all" in sections:
+        sections = _with_all(name, sections)
     steps = []
-    for notebook in sorted(sections, key=str):
-        one_of(f"a section of profile {name}", notebook, NOTEBOOKS)
+    for notebook in sorted(sections):
         section = f"section {notebook} of profile {name}"
         parameters = _mapping(section, sections[notebook] or {"report": name}, "parameters")
         parameters = {**parameters, "report": name}
@@ -53,6 +63,24 @@ def parse_profile(name, text) -> list:
         for value in check.each(f"for_each {key} in {section}", values, lambda *_: None):
             steps.append(Step(notebook, {**parameters, key: value}, f"{notebook}-{value}", name))
     return steps
+
+
+def _with_all(name, sections):
+    """The sections of a profile that has parameters for all notebooks, on top of the demo's."""
+    own, usual = dict(sections), yaml.safe_load(_file("demo").read_text())
+    given = _mapping(f"section all of profile {name}", own.pop("all"), "parameters")
+    given = {"train_set": name, "database": f"database/{name}", **given}
+    merged, known = {}, set()
+    for notebook in {**usual, **own}:
+        section = f"section {notebook} of profile {name}"
+        on_top = _mapping(section, own.get(notebook) or {"report": name}, "parameters")
+        defaults = read_notebook(paths.checkout() / "notebooks" / f"{notebook}.ipynb")[2]
+        known |= defaults.keys()
+        here = {parameter: given[parameter] for parameter in given if parameter in defaults}
+        merged[notebook] = {**usual.get(notebook, {}), **here, **on_top}
+    for parameter in given:
+        one_of(f"a parameter in section all of profile {name}", parameter, sorted(known))
+    return merged
 
 
 def _mapping(name, value, of, most=None):
@@ -114,10 +142,20 @@ def run(notebook, given) -> Path:
             raise InputError(f"{name} is {value!r}, but must be YAML, as 30 or [5, 10].") from None
     check.texts(report=parameters["report"])
     step = Step(notebook, parameters, notebook, parameters["report"])
-    logger = logging.getLogger("papermill")
+    logger, handler = logging.getLogger("papermill"), logging.StreamHandler(sys.stdout)
+    handler.terminator = ""
+    handler.setFormatter(_Said())
     logger.setLevel(logging.INFO)
-    logger.addHandler(logging.StreamHandler(sys.stdout))
-    own = ("Executing", "Ending", "Input Notebook", "Output Notebook", "Working directory")
-    logger.addFilter(lambda record: not record.getMessage().startswith(own))
+    logger.addHandler(handler)
     step.execute(talks=True)
     return step.executed
+
+
+class _Said(logging.Formatter):
+    """What papermill logs, for a terminal: bars stay in their line, objects are left out."""
+
+    def format(self, record):
+        text = record.getMessage()
+        if re.match(r"(Executing|Ending) |(In|Out)put Notebook|Working dir|<[\w.]+ object", text):
+            return ""
+        return text if text.startswith("\r") or text.endswith("\n") else f"{text}\n"

@@ -1,7 +1,7 @@
 """What each notebook reads and makes: functions of its parameters, each a list of paths."""
 
 from amg import paths, provenance
-from amg.embedding import encoders, losses, runs
+from amg.embedding import chosen, encoders, losses, runs
 from amg.fingerprint import nafp
 from amg.retrieval import databases
 from amg.studies import more_songs
@@ -56,9 +56,16 @@ def _run(p, **change):
 
 
 def _runs(p):
-    """One for each duration, or a checkpoint from elsewhere, and the songs that it is tested by."""
-    of_kit = [path for d in p["durations"] for path in _run(p, duration_max=d)]
-    return [*([p["checkpoint"]] if p["checkpoint"] else of_kit), *filter(None, [p["test_ids"]])]
+    """One for each duration, or a checkpoint from elsewhere, those beside it, and the songs that it
+    is tested by."""
+    named = p["train_set"], p["run"], p["encoder"], p["loss"], p["durations"]
+    own = [str(paths.relative(f)) for f in chosen.named(*named).values()] if p["run"] else []
+    beside = filter(encoders.needs_training, p["others"])
+    names = [*([] if p["checkpoint"] else [p["encoder"]]), *beside]
+    of_kit = [
+        path for e in names for d in p["durations"] for path in _run(p, encoder=e, duration_max=d)
+    ]
+    return [*own, *of_kit, *filter(None, [p["checkpoint"], p["test_ids"]])]
 
 
 def _run_of_another(p):

@@ -105,7 +105,7 @@ class Step:
     def execute(self, talks=False) -> None:
         """Execute the notebook; talks: what its cells print and show is printed as it comes."""
         self.executed.parent.mkdir(parents=True, exist_ok=True)
-        where = f"The partly executed notebook is {paths.relative(self.executed)}"
+        where = f"see {paths.relative(self.executed)}"
         try:
             papermill.execute_notebook(
                 str(self.source),
@@ -118,35 +118,58 @@ class Step:
                 extra_arguments=["--log-level=ERROR"],  # kernels warn about TCP on localhost
             )
         except PapermillExecutionError as error:
+            kind = "" if error.ename == InputError.__name__ else f"{error.ename}: "
             raise InputError(
-                f"{self.label} failed in cell In [{error.exec_count}]: {error.ename}: "
-                f"{error.evalue.rstrip('.')}. {where}."
+                f"{self.label} failed in cell In [{error.exec_count}], {where}: "
+                f"{kind}{error.evalue}"
             ) from None
         except DeadKernelError:
             raise InputError(
-                f"{self.label} failed: its process died, perhaps for want of memory. "
-                f"{where}; the same command continues."
+                f"{self.label} failed, {where}: its process died, perhaps for want of memory; the "
+                "same command continues."
             ) from None
 
 
 def read_notebook(source) -> tuple[str, dict, dict]:
     """Digest of a notebook's cells, that of the code they import, and its parameters."""
-    cells = [
-        cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"
-    ]
+    try:
+        cells = [
+            cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"
+        ]
+    except (ValueError, KeyError):
+        raise InputError(
+            f"{source.name} is no notebook, or is damaged; restore it from the repository."
+        ) from None
     try:
         trees = [ast.parse("".join(cell["source"])) for cell in cells]
     except SyntaxError as error:
         raise InputError(
             f"a cell of {source.name} is no Python ({error}); magics are not understood here."
         ) from None
-    tagged = ["parameters" in cell["metadata"].get("tags", ()) for cell in cells]
-    defaults = {
-        ast.unparse(getattr(line, "target", None) or line.targets[0]): ast.literal_eval(line.value)
-        for line in trees[tagged.index(True)].body
-    }
+    tagged = [
+        tree for cell, tree in zip(cells, trees) if "parameters" in cell["metadata"].get("tags", ())
+    ]
+    if not tagged:
+        raise InputError(
+            f"no cell of {source.name} is tagged parameters; give its first cell that tag again."
+        )
+    defaults = dict(_default(line, source.name) for line in tagged[0].body)
     digest = files.digest([code.tree_digest(tree) for tree in trees])
     return digest, code.of_cells(trees), defaults
+
+
+def _default(line, name):
+    """Name and value of a line of the parameters cell, as `seed: int = 0`."""
+    target = getattr(line, "target", None) or [*getattr(line, "targets", []), None][0]
+    try:
+        if isinstance(target, ast.Name) and len(getattr(line, "targets", [0])) == 1:
+            return target.id, ast.literal_eval(line.value)
+    except ValueError:  # an expression, or no value
+        pass
+    raise InputError(
+        f"line {line.lineno} of the parameters cell of {name} is {ast.unparse(line)!r}, but must "
+        "be a name and a plain value, as seed: int = 0."
+    )
 
 
 def _typed(name, value, default):
@@ -172,7 +195,9 @@ def _state(path):
     if not path.is_dir():
         return "nothing"
     made = provenance.find(path, "", unfinished=True)
-    if not made.record:  # names with their folders: a file that moved is another one
+    if not made.record and any(path.glob("*.npy")):
+        return provenance.content(path)
+    if not made.record:  # music, of which there is much; a file that moved is another one
         names = sorted(str(file.relative_to(path)) for file in path.rglob("[!.]*"))
         return files.digest([made.identity, names])
     return made.identity + ("" if made.finished else ", unfinished")

@@ -106,7 +106,8 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
     if odd:
         raise InputError("\n".join(odd))
     recordings = [clip.recording for clip in heard] if heard else names
-    identity = files.stamp(dummies + tests + degraded)
+    held = [[path.name, digests[path].hex()] for path in dummies + tests + degraded]
+    identity = files.digest([len(dummies), held])
     sequences = search.Sequences.of([arrays[path] for path in dummies + tests])
     of_songs, fingerprinter = (sequences, names, len(dummies), recordings), [*fingerprinters, None]
     queries = [arrays[path] for path in degraded]
@@ -165,7 +166,7 @@ def split_database(source, target, max_len) -> int:
     if target.is_dir() and not provenance.is_ours(target):
         _compare(target, pieces)
         return len(pieces)
-    inputs = {"songs": files.stamp(songs)}
+    inputs = {"songs": files.digest([[song.name, files.sha256(song)] for song in songs])}
     recipe = provenance.Recipe("segments", {"frames": max_len}, inputs, code=code.of(__name__))
     with provenance.making(target, recipe) as place:
         for stem in progress.bar(pieces, desc=f"writing {target.name}", unit="piece"):

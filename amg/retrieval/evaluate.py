@@ -14,30 +14,36 @@ from torch import nn
 
 from amg import check, machine, paths
 from amg.check import InputError
-from amg.embedding import crops, encoders, runs
+from amg.embedding import chosen, crops, encoders, runs
 from amg.retrieval import databases, hits, published, search
 from amg.retrieval.trials import ask, first_rows
 
 PROTOCOLS = {"contiguous": search, "published": published}  # name -> module of its searches
 
 
-def check_parameters(durations, protocols=tuple(PROTOCOLS), unfinished=False, **texts) -> None:
-    """InputError unless durations (or none), protocols, a switch and names (texts) are allowed."""
+def check_parameters(
+    durations, protocols=tuple(PROTOCOLS), unfinished=False, others=(), **texts
+) -> None:
+    """InputError unless durations (or none), protocols, a switch, other encoders (or none) and
+    names (texts) are allowed."""
     if durations != []:
         check.each("durations", durations, check.one_of, crops.DURATIONS, " (seconds)")
     check.each("protocols", protocols, check.one_of, PROTOCOLS)
     check.one_of("unfinished", unfinished, (False, True))
+    if others not in ([], ()):
+        check.each("others", others, check.one_of, [*encoders.registry])
     check.texts(**texts)
 
 
 def trained(
-    train_set, encoder, loss, durations, file="", unfinished=False, device="auto", database=None
+    train_set, encoder, loss, durations, file="", unfinished=False, device="auto", db=None, run=""
 ) -> dict:
     """Encoders of notebook 03, or that of a published checkpoint, a file: duration_max ->
     `runs.Trained`.
 
-    One that needs no training is the same for all durations.
-    Raises InputError for those that were trained on other fingerprints than the database has.
+    run: as for `chosen.named`, taken for its duration in place of what the names stand for. One
+    that needs no training is the same for all durations. Raises InputError for those that were
+    trained on other fingerprints than the database `db` has.
     """
     device = machine.device(device)
     if file:
@@ -46,13 +52,16 @@ def trained(
         model = published.load_published(file, encoder)
         models = {durations[0]: runs.Trained(model, None, [], file.name, True)}
     elif not encoders.needs_training(encoder):
-        models = dict.fromkeys(durations, untrained([encoder], database)[encoder])
+        models = dict.fromkeys(durations, untrained([encoder], db)[encoder])
     else:
-        models = {d: runs.find(train_set, encoder, loss, d, unfinished) for d in durations}
-    for run in models.values():
-        run.encoder.to(device)
-        if database:
-            check_fingerprinter(run, database)
+        own = chosen.named(train_set, run, encoder, loss, durations) if run else {}
+        models = {
+            d: runs.find(train_set, encoder, loss, d, unfinished, own.get(d)) for d in durations
+        }
+    for of in models.values():
+        of.encoder.to(device)
+        if db:
+            check_fingerprinter(of, db)
     return models
 
 

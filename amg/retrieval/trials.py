@@ -5,6 +5,8 @@ from frame `start` on. Notebook 02 draws them once, beside the songs, so that ev
 notebook, has the same ones: one model has one figure.
 """
 
+import filecmp
+
 import numpy as np
 import pandas as pd
 
@@ -58,7 +60,8 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
     `trials.csv` is a link to those last asked for; InputError if it is something else."""
     check_parameters(query_frames, n_starts, seed)
     link = root / "trials.csv"
-    if link.exists() and not link.is_symlink():
+    drawn = root.glob("trials-*/trials.csv")  # or a copy of one, where copying followed the link
+    if link.is_file() and not any(filecmp.cmp(link, table, shallow=False) for table in drawn):
         raise InputError(
             f"{paths.relative(link)} was not made by this kit, or by an older one, "
             "and is left alone; move it elsewhere."
@@ -76,6 +79,7 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
                 drawn = draw(n_frames, lengths, n_starts, seed, held)
                 drawn.to_csv(temporary, index=False)
     if not link.is_symlink():
+        link.unlink(missing_ok=True)
         link.symlink_to(f"trials/{link.name}")
     return read(root, database)
 

@@ -108,12 +108,16 @@ def _cut(track):
 
 
 def _check_sizes(corpus, sizes, clips):
-    for role, size in sizes.items():
-        if (size or 0) > len(clips[role]):
-            raise InputError(
-                f"n_{role} is {size}, but corpus {corpus!r} has only {len(clips[role])} usable "
-                "clips for that role; ask for fewer, or add music."
-            )
+    short = [role for role, size in sizes.items() if (size or 0) > len(clips[role])]
+    if short:
+        called = {"dummy": "distractors", "valid": "validation", "train": "training"}
+        there = ", ".join(
+            f"{called.get(role, role)} {len(clips[role])} of {sizes[role]}" for role in short
+        )
+        raise InputError(
+            f"corpus {corpus!r} has too few usable clips: {there}; lower "
+            f"{', '.join(f'n_{role}' for role in short)}, or add music."
+        )
 
 
 def noises(corpus, side, seed, workers=2) -> dict[str, list[np.ndarray]]:
