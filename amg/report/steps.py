@@ -115,7 +115,8 @@ class Step:
                 cwd=str(self.source.parent),
                 log_output=talks,
                 progress_bar=not talks and {"desc": self.label},
-                extra_arguments=["--log-level=ERROR"],  # kernels warn about TCP on localhost
+                # kernels warn about TCP on localhost, and about the interrupt that ends them
+                extra_arguments=["--log-level=CRITICAL"],
             )
         except PapermillExecutionError as error:
             kind = "" if error.ename == InputError.__name__ else f"{error.ename}: "
