@@ -186,7 +186,7 @@ def test_a_try_is_evaluated_if_it_is_asked_for(own, smoke, tmp_path, monkeypatch
     retrieval = pd.read_csv(smoke / "reports/own/tables/retrieval.csv")
     assert set(retrieval.run[retrieval.encoder == "mt"]) == {tried[1]}
     assert retrieval.run[retrieval.encoder == "toy"].str.contains("-width32-").all()
-    assert set(retrieval.encoder.dropna()) == {"mt", "toy", "lift", "mean"}
+    assert set(retrieval.encoder) == {"nafp", "mt", "toy", "lift", "mean"}
     monkeypatch.syspath_prepend(tmp_path)
     step = steps.Step("04_evaluate", given, "04_evaluate", "own")
     models, own_file = "data/models/smoke", str(CHECKOUT / "notebooks/my_encoder.py")
