@@ -1,7 +1,9 @@
 """Reports: comparison with a reference, labels and sentences, profiles, what steps notice."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 
 import nbformat
@@ -620,6 +622,19 @@ def make(path, parameters, interrupted=False):
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
         pass
+
+
+def test_a_step_stays_done_where_a_copy_followed_the_links(
+    step, home, tmp_path_factory, monkeypatch
+):
+    copy = tmp_path_factory.mktemp("copy") / "home"
+    shutil.copytree(home, copy, copy_function=shutil.copyfile)
+    os.utime(copy / "music/a/1.wav", ns=(0, (home / "music/a/1.wav").stat().st_mtime_ns))
+    monkeypatch.setenv("AMG_HOME", str(copy))
+    assert not (copy / "segments").is_symlink()
+    assert steps.Step("02_split", {}, "02_split", "mine").finished()
+    (copy / "segments/more").touch()
+    assert not steps.Step("02_split", {}, "02_split", "mine").finished()
 
 
 def test_a_step_is_done_until_something_changes(step, home):
