@@ -3,8 +3,8 @@
 Read the rooms in this order, from samples to reports:
 
     (shared)     check, paths, files, code, provenance, progress, machine, checkpoint
-    sound        ffmpeg, audio, clips, pools, degrade, recordings, sheet_music, open_music, corpora
-    sound        duplicates
+    sound        libsndfile, ffmpeg, decoding, audio, clips, pools, degrade, recordings
+    sound        sheet_music, open_music, corpora, duplicates
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, registry
     embedding.fast      packed, softmax

@@ -13,6 +13,7 @@ import pickle
 import shutil
 import sqlite3
 import tempfile
+import unittest.mock
 from pathlib import Path
 from unittest import mock
 
@@ -31,7 +32,7 @@ from amg.fingerprint import features, fingerprinters
 from amg.fingerprint import folder as folder_
 from amg.report import pipeline, steps
 from amg.retrieval import databases, published
-from amg.sound import audio
+from amg.sound import audio, ffmpeg
 
 RATE = audio.SAMPLE_RATE
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE).astype(np.float32)
@@ -247,7 +248,9 @@ def other_code(folder):
 NPY_HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 128), }"
 ROWS = [
     ("sound", "a text named .mp3", written("a.mp3", b"Dear Sir", lambda p: list(audio.blocks(p)))),
+    ("sound", "a text named .au", written("a.au", b"Dear Sir", lambda p: list(audio.blocks(p)))),
     ("sound", "an empty file", written("a.wav", b"", lambda p: list(audio.blocks(p)))),
+    ("sound", "bytes named .m4a", written("a.m4a", bytes(99), lambda p: list(audio.blocks(p)))),
     ("sound", "half a second", heard("a.wav", NOISE[: RATE // 2])),
     ("sound", "digital silence", heard("a.wav", 0 * NOISE)),
     ("sound", "two channels that cancel each other", heard("a.wav", np.stack([NOISE, -NOISE], 1))),
@@ -263,7 +266,21 @@ ROWS = [
         "a file cut in its header",
         heard("a.wav", spoil=lambda path: path.write_bytes(path.read_bytes()[:20])),
     ),
-    ("sound", "a name that is not UTF-8", refused(b"\xff.wav")),
+    (
+        "sound",
+        "a FLAC file cut in its sound",
+        heard(
+            "a.flac",
+            subtype="PCM_16",
+            spoil=lambda path: path.write_bytes(path.read_bytes()[:9999]),
+        ),
+    ),
+    (
+        "sound",
+        "a recorder's file whose size was never written",
+        heard("a.wav", np.tile(NOISE, 5), subtype="PCM_16", spoil=patched(40, bytes(4))),
+    ),
+    ("sound", "a text whose name is not UTF-8", refused(b"\xff.wav")),
     ("sound", "a file that is not there", lambda folder: sounds.blocks(folder / "none.wav")),
     ("sound", "a folder instead of a file", lambda folder: sounds.blocks(letters(folder))),
     ("sound", "an open file", lambda folder: sounds.blocks(io.BytesIO(b"RIFF"))),
@@ -380,8 +397,10 @@ ROWS = [
 
 
 def sentence(call) -> str | None:
-    """What a call ends in, without the folder it ran in; None if nothing was refused."""
-    with tempfile.TemporaryDirectory() as temporary:
+    """What a call ends in, without the folder it ran in, where ffmpeg is not installed; None if
+    nothing was refused."""
+    without = unittest.mock.patch.object(ffmpeg, "program", lambda: None)
+    with without, tempfile.TemporaryDirectory() as temporary:
         folder, before = Path(temporary).resolve(), os.environ.get("AMG_HOME")
         os.environ["AMG_HOME"] = str(folder)
         try:

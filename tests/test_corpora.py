@@ -59,7 +59,7 @@ def test_folder_lists_what_it_cannot_use(home, folder):
     assert len(found) == 10
     assert sum(not clip.refused for clip in found.values()) == 5
     for track, reason in (
-        ("broken.mp3", "cannot be decoded"),
+        ("broken.mp3", "is no sound file"),
         ("empty.wav", "holds no sound"),
         ("short.wav", "lasts 4.00 s"),
         ("silent.wav", "silent"),

@@ -4,16 +4,16 @@ Conventions: audio is mono float32 in [-1, 1] at 8 kHz, shape (n_samples,). A *f
 1 s window; frames start every 0.5 s, so `seconds` of audio have `2 * seconds - 1` frames.
 """
 
+import itertools
+import operator
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 
 from amg.check import InputError
-from amg.sound import ffmpeg
+from amg.sound import decoding, libsndfile
 
 SAMPLE_RATE = 8000
 WINDOW = 8000  # samples in a frame: 1 s
@@ -27,26 +27,17 @@ SAME = 0.9  # likeness of two undegraded sounds from which on they sound the sam
 
 
 def blocks(path) -> Iterator[np.ndarray]:
-    """Decode a file of any format that libsndfile or ffmpeg reads: 8 kHz mono float32 in
-    consecutive arrays.
+    """Decode a file that libsndfile or ffmpeg reads: 8 kHz mono float32 in consecutive arrays.
 
-    They are of about 30 s; memory does not grow with the recording's length. Raises InputError if
-    it cannot be decoded.
+    What its bytes are decides, not its suffix or header (`decoding`). They are of about 30 s;
+    memory does not grow with the recording's length. Raises InputError if it cannot be decoded.
     """
-    if Path(path).suffix.lower() in ffmpeg.SUFFIXES:
-        yield from _checked(*ffmpeg.decode(path), path)
-        return
     try:
-        with soundfile.SoundFile(path) as file:
-            decoded = file.blocks(30 * file.samplerate, dtype="float32", always_2d=True)
-            yield from _checked(file.samplerate, decoded, path)
-    except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: headerless .raw
-        raise InputError(
-            f"{path} cannot be decoded ({error}); "
-            "give a sound file that libsndfile reads (WAV, FLAC, OGG, MP3)."
-        ) from None
-    except UnicodeEncodeError:
-        raise InputError(f"{path} has a name that is not UTF-8; rename it.") from None
+        decoded = itertools.groupby(decoding.decode(path), operator.itemgetter(0))
+        for rate, pairs in decoded:
+            yield from _checked(rate, (samples for _, samples in pairs), path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from None
 
 
 def _checked(rate, blocks, path):
@@ -75,11 +66,9 @@ def _checked(rate, blocks, path):
 def full_scale(path) -> float:
     """What counts as 1 in a file that `blocks` decodes: of floats the peak, where that is more,
     since integers may have been written as floats."""
-    try:
-        floats = soundfile.info(path).subtype in ("FLOAT", "DOUBLE")
-    except (soundfile.LibsndfileError, TypeError, UnicodeEncodeError):  # `blocks` says why
-        floats = False
-    peaks = [float(np.abs(block).max(initial=0)) for block in blocks(path)] if floats else []
+    if not libsndfile.holds_floats(path):
+        return 1.0
+    peaks = [float(np.abs(block).max(initial=0)) for block in blocks(path)]
     return max([1.0, *peaks])
 
 
