@@ -395,11 +395,22 @@ def test_the_verdict_follows_from_the_intervals():
     accuracy, storage, time, training, lift = claims.iloc[:, 1]
     assert claims.columns[1] == "measured here (10 s queries, 90 recordings)"
     assert "-1.0 [-1.5, -0.5] points" in accuracy
-    assert "5.0 % for the index; 105 % with the fingerprints" in storage
+    assert "5.0 % for the index (5 % of IVF-PQ's); 105 % with the fingerprints" in storage
     assert "50 % of an exhaustive search's; 5 % of IVF-PQ's" in time
     assert training.endswith("segment Top-1 (2 layers, 16 epochs)")
     assert "+30.0 [+25.0, +35.0] points from the trained encoder's" in lift
     assert "[" not in "".join(verdict.claims(report, steps, intervals=False).iloc[:, 1])
+    assert "candidates; a loss" in accuracy and time.endswith("run it")
+    # with the published shortlist, and with fewer frames in place of vectors
+    thinned = COST.iloc[:1].assign(method="nafp 1/19", search_ms=3.0, top1=80.0)
+    report["cost"] = pd.concat([cost.assign(top1=[90.0, 88.0, 89.0]), thinned])
+    lists = [("nafp", np.nan, 92.0, np.nan), ("lift", 10, 85.0, np.nan), ("mt", 10, 70.0, "run")]
+    lists = pd.DataFrame(lists, columns=["encoder", "shortlist", "top1", "run"])
+    report["shortlists"] = lists.assign(query_frames=9)
+    accuracy, storage, time, *_ = verdict.claims(report, steps).iloc[:, 1]
+    assert "(with the 10 of their code, 70.0 % against 92.0 % at 5 s)" in accuracy
+    assert "(5 % of IVF-PQ's)" in storage
+    assert "one frame in 19, without any encoder, finds 80.0 % in 3.0 ms, AMG 88.0 % in 2.0" in time
     worse = differences.assign(difference=-9.0, low=-12.0, high=-6.0)
     assert verdict.claims(report | {"differences": worse}, []).verdict.iloc[0] == "not supported"
     slow = cost.assign(embed_ms=[0.0, 9.0, 0.0])
