@@ -85,6 +85,17 @@ def _parser():
     of_index = folders, encoder, duration, *of_catalogue, workers, reread, prune
     command("index", run, text, *of_index)
 
+    text = "show each file that is known: length, artist, title and path"
+    command("list", _later("amg.catalogue.library:list_command"), text, of_catalogue[0])
+    text = "show how much music a catalogue holds, of which folders, and what made it"
+    command("stats", _later("amg.catalogue.library:stats_command"), text, of_catalogue[0])
+    places = _folder("places", "files and folders, whether they exist or not", nargs="+")
+    text = "forget music; the files themselves stay"
+    run = _later("amg.catalogue.library:remove_command")
+    command("remove", run, text, places, of_catalogue[0])
+    text = "show which files are the same, or sound the same"
+    command("dedup", _later("amg.catalogue.library:dedup_command"), text, of_catalogue[0])
+
     text = "audio files, folders of them, or - for standard input"
     sounds = _option("sounds", text, nargs="+", type=os.path.expanduser)
     text = "two_stage, single_stage or sequence"

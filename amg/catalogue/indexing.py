@@ -7,6 +7,7 @@ and ends with the same catalogue as an undisturbed one.
 
 import ctypes
 import os
+import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -93,18 +94,24 @@ def index(
                 n_heard += len(copies)
         on_disk.keep([], spoilt)  # they no longer hold the sound that was known
         on_disk.compact()
-    n_gone = len(gone) + len(spoilt)
-    return Report(n_heard, len(present) - len(new), len(moved), n_gone, sorted(refused), kept)
+    counts = n_heard, len(present) - len(new), len(moved), len(gone + spoilt)
+    return Report(*counts, sorted(refused), kept)
 
 
 def command(arguments) -> None:
     """`python -m amg index`; InputError if nothing in the folders can be used."""
     made_by = models.load(arguments.encoder, arguments.duration_max, arguments.fingerprinter)
-    given = arguments.folders, arguments.catalogue or CATALOGUE, made_by, arguments.workers
-    report = index(*given, arguments.reread, arguments.prune)
+    catalogue, words = arguments.catalogue or CATALOGUE, ["amg", "identify", "SOUND"]
+    options = made_by, arguments.workers, arguments.reread, arguments.prune
+    report = index(arguments.folders, catalogue, *options)
     print(report)
     if not report.heard + report.unchanged + report.moved + report.removed:
         raise InputError("no file can be used.")
+    for name in ("catalogue", "fingerprinter"):
+        words += [f"--{name}", getattr(arguments, name)] if getattr(arguments, name) else []
+    with store.Store(catalogue) as on_disk:
+        place, hours = paths.relative(on_disk.folder), on_disk.hours
+    print(f"{hours:.2f} hours of music in {place}; next: {shlex.join(words)}")
 
 
 def shown(path) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 from amg import paths, provenance
 from amg.check import InputError
 from amg.fingerprint.nafp import DIM
+from amg.sound import audio
 
 DATABASE = "catalogue.sqlite"
 WAIT_S = 60  # for another process that writes, or reads
@@ -127,6 +128,11 @@ class Store:
         """How many rows of the two arrays count."""
         sums = "coalesce(sum(n_frames), 0), coalesce(sum(n_segments), 0)"
         return self.tables.execute(f"SELECT {sums} FROM sounds").fetchone()
+
+    @property
+    def hours(self) -> float:
+        """Of all sounds."""
+        return sum(audio.seconds(n_frames) for _, n_frames, *_ in self.sounds()) / 3600
 
     def files(self, later=0) -> tuple[Path, Path]:
         """The two arrays, or those of a later generation."""

@@ -1,0 +1,151 @@
+"""`amg list | stats | remove | dedup`: what a catalogue holds, and what it need not hold.
+
+None of it touches the music itself.
+"""
+
+import os
+from collections import Counter
+
+import numpy as np
+
+from amg import code, paths, progress
+from amg.catalogue import store, writing
+from amg.catalogue.indexing import CATALOGUE, inside, shown
+from amg.check import InputError, one_line
+from amg.retrieval import search
+from amg.sound import audio, duplicates
+
+N_NEAREST = 50  # segments, most of them perhaps of the same sound, that are looked at for each
+SIMILAR = 0.4  # inner product of frames of one sound: mostly more, a quarter of a second off, too
+MOST = 0.75  # of the frames of two recordings that sound the same
+N_FOLDERS = 10  # that are told
+
+
+def table(on_disk) -> list[tuple]:
+    """(seconds, Place) of all files in a `store.Store`, by path."""
+    seconds = {sha256: audio.seconds(n_frames) for sha256, n_frames, *_ in on_disk.sounds()}
+    return [(seconds[place.sha256], place) for place in on_disk.places().values()]
+
+
+def remove(given, catalogue=CATALOGUE) -> int:
+    """Take files, and all below folders, out of a catalogue, whether they exist or not.
+
+    given: a list of paths. Returns how many files it held of them; InputError, and nothing is
+    removed, if there are none of one.
+    """
+    gone = set()
+    with writing.locked(catalogue) as on_disk:
+        known = on_disk.places()
+        for path in map(paths.resolve, given):
+            below = {
+                place for place in known if inside(place, [bytes(path), bytes(path.resolve())])
+            }
+            if not below:
+                raise InputError(
+                    f"the catalogue has nothing of {path}; amg list shows what it has."
+                )
+            gone |= below
+        on_disk.keep([], gone)
+        on_disk.compact()
+    return len(gone)
+
+
+def dedup(catalogue=CATALOGUE) -> tuple[list, list]:
+    """Files that are the same, byte for byte, and others that sound the same from begin to end: two
+    lists of lists of (seconds, Place)."""
+    with store.Store(catalogue) as on_disk:
+        sounds, _, arrays = on_disk.read()
+        rows = table(on_disk)
+    of_sound: dict = {}
+    for seconds, place in rows:
+        of_sound.setdefault(place.sha256, []).append((seconds, place))
+    held = [of_sound.get(sha256) for sha256, *_ in sounds]
+    alike = [
+        [held[number][0] for number in numbers if held[number]]
+        for numbers in (_alike(sounds, *arrays) if sounds else ())
+    ]
+    return [of for of in held if of and len(of) > 1], [of for of in alike if len(of) > 1]
+
+
+def _alike(sounds, frames, vectors):
+    """Groups of numbers of sounds that are the same from begin to end, as fingerprints tell: the
+    middle segment of each finds the others."""
+    sequences = search.Sequences(frames, np.cumsum([0, *(n_frames for _, n_frames, *_ in sounds)]))
+    songs, n_segments = sequences.songs(), [n for _, _, n, *_ in sounds]
+    of_segment, index = np.repeat(np.arange(len(songs)), n_segments), search.flat_index(vectors)
+    middle = np.cumsum([0, *n_segments[:-1]]) + np.array(n_segments) // 2
+    group = np.arange(len(songs))
+    bar = progress.bar(range(len(songs)), desc="comparing", unit="recording", disable=None)
+    for number in bar:  # on a terminal alone, not in what is piped on
+        row = vectors[middle[number]][None]
+        _, near = search.nearest(index, row, min(N_NEAREST, len(vectors)))
+        for other in np.unique(of_segment[near]):
+            if group[other] != group[number] and _same(songs[number], songs[other]):
+                group[group == group[other]] = group[number]
+    return [np.flatnonzero(group == first) for first in np.unique(group)]
+
+
+def _same(song, other):
+    """Whether two songs share an excerpt, and from there on both ways most of the longer one."""
+    due = MOST * max(len(song), len(other))
+    if min(len(song), len(other)) < due:
+        return False
+    for at, there, _ in duplicates.alike_places(song, other, duplicates.ALIKE):
+        pairs = zip(song[max(at - there, 0) :], other[max(there - at, 0) :])
+        if sum(one @ its >= SIMILAR for one, its in pairs) >= due:
+            return True
+    return False
+
+
+def _line(seconds, place):
+    """Length, artist, title and path of a file, between tabs."""
+    length = f"{int(seconds // 60)}:{int(seconds % 60):02}"
+    return "\t".join(map(one_line, (length, place.artist, place.title, shown(place.path))))
+
+
+def list_command(arguments) -> None:
+    """`amg list`: a line for each file."""
+    with store.Store(arguments.catalogue or CATALOGUE) as on_disk:
+        for row in table(on_disk):
+            print(_line(*row))
+
+
+def stats_command(arguments) -> None:
+    """`amg stats`."""
+    with store.Store(arguments.catalogue or CATALOGUE) as on_disk:
+        about, places = on_disk.about, on_disk.places()
+        n_bytes = sum(file.stat().st_size for file in on_disk.folder.iterdir())
+        print(f"{paths.relative(on_disk.folder)}: {n_bytes:,} bytes")
+        print(f"recordings: {len(on_disk.sounds()):,}, {on_disk.hours:.2f} hours")
+        print(f"files: {len(places):,}")
+    changed = ", ".join(code.changed(about)) if "code" in about else "it does not tell which"
+    print(f"encoder: {about['encoder']}, segments of {about['duration_max']} s")
+    print(f"fingerprinter: {about['fingerprinter']}")
+    print(f"made by other code than this: {changed or 'no'}")
+    for folder, n in sorted(_folders(places).items()):
+        print(f"files in {one_line(shown(folder))}: {n:,}")
+
+
+def _folders(places):
+    """How many files lie in which folders; if these are many, below which."""
+    counts = Counter(map(os.path.dirname, places))
+    while len(counts) > N_FOLDERS:
+        depth = {folder: folder.rstrip(b"/").count(b"/") for folder in counts}
+        for folder in [folder for folder in counts if depth[folder] == max(depth.values())]:
+            counts[os.path.dirname(folder)] += counts.pop(folder)
+    return counts
+
+
+def remove_command(arguments) -> None:
+    """`amg remove`."""
+    n_gone = remove(arguments.places, arguments.catalogue or CATALOGUE)
+    print(f"{n_gone:,} files removed from the catalogue; the music itself was not touched.")
+
+
+def dedup_command(arguments) -> None:
+    """`amg dedup`."""
+    copies, alike = dedup(arguments.catalogue or CATALOGUE)
+    for what, groups in (("the same file", copies), ("the same sound", alike)):
+        for rows in groups:
+            print(f"{what}:", *(f"  {_line(*row)}" for row in rows), sep="\n")
+    print(f"files at several places: {len(copies):,}; sounds in several files: {len(alike):,}")
