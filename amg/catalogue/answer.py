@@ -50,14 +50,12 @@ class Match:
 @dataclass(frozen=True)
 class Answer:
     """What `identify` found: the matches, in the order of the query's time, none if the music is
-    not here; the best candidates, one per recording, whether they count or not; and which of all
-    has the highest score, None if nothing is like the query."""
+    not here; and the best candidates, one per recording, best first, whether they count or not."""
 
     query: str
     seconds: float
     matches: list
     candidates: list
-    nearest: Match | None = None
 
     def to_dict(self) -> dict:
         """For JSON."""
@@ -68,8 +66,8 @@ class Answer:
         query, nearest = one_line(self.query), ""
         if self.matches:
             return "\n".join([f"{query}:", *(f"  {match.line(paths)}" for match in self.matches)])
-        if self.nearest:
-            nearest = f" (nearest: {self.nearest.named(paths)}, score {self.nearest.score:.2f})"
+        for match in self.candidates[:1]:
+            nearest = f" (nearest: {match.named(paths)}, score {match.score:.2f})"
         return f"{query}: not here{nearest}"
 
     def __str__(self):

@@ -57,12 +57,11 @@ def identify(sound, catalogue=CATALOGUE, method="two_stage", n_candidates=5, nam
             groups += ask(as_it_is, shares, length, beyond=longest)
         for speed in (speed for speed in SPEEDS if seconds * speed >= 1):
             groups += ask(_hear(name, sound, catalogue, speed), shares)
-    groups = sorted(groups, key=lambda group: (-group.evidence, -group.score))
+    groups = sorted(groups, key=lambda group: (-group.evidence, group.chance))
     best: dict = {}
     for group in groups:
         best.setdefault(group.path, group)
-    nearest = max(groups, key=lambda group: group.score, default=None)
-    return Answer(name, seconds, _matches(groups), [*best.values()][:n_candidates], nearest)
+    return Answer(name, seconds, _matches(groups), [*best.values()][:n_candidates])
 
 
 class _Hearing(NamedTuple):
