@@ -138,7 +138,7 @@ def test_a_changed_file_that_is_no_music_any_more_is_forgotten(music):
     index(music)
     (music / "usb/b.wav").write_text("a letter")
     report = index(music)
-    assert report.removed == 1 and "b.wav cannot be decoded" in report.refused[0]
+    assert report.removed == 1 and "b.wav is no sound file" in report.refused[0]
     assert known(music.parent) == {"music/a.wav", "music/usb/c.wav"}
     assert not named(music.parent, 1)
 
