@@ -193,7 +193,7 @@ def _missing(known, present, roots, moved, prune):
                 path = os.path.dirname(path)
             away[path, why] += 1
     return gone, [
-        f"{shown(path)} cannot be reached ({why}); files kept in the catalogue: {n}."
+        f"nothing of {shown(path)} can be reached ({why}); files kept in the catalogue: {n}."
         for (path, why), n in away.items()
     ]
 

@@ -139,7 +139,7 @@ def _folders(places):
 def remove_command(arguments) -> None:
     """`amg remove`."""
     n_gone = remove(arguments.places, arguments.catalogue or CATALOGUE)
-    print(f"{n_gone:,} files removed from the catalogue; the music itself was not touched.")
+    print(f"files removed from the catalogue: {n_gone:,}; the music itself was not touched.")
 
 
 def dedup_command(arguments) -> None:
