@@ -237,7 +237,8 @@ def test_a_closed_standard_error(tmp_path):
     """Its number may be the sound's own: nothing is opened in its place."""
     (tmp_path / "a.mp3").write_bytes(encoded("MP3", A) * 2)
     code = (
-        "import os, sys; from amg.sound import audio; os.closerange(2, 3); "
+        "import os, sys; from amg.sound import audio, ffmpeg; os.closerange(2, 3); "
+        "ffmpeg.program = lambda: None; "
         "print(sum(map(len, audio.blocks(sys.argv[1]))))"
     )
     command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", code, tmp_path / "a.mp3"]
