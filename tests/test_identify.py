@@ -13,7 +13,7 @@ from test_catalogue import RATE, tune, write
 
 import amg
 from amg import files
-from amg.catalogue import calibration, indexing, listening, models, windows
+from amg.catalogue import calibration, indexing, listening, models, significance, windows
 from amg.catalogue.catalogue import Catalogue
 from amg.check import InputError
 from amg.embedding import crops, runs
@@ -143,6 +143,17 @@ def test_a_trained_encoder_hears_each_grid():
         assert places[0, 1, 0] == 40 + 19 and scores[0, 1, 0] > 0.99
 
 
+def test_every_shipped_encoder_is_calibrated():
+    for encoder in models.ENCODERS:
+        for duration_max in crops.DURATIONS:
+            laws = significance.load(models.load(encoder, duration_max)).laws
+            assert laws.keys() == set(windows.METHODS)
+            for method in laws:
+                length, rate = laws[method]["frames"], laws[method]["rate"]
+                assert length == sorted(set(length)) and min(rate) > 0
+            assert max(laws["single_stage"]["frames"]) == crops.segment_frames(duration_max)
+
+
 class Folded:
     """A fingerprinter of one's own: as the shipped one, its values in reverse."""
 
@@ -182,6 +193,7 @@ def test_calibrating_it_helps(own, tmp_path, monkeypatch):
     shipped = {path: files.sha256(path) for path in runs.shipped("").parent.iterdir()}
     data, database = prepared(own)
     table = calibration.calibrate(data, database, 8, "folded")
+    assert len(significance.background(own)) == 20  # in tune and out of tune
     assert {*table.frames} == {9, 19} and table.n_fitted.min() > 20
     for seed in range(3):
         write(tmp_path / f"music/{seed}.wav", tune(seed))

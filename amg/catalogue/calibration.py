@@ -135,8 +135,8 @@ def _write_background(folder, songs, clips, fingerprinter):
     every other one as it sounds out of tune."""
     n_frames = crops.segment_frames(max(crops.DURATIONS))
     speeds = itertools.cycle(OUT_OF_TUNE)
-    detuned = [
-        audio.resampled(clip.blocks(), speed * audio.SAMPLE_RATE)
+    detuned = [  # what is faster is shorter, so it begins anew
+        audio.resampled(itertools.chain(clip.blocks(), clip.blocks()), speed * audio.SAMPLE_RATE)
         for clip, speed in zip(clips[1::2], speeds)
     ]
     songs[1::2] = fingerprinter.load().extract(progress.bar(detuned, desc="detuning", unit="song"))
