@@ -364,8 +364,7 @@ def markdown(folder):
         said.append(
             f"Among as many random vectors as {m['hours']:,} h of music have ({m['frames']:,} "
             f"fingerprints, {m['segments']:,} segments), {m['excerpt_s']} s of noise, "
-            "which is not there and so is heard at five speeds, fingerprinting included: "
-            f"{m['alone_ms_p50']:g} ms one at a time "
+            f"fingerprinting included: {m['alone_ms_p50']:g} ms one at a time "
             f"(95 %: "
             f"{m['alone_ms_p95']:g}, 99 %: {m['alone_ms_p99']:g}; {m['alone_n']} excerpts). "
             f"{m['threads_n']:,} excerpts from {m['threads']} threads, all answered: "
