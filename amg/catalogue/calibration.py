@@ -71,34 +71,16 @@ def calibrate(data, database, n_valid, fingerprinter="", seed=0) -> pd.DataFrame
     for encoder, duration_max in progress.bar(jobs, desc="calibrating", unit="encoder"):
         made_by = models.load(encoder, duration_max, fingerprinter)
         whole, small = Catalogue.of(songs, made_by), Catalogue.of(songs[::SMALL], made_by)
-        for length in LENGTHS:
-            if length > whole.segments.length:
-                continue
+        for length in (length for length in LENGTHS if length <= whole.segments.length):
             methods = ["single_stage"]
             if shortest.setdefault(length, (encoder, duration_max)) == (encoder, duration_max):
                 methods.append("two_stage")
             windows_of, song = queries[length]
-            held = song >= first_held
             for method in methods:
-                u = significance.scale(_best(windows_of, whole, method), ordinary[length])
-                small_u = significance.scale(
-                    _best(windows_of[held], small, method), ordinary[length][held]
-                )
-                law = fit(u[~held], whole.n_frames)
-                rows.append(
-                    {
-                        "method": method,
-                        "encoder": encoder,
-                        "duration_max": duration_max,
-                        "frames": length,
-                        "middle": law[0],
-                        "rate": law[1],
-                        "n_fitted": int((~held).sum()),
-                        "n_held": int(held.sum()),
-                        "false_accepts": _accepted(u[held], whole.n_frames, law),
-                        "in_small": _accepted(small_u, small.n_frames, law),
-                    }
-                )
+                row = {"method": method, "encoder": encoder, "duration_max": duration_max}
+                row["frames"] = length
+                held = song >= first_held
+                rows.append(row | _law(windows_of, held, ordinary[length], whole, small, method))
     table = pd.DataFrame(rows)
     _write_laws(folder, table, source, whole.n_frames, small.n_frames)
     return table
@@ -111,6 +93,22 @@ def command(arguments) -> None:
     database, _ = databases.load(paths.resolve(arguments.database))
     table = calibrate(data, database, arguments.n_valid, arguments.fingerprinter)
     print(table.round(3).to_string(index=False))
+
+
+def _law(queries, held, ordinary, whole, small, method):
+    """The law of windows (n, L, 128) in a catalogue, fitted to those that are not `held`, bool
+    (n,); and what those say of it, there and in a small one."""
+    u = significance.scale(_best(queries, whole, method), ordinary)
+    law = fit(u[~held], whole.n_frames)
+    small_u = significance.scale(_best(queries[held], small, method), ordinary[held])
+    return {
+        "middle": law[0],
+        "rate": law[1],
+        "n_fitted": int((~held).sum()),
+        "n_held": int(held.sum()),
+        "false_accepts": _accepted(u[held], whole.n_frames, law),
+        "in_small": _accepted(small_u, small.n_frames, law),
+    }
 
 
 def _accepted(u, n_frames, law):

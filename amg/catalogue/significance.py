@@ -14,7 +14,6 @@ import numpy as np
 
 from amg import checkpoint, files
 from amg.catalogue import models
-from amg.check import InputError
 
 BACKGROUND, LAWS = "background.safetensors", "identify.json"  # what `calibration` wrote
 ALLOWED = 0.005  # a match that chance gives more often is "not here"
@@ -48,11 +47,6 @@ class Calibration:
 
     def _fitted(self, length, method):
         """`middle` and `rate`."""
-        if method not in self.laws:
-            raise InputError(
-                f"nothing tells how good a score of the method {method} must be with this encoder "
-                "and length of segments; use two_stage, or run python -m amg calibrate."
-            )
         laws = self.laws[method]
         return [np.interp(length, laws["frames"], laws[name]) for name in ("middle", "rate")]
 
@@ -62,9 +56,7 @@ def load(made_by) -> Calibration:
     known = files.read_json(models.calibrated(made_by.fingerprinter, LAWS)) or {}
     encoder = f"{made_by.about['encoder']} {made_by.duration_max} s"
     laws = {"two_stage": known["two_stage"], "sequence": known["two_stage"]}
-    laws |= (
-        {"single_stage": known["single_stage"][encoder]} if encoder in known["single_stage"] else {}
-    )
+    laws["single_stage"] = known["single_stage"][encoder]
     return Calibration(background(made_by.fingerprinter), known["smallest_frames"], laws)
 
 
