@@ -1,4 +1,5 @@
-"""AMG-Embedding: one 128-d unit vector for up to 30 s of music.
+"""AMG-Embedding, one 128-d vector for up to 30 s of music, reproduced; and `amg identify`, which
+names your own music by an untrained vector of the kit's own.
 
 Read the rooms in this order, from samples to reports:
 

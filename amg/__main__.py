@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="amg", description=amg.__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="amg", description=amg.__doc__.split("\n\n")[0])
     parser.add_argument("--version", action="version", version=f"amg {amg.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True)
 
@@ -59,7 +59,7 @@ def _parser():
     notebook = _option("notebook", "a file of notebooks, as 03_train")
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "action": "append", "default": []}
     given = _option("-p", "a parameter, its value in YAML; as often as need be", **pair)
-    command("run", _run, "run one notebook, and see what it says as it says it", notebook, given)
+    command("run", _run, "run one notebook and show its output as it runs", notebook, given)
 
     text = "weights of notebook 00_fingerprinter (default: the shipped ones)"
     weights = _option("--fingerprinter", text, metavar="FILE", default="")
@@ -70,27 +70,29 @@ def _parser():
     text = "fingerprint every audio file below a folder"
     command("extract", _extract, text, audio, target, device, weights, workers)
 
-    text = "where it lies (default: data/catalogue)"
+    text = "catalogue folder (default: data/catalogue)"
     of_catalogue = (_folder("--catalogue", text, metavar="FOLDER"), weights)
     folders = _folder("folders", "folders of audio files, or such files", nargs="+")
-    encoder = _option("--encoder", "lift, lift1024, mean or mt", default="lift")
+    encoder = _option(
+        "--encoder", "lift, lift1024, mean or mt (the trained AMG encoder)", default="lift"
+    )
     text = "seconds of a segment: 5, 10, 15 or 30"
     duration = _option("--duration-max", text, type=int, default=10)
-    text = "read all files again, also those of the same size and date"
+    text = "read all files again, even those with the same size and date"
     reread = _option("--reread", text, action="store_true")
-    text = "remove what is not there, also if all of its folder is away"
+    text = "remove missing files even if nothing of their folder is there"
     prune = _option("--prune", text, action="store_true")
-    text = "make your music known, or what is new in it"
+    text = "add new or changed music to the catalogue"
     run = _later("amg.catalogue.indexing:command")
     of_index = folders, encoder, duration, *of_catalogue, workers, reread, prune
     command("index", run, text, *of_index)
 
-    text = "show each file that is known: length, artist, title and path"
+    text = "list the files in the catalogue: length, artist, title and path"
     command("list", _later("amg.catalogue.library:list_command"), text, of_catalogue[0])
-    text = "show how much music a catalogue holds, of which folders, and what made it"
+    text = "show how much music the catalogue holds, from which folders, and what made it"
     command("stats", _later("amg.catalogue.library:stats_command"), text, of_catalogue[0])
     places = _folder("places", "files and folders, whether they exist or not", nargs="+")
-    text = "forget music; the files themselves stay"
+    text = "remove music from the catalogue; the files themselves stay"
     run = _later("amg.catalogue.library:remove_command")
     command("remove", run, text, places, of_catalogue[0])
     text = "show which files are the same, or sound the same"
@@ -100,7 +102,7 @@ def _parser():
     sounds = _option("sounds", text, nargs="+", type=os.path.expanduser)
     text = "two_stage, single_stage or sequence"
     method = _option("--method", text, default="two_stage")
-    as_json = _option("--json", "a line of JSON for each file", action="store_true")
+    as_json = _option("--json", "print a line of JSON for each file", action="store_true")
     with_paths = _option("--paths", "show where files lie, too", action="store_true")
     text = "name the music in audio files"
     run = _later("amg.catalogue.identify:command")
@@ -109,7 +111,7 @@ def _parser():
     train_set = _option("--train-set", "its songs", default="open_music")
     database = _option("--database", "its database", default="database/open_music")
     n_valid = _option("--n-valid", "songs held out", type=int, default=100)
-    text = "fit what identify needs, to the music that a profile prepared"
+    text = "fit what identify needs to the music that a profile prepared"
     run = _later("amg.catalogue.calibration:command")
     command("calibrate", run, text, train_set, database, n_valid, weights)
     return parser

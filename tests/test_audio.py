@@ -89,7 +89,11 @@ def test_any_format_is_decoded(tmp_path, suffix, rate, channels):
 
 @pytest.mark.parametrize(
     "name, why",
-    [("no.wav", "no sound file"), ("absent.wav", "No such file"), ("no.raw", "no sound")],
+    [
+        ("no.wav", "not an audio file"),
+        ("absent.wav", "No such file"),
+        ("no.raw", "not an audio file"),
+    ],
 )
 def test_what_cannot_be_decoded_is_refused(tmp_path, name, why):
     if name != "absent.wav":
@@ -133,7 +137,7 @@ def test_ffmpeg_decodes_to_the_same_sound(tmp_path, suffix):
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
 def test_ffmpeg_refuses_and_keeps_what_it_read(tmp_path):
     (tmp_path / "no.m4a").write_bytes(bytes(20000))
-    with pytest.raises(InputError, match="no.m4a is no sound file"):
+    with pytest.raises(InputError, match="no.m4a is not an audio file"):
         list(audio.blocks(tmp_path / "no.m4a"))
     soundfile.write(tmp_path / "a.wav", np.zeros((44100 * 2, 1)), 44100)
     subprocess.run(

@@ -103,7 +103,7 @@ def test_the_command_line_answers(music, indexed, tmp_path):
         input=(music / "a.wav").read_bytes(),
     )
     clip, stdin = map(json.loads, run.stdout.splitlines())
-    assert run.returncode == 0 and b"broken.wav is no sound file" in run.stderr
+    assert run.returncode == 0 and b"broken.wav is not an audio file" in run.stderr
     assert clip["matches"][0]["path"] == str(music / "b/d.ogg")
     assert stdin["query"] == "standard input" and stdin["matches"][0]["path"] == str(
         music / "a.wav"
@@ -209,7 +209,7 @@ def test_bad_files_are_named_and_left_out(tmp_path):
         "short.wav holds 0.50 s",
         "silent.wav holds nothing but silence",
         "nan.wav holds samples that are no numbers",
-        "text.mp3 is no sound file",
+        "text.mp3 is not an audio file",
     ):
         assert part in said
     (match,) = amg.identify((tune(2, 5), RATE), tmp_path / "catalogue").matches
@@ -244,7 +244,7 @@ def test_refusals(music, indexed, tmp_path):
         ("nothing but silence", lambda: amg.identify((np.zeros(20000), RATE), indexed)),
         ("finite numbers", lambda: amg.identify((np.full(20000, np.nan), RATE), indexed)),
         (
-            "must be a folder with audio files",
+            "none: no such folder",
             lambda: amg.index([tmp_path / "none"], tmp_path / "new"),
         ),
     ):

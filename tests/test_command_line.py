@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_the_other_files_are_answered(clips, indexed, command):
     ] * 2
     assert "empty" in sentences[1] and "text.mp3" in sentences[2] and len(sentences) == 4
     status, told, refused = command("identify", "none.wav", "--catalogue", indexed)
-    assert status == "amg: no sound can be used." and refused.count("\n") == 1
+    assert status == "amg: none of the files could be used." and refused.count("\n") == 1
     assert "method is 'best'" in command("identify", "a.wav", "--method", "best")[0]
 
 
@@ -147,8 +148,12 @@ def test_the_other_folders_are_indexed(clips, command):
     words = "index", "empty", "other", "none", "--catalogue=cat", "--workers=1"
     status, told, _ = command(*words)
     assert status == 0 and "1 files fingerprinted" in told
-    assert "empty', but must be a folder" in told and "none', but must be a folder" in told
-    assert "a folder with audio" in command("index", "empty", "--catalogue=cat")[0]
+    assert "empty holds no audio files (looked for: aif, " in told
+    assert "none: no such folder." in told
+    assert (
+        "empty holds no audio files (looked for: aif"
+        in command("index", "empty", "--catalogue=cat")[0]
+    )
     assert amg.index(str(clips / "other"), clips / "cat").unchanged == 1  # one, without a list
 
 
@@ -172,7 +177,7 @@ def test_standard_input_and_pipes(clips, indexed, command, monkeypatch):
         with open(name or os.devnull) as stream:
             monkeypatch.setattr(sys, "stdin", stream if name else None)
             status, _, told = ask("-")
-        assert status == "amg: no sound can be used."
+        assert status == "amg: none of the files could be used."
         assert part in told and told.count("\n") == 1 and "/tmp" not in told, told
     with open("a.wav") as stream:
         monkeypatch.setattr(sys, "stdin", stream)
@@ -217,7 +222,7 @@ def test_arrays_of_any_kind(indexed, shaped, rate):
         ((tune(1, 2) + 1j, RATE), "type complex128"),
         ((np.zeros((0, 2)), RATE), "shape (0, 2)"),
         ((np.full(RATE, 1e30), RATE), "finite numbers"),
-        (".", "no file, but a folder"),
+        (".", "is a folder or a device"),
         ("a\0b", "no such file"),
     ],
 )
@@ -233,21 +238,34 @@ def test_people_are_told_name_place_and_certainty(clips, indexed, command):
         str(indexed.parent / name) for name in ("music/a.wav", "music/copy/a.wav")
     ]
     (line,) = command("identify", "a.wav", "--catalogue", indexed)[1].splitlines()[1:]
-    assert line.startswith(
-        "  0:00.0-0:08.8  a.wav, from 0:02.0 on, certain (by chance at most 1 in"
-    )
-    assert line.endswith(f"(also: {match.also[0]})")
+    assert line == f"  0:00.0-0:08.8  a.wav, from 0:02.0 on, certain (also: {match.also[0]})"
     told = command("identify", "a.wav", "--catalogue", indexed, "--paths")[1]
     assert f"  a.wav ({match.path}), from 0:02.0 on" in told
     rest = {"begin_s": 0, "end_s": 9, "position_s": 2, "score": 0.5, "evidence": 1}
-    likely = Match("music/a.wav", "Tune", "Band", chance=0.004, **rest)
-    assert "Band - Tune, from 0:02.0 on, likely (by chance 1 in 250)" in likely.line(paths=False)
+    likely = Match("music/a.wav", "Tune", "Band", chance=0.0021, **rest)
+    told = (
+        "0:00.0-0:09.0  Band - Tune, from 0:02.0 on, likely (about 1 in 500 by chance, nominally)"
+    )
+    assert likely.line(paths=False) == told
+    assert "about 1 in 500,000 by" in replace(likely, chance=1 / 493_217).line(paths=False)
+    within = replace(likely, position_s=59.96, within_s=10.0)
+    assert "Tune, somewhere in 1:00-1:10, likely" in within.line(paths=False)
+    assert "from 1:00.0 on" in replace(within, within_s=0.0).line(paths=False)
     assert "certain" in Match("a.wav", "", "Band", chance=CERTAIN, **rest).line(paths=False)
     assert [Match("m/a.wav", title, "Band", chance=1, **rest).name for title in ("", " ")] == [
         "a.wav"
     ] * 2
     answer = Answer("q.wav", 9.0, [], [likely])
     assert str(answer) == "q.wav: not here (nearest: Band - Tune, score 0.50)"
+
+
+def test_the_first_stage_alone_tells_no_exact_position(clips, indexed, command):
+    words = "identify", "a.wav", "--catalogue", indexed, "--method", "single_stage"
+    assert "  a.wav, somewhere in 0:02-0:12, " in command(*words)[1]
+    (match,) = json.loads(command(*words, "--json")[1])["matches"]
+    assert match["within_s"] == 10 and abs(match["position_s"] - 2) <= 0.25
+    exact = amg.identify("a.wav", indexed)
+    assert {candidate.within_s for candidate in exact.candidates} == {0}
 
 
 def test_the_nearest_is_the_one_that_chance_gives_least(indexed):

@@ -147,7 +147,7 @@ def test_the_name_does_not_decide(tmp_path, alone):
         assert abs(len(decoded(tmp_path / name)) / 8000 - 15) < 0.1
     for name in ("a.au", "a.gsm", "a.mp3", "a.snd", "a.vox", "a.wav"):
         (tmp_path / name).write_text("Dear Sir\n" * 1000)
-        with pytest.raises(InputError, match=f"{name} is no sound file"):
+        with pytest.raises(InputError, match=f"{name} is not an audio file"):
             decoded(tmp_path / name)
 
 
@@ -162,7 +162,7 @@ def test_ffmpeg_reads_what_libsndfile_does_not_whatever_its_name(tmp_path, capfd
         assert abs(len(sound) / 8000 - 15) < 0.2 and abs(heard_at(sound, A)) < 0.2
     playlist = tmp_path / "list.wav"
     playlist.write_text("ffconcat version 1.0\nfile a.wav\n")
-    with pytest.raises(InputError, match="no sound file"):
+    with pytest.raises(InputError, match="not an audio file"):
         decoded(playlist)
     assert capfd.readouterr().err == ""
 

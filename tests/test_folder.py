@@ -77,7 +77,7 @@ def test_a_folder_of_audio_becomes_fingerprints(tmp_path):
     (source / "broken.wav").write_text("not sound")
     n_written, refused = folder.extract(source, target, NAFP, 1)
     assert n_written == 3 and len(refused) == 2
-    assert "broken.wav is no sound file" in refused[0] and "short.ogg: audio has" in refused[1]
+    assert "broken.wav is not an audio file" in refused[0] and "short.ogg: audio has" in refused[1]
     assert lengths(target) == {"a.ogg.npy": 3, "a.wav.npy": 5, "deep__b.flac.npy": 89}
     direct = next(nafp.extract_all(nafp.load(), [audio.blocks(source / "a.wav")]))
     np.testing.assert_allclose(features.load(target / "a.wav.npy"), direct, atol=1e-5)
@@ -226,7 +226,7 @@ def test_a_target_that_is_no_folder(music, tmp_path, toy):
         with pytest.raises(InputError, match="cannot be written"):
             folder.extract(music, target, toy, 1)
     assert (tmp_path / "file").read_text() == "mine"
-    with pytest.raises(InputError, match="directory with audio files"):
+    with pytest.raises(InputError, match="file holds no audio files"):
         folder.extract(tmp_path / "file", tmp_path / "out", toy, 1)
     with pytest.raises(InputError, match="workers is 0"):
         folder.extract(music, tmp_path / "out", toy, 0)

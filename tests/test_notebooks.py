@@ -250,7 +250,7 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
         ("05_ablations", {"duration_max": 3}, "duration_max is 3"),
         ("05_ablations", {}, "run notebook 01_data_prep first"),
         ("01_data_prep", {"fingerprinter": "none.safetensors"}, "none.safetensors is missing"),
-        ("01_data_prep", {"corpus": "folder", "folder": "none"}, "directory with audio files"),
+        ("01_data_prep", {"corpus": "folder", "folder": "none"}, "none: no such folder"),
         ("06_robustness", {"database": "database/none"}, "run notebook 01_data_prep first"),
         (
             "06_robustness",

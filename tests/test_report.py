@@ -200,9 +200,9 @@ def test_a_report_is_compared_with_its_reference(home, references, monkeypatch):
     kept = (references / "smoke/index.html").read_text()
     assert "This is the reference run" in kept and "no reference run" not in kept
     text = (report(home) / "index.html").read_text()
-    assert "reproduced: 2 of 2 tables agree with the reference run of commit abc1234" in text
+    assert "reproduced: your 2 tables agree with the committed reference run (abc1234" in text
     text = (report(home, changed("n_queries", 1)) / "index.html").read_text()
-    assert "not reproduced: 1 of 2 tables differ from the reference run" in text
+    assert "not reproduced: 1 of 2 tables differ from the committed reference run" in text
     assert "retrieval differs (n_queries differs in 38 of 38 rows" in text.split("</p>")[0]
     shown = pages.results("smoke")
     assert shown.startswith("`make reproduce PROFILE=smoke`") and "commit abc1234" in shown

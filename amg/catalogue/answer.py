@@ -17,12 +17,14 @@ class Match:
     artist: str
     begin_s: float  # of the query
     end_s: float
-    position_s: float  # in the recording, where the query has begin_s
+    position_s: float  # in the recording, where the query has begin_s; see within_s
     score: float  # of the best window: 1 is the very sound
-    chance: float  # how many as good ones chance gives, in a query and a catalogue of this size
+    # how many as good ones chance gives, in a query and a catalogue of this size: may exceed 1
+    chance: float
     evidence: float  # minus the logarithms of `chance` of its windows, added up
     speed: float = 1.0  # of the query, as good a guess as 2 % allow; 1.02 is faster
     also: tuple = ()  # paths of further files that are the same, byte for byte
+    within_s: float = 0.0  # all that is known is that it lies so far behind position_s at most
 
     @property
     def name(self) -> str:
@@ -36,15 +38,20 @@ class Match:
 
     def line(self, paths) -> str:
         """All of it, for people."""
-        odds = f"1 in {1 / max(self.chance, CERTAIN):,.0f}"
-        sure = f"likely (by chance {odds})"
-        if self.chance <= CERTAIN:
-            sure = f"certain (by chance at most {odds})"
+        sure = "certain"
+        if self.chance > CERTAIN:
+            sure = (
+                f"likely (about 1 in {float(f'{1 / self.chance:.1g}'):,.0f} by chance, nominally)"
+            )
         if self.speed != 1:
             sure += f", about {abs(self.speed - 1):.0%} {'faster' if self.speed > 1 else 'slower'}"
-        begin, end, position = map(_clock, (self.begin_s, self.end_s, self.position_s))
+        begin, end = _clock(self.begin_s), _clock(self.end_s)
+        place = f"from {_clock(self.position_s)} on"
+        if self.within_s:
+            first, last = self.position_s, self.position_s + self.within_s
+            place = f"somewhere in {_clock(first, 0)}-{_clock(last, 0)}"
         also = f" (also: {one_line(', '.join(self.also))})" if self.also else ""
-        return f"{begin}-{end}  {self.named(paths)}, from {position} on, {sure}{also}"
+        return f"{begin}-{end}  {self.named(paths)}, {place}, {sure}{also}"
 
 
 @dataclass(frozen=True)
@@ -74,5 +81,6 @@ class Answer:
         return self.text()
 
 
-def _clock(seconds):
-    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+def _clock(seconds, digits=1):
+    seconds = round(seconds, digits)
+    return f"{int(seconds // 60)}:{seconds % 60:0{digits + 3 if digits else 2}.{digits}f}"

@@ -43,7 +43,7 @@ class Catalogue:
             if not sounds:
                 raise InputError(
                     f"{paths.relative(on_disk.folder)} has no music in it; index some first: "
-                    "python -m amg index FOLDER"
+                    "amg index FOLDER"
                 )
         bounds = np.cumsum([0, *(n_frames for _, n_frames, *_ in sounds)])
         copies: dict = {}

@@ -46,7 +46,7 @@ def identify(sound, catalogue=CATALOGUE, method="two_stage", n_candidates=5, nam
         laid = windows.laid(hearing.sounding, length, beyond)
         hits = windows.ask(hearing.frames, laid, catalogue, method)
         hits = hits._replace(chance=hits.chance / share)
-        return [*_groups(hits, hearing, catalogue)]
+        return [*_groups(hits, hearing, catalogue, method)]
 
     as_it_is = _hear(name, sound, catalogue)
     seconds = (len(as_it_is.frames) - 1) * windows.TICK_S + 1
@@ -91,7 +91,7 @@ def _explained(groups, sounding):
     return explained[sounding].sum() >= 0.9 * sounding.sum()
 
 
-def _groups(hits, hearing, catalogue):
+def _groups(hits, hearing, catalogue, method):
     """A Match for each recording and offset that windows agree on."""
     offset_s = hits.position_s - hits.begin_s
     order = np.lexsort((offset_s, hits.song))
@@ -104,7 +104,7 @@ def _groups(hits, hearing, catalogue):
         of_second = {}  # windows of two grids, or of one place, are no evidence of their own
         for second, chance in zip(hits.begin_s[rows] // 1, hits.chance[rows]):
             of_second[second] = min(of_second.get(second, 1.0), chance)
-        evidence = -np.log(np.maximum([*of_second.values()], 1e-300)).sum()
+        evidence = -np.log(np.maximum([*of_second.values()], 1e-300)).sum() + 0.0  # not -0.0
         begin_s, end_s = hits.begin_s[rows].min(), hits.end_s[rows].max()
         chance, segment_s = hits.chance[rows].min(), audio.seconds(catalogue.segments.length)
         if chance <= significance.ALLOWED and end_s - begin_s > segment_s:
@@ -114,7 +114,9 @@ def _groups(hits, hearing, catalogue):
         numbers = begin_s, end_s, position_s, hits.score[best], chance, evidence, speed
         others = [other.path for other in catalogue.copies.get(place.sha256, ())]
         also = tuple(shown(path) for path in others if path != place.path and os.path.exists(path))
-        yield Match(shown(place.path), place.title, place.artist, *map(float, numbers), also)
+        within_s = segment_s if method == "single_stage" else 0.0
+        names = shown(place.path), place.title, place.artist
+        yield Match(*names, *map(float, numbers), also, within_s)
 
 
 def _matches(groups):
@@ -132,8 +134,8 @@ def _matches(groups):
 
 
 def command(arguments) -> None:
-    """`amg identify`: the answer for each sound, or why there is none; InputError if no sound can
-    be used."""
+    """`amg identify`: the answer for each sound, or why there is none; InputError if none
+    could be used."""
     check.one_of("method", arguments.method, windows.METHODS)
     catalogue = arguments.catalogue or CATALOGUE
     catalogue, n_answers = Catalogue.load(catalogue, arguments.fingerprinter), 0
@@ -148,7 +150,7 @@ def command(arguments) -> None:
             print(as_text, flush=True)
             n_answers += 1
     if not n_answers:
-        raise InputError("no sound can be used.")
+        raise InputError("none of the files could be used.")
 
 
 def _answers(given, catalogue, method):

@@ -1,4 +1,4 @@
-"""`python -m amg index ~/Music`: bring a catalogue up to date with one's folders of music.
+"""`amg index ~/Music`: bring a catalogue up to date with one's folders of music.
 
 A file is read again if its size or time has changed, and heard again only if its content has. Each
 is committed by itself, in the order of paths: the same command continues after any interruption,
@@ -99,14 +99,14 @@ def index(
 
 
 def command(arguments) -> None:
-    """`python -m amg index`; InputError if nothing in the folders can be used."""
+    """`amg index`; InputError if nothing in the folders can be used."""
     made_by = models.load(arguments.encoder, arguments.duration_max, arguments.fingerprinter)
     catalogue, words = arguments.catalogue or CATALOGUE, ["amg", "identify", "SOUND"]
     options = made_by, arguments.workers, arguments.reread, arguments.prune
     report = index(arguments.folders, catalogue, *options)
     print(report)
     if not report.heard + report.unchanged + report.moved + report.removed:
-        raise InputError("no file can be used.")
+        raise InputError("none of the files could be used.")
     for name in ("catalogue", "fingerprinter"):
         words += [f"--{name}", getattr(arguments, name)] if getattr(arguments, name) else []
     with store.Store(catalogue) as on_disk:
@@ -133,10 +133,7 @@ def _roots(folders, catalogue):
         if folder and (_look([root])[0] or _indexed(root, catalogue)):
             roots.append(root)
         else:
-            refused.append(
-                f"folder is {str(folder)!r}, but must be a folder with audio files, or such a file "
-                f"({', '.join(suffix[1:] for suffix in recordings.DECODED)})."
-            )
+            refused.append(recordings.without_audio(folder))
     if not roots:
         raise InputError(" ".join(refused))
     return roots, refused

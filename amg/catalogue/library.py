@@ -118,10 +118,10 @@ def stats_command(arguments) -> None:
         print(f"{paths.relative(on_disk.folder)}: {n_bytes:,} bytes")
         print(f"recordings: {len(on_disk.sounds()):,}, {on_disk.hours:.2f} hours")
         print(f"files: {len(places):,}")
-    changed = ", ".join(code.changed(about)) if "code" in about else "it does not tell which"
+    changed = ", ".join(code.changed(about)) if "code" in about else "it does not tell by which"
     print(f"encoder: {about['encoder']}, segments of {about['duration_max']} s")
     print(f"fingerprinter: {about['fingerprinter']}")
-    print(f"made by other code than this: {changed or 'no'}")
+    print(f"made by this version: {f'no ({changed})' if changed else 'yes'}")
     for folder, n in sorted(_folders(places).items()):
         print(f"files in {one_line(shown(folder))}: {n:,}")
 

@@ -56,7 +56,7 @@ def calibrated(fingerprinter, name) -> Path:
     if not path.exists():
         raise InputError(
             f"the fingerprinter {fingerprinter.digest} is not calibrated: nothing tells how good a "
-            "score must be; first run python -m amg calibrate --fingerprinter FILE --train-set "
+            "score must be; first run amg calibrate --fingerprinter FILE --train-set "
             "NAME --database FOLDER, on what notebook 01 made with it."
         )
     return path

@@ -29,7 +29,7 @@ def blocks(sound) -> Iterator[np.ndarray]:
         )
     path = Path(sound).expanduser()
     if _kind(path) != stat.S_IFREG:
-        raise InputError(f"{sound}: no file, but a folder or a device.")
+        raise InputError(f"{sound} is a folder or a device, but must be a file.")
     return audio.blocks(path)
 
 

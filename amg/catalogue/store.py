@@ -65,7 +65,7 @@ class Store:
         file = self.folder / DATABASE
         none = InputError(
             f"{paths.relative(self.folder)} holds no catalogue; make one of your music first: "
-            "python -m amg index FOLDER"
+            "amg index FOLDER"
         )
         with refusing(self.folder, "read"):
             if about is None:

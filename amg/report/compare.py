@@ -129,7 +129,7 @@ def with_reference(profile, report) -> list:
     told = [f"{name} {verdict}" for name, verdict in verdicts.items()]
     differ = [text for text, verdict in zip(told, verdicts.values()) if verdict[:7] == "differs"]
     of, n = (
-        f"the reference run of commit {run['commit']}, {run['machine']['processor']}",
+        f"the committed reference run ({run['commit']}, {run['machine']['processor']})",
         len(theirs),
     )
     if differ:
@@ -137,4 +137,4 @@ def with_reference(profile, report) -> list:
         return [f"not reproduced: {len(differ)} of {n} tables differ from {of}: {which}.", *told]
     near = sum(verdict.startswith("within") for verdict in verdicts.values())
     within = f", {near} of them within the intervals" if near else ""
-    return [f"reproduced: {n} of {n} tables agree with {of}{within}.", *told]
+    return [f"reproduced: your {n} tables agree with {of}{within}.", *told]

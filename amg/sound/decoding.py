@@ -1,5 +1,6 @@
 """Any sound file -> samples: what its bytes are decides, not its name or what its header claims."""
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ def decode(path) -> Iterator[tuple[int, np.ndarray]]:
     decoded, or, without ffmpeg, not all.
     """
     with open(path, "rb", buffering=0) as file:
+        if not file.seek(0, os.SEEK_END):
+            raise InputError(f"{path} is empty.")
         heard_s, stopped = 0.0, None
         for way in (libsndfile.decode, ffmpeg.decode, partial(libsndfile.decode, kind="MP3")):
             passed_s = 0.0
@@ -52,7 +55,4 @@ def _reason(stopped, heard_s, suffix):
         return f"cannot be decoded ({why}); {remedy}"
     if suffix in ffmpeg.SUFFIXES and not installed:
         return f"needs ffmpeg to be decoded, which is not installed; {remedy}"
-    return (
-        "is no sound file; give one that libsndfile reads (WAV, FLAC, OGG, MP3), or ffmpeg, where "
-        "it is installed."
-    )
+    return "is not an audio file that can be read (WAV, FLAC, OGG, MP3; more formats with ffmpeg)."

@@ -51,11 +51,21 @@ def root(folder, linked=False) -> Path:
     """Resolve a user's directory of audio; InputError if there is none, or no audio in it."""
     path = paths.resolve(folder or ".")
     if not folder or not path.is_dir() or not find(path, linked=linked):
-        raise InputError(
-            f"folder is {str(folder)!r}, but must be a directory with audio files "
-            f"({', '.join(suffix[1:] for suffix in DECODED)})."
-        )
+        raise InputError(without_audio(folder))
     return path
+
+
+def without_audio(folder) -> str:
+    """What to say of a user's folder, or file, that has no audio."""
+    path = paths.resolve(folder or ".")
+    if not folder:
+        return "folder is '', but must be a folder with audio files."
+    if path.is_file() and path.suffix.lower() in DECODED:
+        return f"{folder} is a file, but must be a folder with audio files."
+    if not path.exists():
+        return f"{folder}: no such folder."
+    looked_for = ", ".join(suffix[1:] for suffix in DECODED)
+    return f"{folder} holds no audio files (looked for: {looked_for})."
 
 
 def decode_folder(folder, workers=2) -> list[Clip]:
