@@ -340,12 +340,9 @@ def markdown(folder):
             f"{rate('others_named')} (test packages, which no threshold was fitted to; nominally "
             f"it is {100 * significance.ALLOWED:g} %); for {t['others_same']} more, a place that "
             "holds the very same sound.",
-        ]
-    if "speeds" in found.get("trip", ()):
-        said.append(
             "Excerpts as they were, one of each recording, played at another speed: right "
-            f"(and wrong) names for {_speeds(found['trip']['speeds'])}."
-        )
+            f"(and wrong) names for {_speeds(t['speeds'])}.",
+        ]
     if "speed" in found:
         s = found["speed"]
         said.append(
