@@ -18,8 +18,8 @@ Read the rooms in this order, from samples to reports:
     catalogue    windows, sounds, answer, identify, calibration
     studies      trace, unknown_songs, ablations, robustness, more_songs, explore
     studies      scale_distractors, scale, scale_forecast
-    report       tables, sentences, verdict, fonts, figures, charts, query_charts, scale_charts
-    report       compare, pages, reads, steps, pipeline
+    report       tables, sentences, verdict, fonts, figures, charts, ablation_charts
+    report       query_charts, scale_charts, compare, pages, reads, steps, pipeline
 
 In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name your music.
 

@@ -16,6 +16,7 @@ from conftest import CHECKOUT, run_module
 from amg import files, machine, provenance
 from amg.check import InputError
 from amg.report import (
+    ablation_charts,
     charts,
     compare,
     figures,
@@ -257,16 +258,20 @@ def test_recall_has_a_panel_per_stage_and_names_at_the_ends_of_its_lines():
         run=RATES.run.mask(RATES.encoder == "mt", "mt-amg-10s-epochs16-layers2-a")
     )
     figure = charts.recall_vs_duration(pd.concat([trained, lift, coded, short]))
-    two, single = figure.axes
+    (two, single), base = figure.axes, "NAFP (every fingerprint indexed)"
     assert [axis.get_title("left") for axis in figure.axes] == [
         "two-stage, exact",
         "single-stage, song",
     ]
-    assert {text.get_text() for text in two.texts} == {"NAFP", "AMG, 16 epochs", "mean pooling"}
-    assert {text.get_text() for text in single.texts} == {"NAFP", "AMG, 16 epochs"}
+    assert {text.get_text() for text in two.texts} == {
+        base,
+        "AMG, 16 epochs",
+        "mean pooling",
+    }
+    assert {text.get_text() for text in single.texts} == {base, "AMG, 16 epochs"}
     assert all(line.get_xdata().tolist() == [2, 10] for line in lines(figure))
     assert {line.get_label(): line.get_color() for line in two.lines} == {
-        "NAFP": figures.METHODS["nafp"],
+        base: figures.METHODS["nafp"],
         "AMG, 16 epochs": figures.METHODS[tables.METHOD],
         "mean pooling": figures.METHODS["mean"],
     }
@@ -300,7 +305,7 @@ def test_recall_of_the_base_system_alone():
 
 def test_ablations_say_epochs_and_have_their_intervals():
     rates = RATES[RATES.stage == "single"].assign(run="mt-amg-10s-epochs24-lay-59b7ca99")
-    (axis,) = charts.ablations(rates).axes
+    (axis,) = ablation_charts.ablations(rates).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == [
         "Transformer, AMG loss, 24 epochs"
     ]
@@ -333,7 +338,7 @@ def test_lifts_are_drawn_by_kernel_and_by_directions():
         top1_low=30, top1_high=70, duration_max=10
     )
     curves = {"square": np.array([1, 0.2]), "p itself": np.array([1, 0.5])}
-    left, middle, right = charts.lifts(np.array([0, 60]), curves, table).axes
+    left, middle, right = ablation_charts.lifts(np.array([0, 60]), curves, table).axes
     assert [line.get_ydata().tolist() for line in left.lines] == [[1, 0.2], [1, 0.5]]
     assert [bar.get_width() for bar in middle.patches] == [60, 40]
     assert right.lines[0].get_xdata().tolist() == [512, 4096]
@@ -348,8 +353,9 @@ def test_shortlists_are_drawn_by_query_length():
         top1=[95, 60, 90],
         top1_low=[90, 55, 85],
         top1_high=[99, 65, 94],
+        run="",
     )
-    figure = charts.shortlists(table)
+    figure = ablation_charts.shortlists(table)
     (axis,) = figure.axes
     assert [line.get_xdata().tolist() for line in axis.lines if line.get_marker() == "s"][1] == [
         2.0
@@ -399,27 +405,37 @@ def test_the_verdict_follows_from_the_intervals():
     assert "50 % of an exhaustive search's; 5 % of IVF-PQ's" in time
     assert training.endswith("segment Top-1 (2 layers, 16 epochs)")
     assert "+30.0 [+25.0, +35.0] points from the trained encoder's" in lift
-    assert "[" not in "".join(verdict.claims(report, steps, intervals=False).iloc[:, 1])
+    assert "-2.0 points against NAFP (every fingerprint indexed), two-stage exact" in lift
+    assert "points against NAFP (every fingerprint indexed), two-stage exact Top-1" in accuracy
     assert "candidates; a loss" in accuracy and time.endswith("run it")
     # with the published shortlist, and with fewer frames in place of vectors
-    thinned = COST.iloc[:1].assign(method="nafp 1/19", search_ms=3.0, top1=80.0)
+    thinned = COST.iloc[[0, 0]].assign(
+        method=["nafp 1/9", "nafp 1/19"], search_ms=3.0, top1=[85.0, 80.0]
+    )
     report["cost"] = pd.concat([cost.assign(top1=[90.0, 88.0, 89.0]), thinned])
     lists = [("nafp", np.nan, 92.0, np.nan), ("lift", 10, 85.0, np.nan), ("mt", 10, 70.0, "run")]
     lists = pd.DataFrame(lists, columns=["encoder", "shortlist", "top1", "run"])
-    report["shortlists"] = lists.assign(query_frames=9)
+    report["shortlists"] = lists.assign(query_frames=9, n_queries=638)
     accuracy, storage, time, *_ = verdict.claims(report, steps).iloc[:, 1]
-    assert "(with the 10 of their code, 70.0 % against 92.0 % at 5 s)" in accuracy
+    assert "(with the 10 of their code, 70.0 % against 92.0 % at 5 s, 638 queries)" in accuracy
     assert "(5 % of IVF-PQ's)" in storage
-    assert "one frame in 19, without any encoder, finds 80.0 % in 3.0 ms, AMG 88.0 % in 2.0" in time
+    assert "one frame in 19, without any encoder, finds 80.0 % in 3.0 ms, AMG with " in time
+    assert "AMG with vectors of 10 s 88.0 % in 2.0 ms" in time
     worse = differences.assign(difference=-9.0, low=-12.0, high=-6.0)
     assert verdict.claims(report | {"differences": worse}, []).verdict.iloc[0] == "not supported"
     slow = cost.assign(embed_ms=[0.0, 9.0, 0.0])
     assert verdict.claims(report | {"cost": slow}, []).verdict.iloc[2] == "not supported"
     assert verdict.claims({"differences": differences.iloc[1:], "cost": cost}, []).empty
     judged = verdict.table({"differences": differences})
-    assert judged["10 s"].tolist() == ["supported", "not", "supported", "open", "open"]
+    assert judged["10 s"].tolist() == [
+        "supported",
+        "not supported",
+        "supported",
+        "not settled here",
+        "not settled here",
+    ]
     few = differences.assign(n_recordings=29)
-    assert set(verdict.table({"differences": few})["10 s"]) == {"too few"}
+    assert set(verdict.table({"differences": few})["10 s"]) == {"too few to judge"}
     claims = verdict.claims({"differences": few, "cost": cost}, [])
     assert claims.verdict.iloc[0] == "too few to judge (29 recordings)"
 
@@ -447,7 +463,11 @@ def test_what_was_left_out_and_the_whole_cost():
     shown = tables.costs(COST)  # (1 + 1) of 4 ms; (0.5 + 10) of 10 MB
     assert shown["time (%)"].tolist() == ["100", "50"]
     assert shown["bytes (%)"].tolist() == ["100.0", "105.0"]
-    assert shown["search (ms)"].tolist() == ["4.00 [3.00, 5.00]", "1.00 [0.90, 1.10]"]
+    assert shown["embed (ms)"].tolist() == ["", "1.00"]
+    large = tables.costs(COST.assign(search_ms=[0.003, 1592.6], index_bytes=[129_820_000, 0]))
+    assert [text.split(" ")[0] for text in large["search (ms)"]] == ["<0.01", "1,593"]
+    assert large["index (MB)"].tolist() == ["130", ""]
+    assert shown["search (ms)"].tolist() == ["4.00 [3.00, 5.00]", "1.00 [0.900, 1.10]"]
 
 
 def test_the_size_tells_distractors_by_their_kind():

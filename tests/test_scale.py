@@ -197,6 +197,8 @@ def test_hours_of_music_on_a_laptop():
             "search_ms": 2.0,
             "top1": 50.0,
             "query_s": 5.0,
+            "query_frames": 9,
+            "n_queries": 213,
             "search_ms_q1": 1.0,
             "search_ms_q3": 3.0,
             "top10": 60.0,
@@ -232,5 +234,14 @@ def test_hours_of_music_on_a_laptop():
     assert "its time is 1/10.0 and 1/5.0 of theirs" in said[-1]
     assert len(tables.scale(table)) == 3
     assert len(scale_charts.growth(table).axes) == 3
-    left, right = scale_charts.pareto(table).axes
+    figure = scale_charts.pareto(table)
+    of = "213 queries of 5 s, vectors of 10 s"
+    assert figure.get_suptitle() == f"100 vectors; {of}"
+    (single,) = sentences.scale_compared({"scale": table})
+    assert single.startswith(
+        f"Single-stage: {of}. Compared are one-bit lift: encoders that need no"
+    )
+    (single,) = sentences.scale_compared({"scale": table.assign(encoder="mt")})
+    assert single.endswith("Compared are AMG.")
+    left, right = figure.axes
     assert left.lines[-1].get_xdata().tolist() == [128.0]  # as good, and smaller

@@ -5,8 +5,6 @@ import itertools
 import numpy as np
 
 from amg.report import figures, tables
-from amg.retrieval import search
-from amg.sound.audio import seconds
 
 GREY = "#9a9a9a"
 
@@ -15,7 +13,7 @@ def recall_vs_duration(retrieval) -> figures.Figure:
     """The paper's plot: Top-1 against query length of each method, two-stage and single-stage, at
     the duration_max nearest to 10 s, at the lengths that all of them answer."""
     main = ~retrieval.method.str.startswith("nafp ") & (retrieval.encoder != "lift1024")
-    return _top1_panels(_stages(tables.near(retrieval[main], 10.0)), 2, 4.8, 3.6, ends=True)
+    return _top1_panels(_stages(tables.near(retrieval[main], 10.0)), 2, 6.2, 3.6, ends=True)
 
 
 def durations(retrieval) -> figures.Figure:
@@ -65,7 +63,8 @@ def robustness(rates) -> figures.Figure:
 
 
 def _top1_panels(panels, n_columns, width, height, share=True, ends=False):
-    """Panels, `title -> rates`: a line per `who`, 95 % intervals shaded.
+    """Panels, `title -> rates`: a line per `who`, 95 % intervals as whiskers, as
+    a shade of the base system.
 
     share: whose Top-1 axis is the same. ends: none is, names stand at the ends of the lines, and
     those lengths are left out that not all of a panel's lines have.
@@ -73,6 +72,7 @@ def _top1_panels(panels, n_columns, width, height, share=True, ends=False):
     n_rows, n_columns = -(-len(panels) // n_columns), min(n_columns, len(panels))
     look = {"figsize": (0.6 + width * n_columns, 0.8 + height * n_rows), "sharex": True}
     figure, grid = figures.panels(n_rows, n_columns, sharey=not ends and share, **look)
+    lengths: set[float] = set()
     for i in range(len(panels), grid.size):  # a last row that is not full
         grid.flat[i].remove()
         grid.flat[i - n_columns].tick_params(labelbottom=True)
@@ -80,32 +80,24 @@ def _top1_panels(panels, n_columns, width, height, share=True, ends=False):
         if ends:
             n_lines = rates.groupby("query_s").who.transform("nunique")
             rates = rates[n_lines == rates.who.nunique()]
-        for who, colour in figures.colours(rates.who).items():
+        lengths.update(rates.query_s)
+        for i, (who, colour) in enumerate(figures.colours(rates.who).items()):
             line = rates[rates.who == who]
             axis.plot(line.query_s, line.top1, ".-", color=colour, label=who)
-            figures.shade(axis, line.query_s, line.top1_low, line.top1_high, colour)
+            spread = line.top1_low, line.top1_high
+            if who == tables.ENCODERS["nafp"]:
+                figures.shade(axis, line.query_s, *spread, colour)
+            else:  # side by side
+                at = line.query_s * 1.012 ** (i - rates.who.nunique() / 2)
+                axis.vlines(at, *spread, color=colour, lw=0.8, alpha=0.6, clip_on=False)
         axis.set_title(title)
-        figures.log_x(axis, rates.query_s.unique())
     for axis in figure.axes:
+        figures.log_x(axis, lengths)
         axis.set_ylim(top=101)
         if ends:
             figures.name_ends(axis)
     figure.supxlabel("query length (s)")
     figure.supylabel("Top-1 hit rate (%)")
-    return figure
-
-
-def ablations(rates) -> figures.Figure:
-    """Single-stage Top-1 of encoders and losses at the longest query, with intervals; labels say
-    epochs. rates: rows of `ablations.csv`."""
-    longest = rates.query_frames == rates.query_frames.max()
-    shown = rates[longest & (rates.tolerance == "segment")]
-    names = shown.apply(tables.ablation_label, axis=1) + shown.run.map(tables.epochs)
-    figure, ((axis,),) = figures.panels(figsize=(7.6, 0.45 * len(shown) + 1.1))
-    look = {"color": figures.colours(names).values(), **figures.whiskers(shown)}
-    figures.bars(axis, names, shown.top1, **look)
-    title = "queries of {0.query_s:g} s, duration_max {0.duration_max:g} s".format(shown.iloc[0])
-    axis.set(xlim=(0, 100), xlabel="single-stage Top-1, segment (%)", title=title)
     return figure
 
 
@@ -121,7 +113,11 @@ def cost(cost, retrieval) -> figures.Figure:
     for axis, at in zip(axes, (size / 1e6, time)):
         for i, row in enumerate(rows.itertuples()):
             mark = "*" if row.method == "nafp" else "^" if "single" in row.method else "o"
-            look = {"color": figures.colour_of(row.method), "ms": 14 - i / 2}  # all of a heap show
+            look = {
+                "color": figures.colour_of(row.method),
+                "ms": 13 - i / 2,
+                "mfc": "none",
+            }  # all of a heap show
             axis.plot(at.iloc[i], row.song, mark, label=tables.cost_label(row), **look)
         figures.log_x(axis)
     axes[0].set(xlabel="storage (MB): index and second stage", ylabel="Top-1, song (%)")
@@ -132,67 +128,10 @@ def cost(cost, retrieval) -> figures.Figure:
     return figure
 
 
-def lifts(angle, kernels, table) -> figures.Figure:
-    """Why the lift works: kernels, what each finds, and what bits and directions cost.
-
-    angle: degrees (n,); kernels: name -> (n,), 1 at no angle; table: `lifts.csv`, whose first row
-    is the lift that is kept.
-    """
-    figure, ((left, middle, right),) = figures.panels(1, 3, figsize=(12.5, 3.9))
-    kept, lifted, mean = table.iloc[0], figures.METHODS["lift"], figures.METHODS["mean"]
-    colours = figures.colours(kernels) | {kept.function: lifted, "p itself": mean}
-    for name in kernels:
-        left.plot(angle, kernels[name], color=colours[name], lw=2.5 if name == kept.function else 1)
-    left.set(ylabel="kernel (1: the same frame)", title="what two frames have in common")
-    left.set_xlabel("angle between two frames (degrees)")
-    bits = table[(table.kind == "bits") & (table.dimensions == kept.dimensions)]
-    options = {"color": bits.function.map(colours), **figures.whiskers(bits)}
-    figures.bars(middle, bits.function, bits.top1, **options)
-    title = f"by function of p, {kept.dimensions:,} bits"
-    middle.set(xlabel="validation Top-1 (%)", title=title)
-    of_kept = table[table.function == kept.function].sort_values("dimensions")
-    for kind, style in (("bits", "o-"), ("values", "o--")):
-        line = of_kept[of_kept.kind == kind]
-        right.plot(line.dimensions, line.top1, style, color=lifted, ms=4, label=f"lift, {kind}")
-    for name, colour in (("the kernel itself", "#555555"), ("mean pooling", mean)):
-        top1 = table.top1[table.function == name].iloc[0]
-        right.axhline(top1, color=colour, lw=1.2, ls=":", label=name)
-    figures.log_x(right, of_kept.dimensions.unique())
-    title = f"by number of directions, {kept.duration_max:g} s"
-    right.set(xlabel="directions", ylabel="validation Top-1 (%)", title=title)
-    right.tick_params(axis="x", rotation=45)
-    right.legend(fontsize=8, loc="lower right")
-    return figure
-
-
-def shortlists(table) -> figures.Figure:
-    """Exact Top-1 against time per query, a point per length of the shortlist, a panel per length
-    of query; squares are the published shortlist, rings the default."""
-    n = table.query_frames.nunique()
-    figure, (axes,) = figures.panels(1, n, figsize=(1 + 4.6 * n, 4.0), sharey=True)
-    table = table.assign(ms=table.embed_ms + table.search_ms)
-    for axis, (n_frames, rows) in zip(axes, table.groupby("query_frames")):
-        for encoder, line in rows.groupby("encoder", sort=False):
-            look = {"color": figures.colour_of(encoder), "elinewidth": 0.5}
-            look |= {"fmt": "*-", "ms": 10} if encoder == "nafp" else {"fmt": ".-", "ms": 6}
-            spread = line.top1 - line.top1_low, line.top1_high - line.top1
-            label = tables.encoder_name(encoder, "AMG")
-            axis.errorbar(line.ms, line.top1, spread, label=label, **look)
-            for length, mark in ((search.N_BEST, "s"), (search.SHORTLIST, "o")):
-                at = line[line.shortlist == length]
-                axis.plot(at.ms, at.top1, mark, color=look["color"], mfc="none", ms=10)
-        figures.log_x(axis)
-        axis.set_title(f"queries of {seconds(n_frames):g} s")
-        axis.set_xlabel("embedding and search per query (ms)")
-    axes[0].set_ylabel("two-stage exact Top-1 (%)")
-    labels = axes[-1].get_legend_handles_labels()
-    figure.legend(*labels, loc="outside lower center", ncols=4)
-    return figure
-
-
 def roc(points) -> figures.Figure:
     """True against false accepts: a row per stage of search, a column per query length, a colour
-    per method; normalised scores are dashed, the base system stands beside both stages."""
+    per method; normalised scores are dashed, 1 % of false accepts is dotted, the base system stands
+    beside both stages."""
     stages = [stage for stage in ("two", "single") if (points.stage == stage).any()]
     lengths = sorted(points.query_s.unique())
     n_rows, n_columns = len(stages), len(lengths)
@@ -232,12 +171,12 @@ def trace(followed, name) -> figures.Figure:
     figures.log_x(left)
     left.set_title(title)
     left.set_xlabel(f"segments, best first (dotted: the shortlist of {followed.shortlist})")
-    left.set_ylabel("inner product with the query's vector")
+    left.set_ylabel("similarity to the query vector")
     number = np.arange(1, len(followed.start) + 1)
     is_right = np.where(followed.start == followed.begin, colour, GREY)
     figures.bars(middle, number, followed.mean, color=is_right, height=0.6)
     middle.set(yticks=number, title="second stage: the ten best starts")
-    middle.set_xlabel("mean inner product of its frames")
+    middle.set_xlabel("mean similarity of the frames")
     middle.set_ylabel("answer (coloured: the right one)")
     length, reach = followed.products.shape
     extent = (-0.5 * followed.margin, 0.5 * (reach - followed.margin), 0.5 * length, 0)
@@ -246,5 +185,5 @@ def trace(followed, name) -> figures.Figure:
     right.set(title="why: frames agree along a diagonal", ylabel="time in the query (s)")
     right.set_xlabel("time in the database, from the answer on (s)")
     right.grid(False)
-    figure.colorbar(drawn, ax=right, label="inner product of two frames")
+    figure.colorbar(drawn, ax=right, label="similarity of two frames (inner product)")
     return figure

@@ -109,7 +109,7 @@ def log_x(axis, ticks=None):
     else:
         kept = []
         for tick in sorted(ticks, reverse=True):
-            kept += [tick] if not kept or kept[-1] > 1.4 * tick else []
+            kept += [tick] if not kept or kept[-1] > 1.15 * tick else []
         axis.set_xticks(kept)
     axis.minorticks_off()
 
@@ -178,7 +178,7 @@ def learning_curves(history, x, curves) -> Figure:
 
 
 def spectrograms(rows) -> Figure:
-    """Spectrograms from 0 to 4 kHz in dB below the peak: in each row its clips, side by side.
+    """Spectrograms from 0 to 4 kHz in dB relative to the peak: in each row its clips, side by side.
 
     rows: list of (title of the row, its clips (float32, 8 kHz), their titles).
     """
@@ -194,7 +194,7 @@ def spectrograms(rows) -> Figure:
             axis.set_title(of_clip, fontsize=8 if n > 1 else None)
             axis.grid(False)
         row[0].set_ylabel(f"{title}\nfrequency (Hz)".strip())
-        figure.colorbar(drawn, ax=row[-1], label="dB below the peak")
+        figure.colorbar(drawn, ax=row[-1], label="dB relative to peak")
     figure.supxlabel("time (s)")
     return figure
 

@@ -14,7 +14,16 @@ from pygments.formatters import HtmlFormatter
 
 from amg import files, machine, paths, provenance
 from amg.check import InputError
-from amg.report import charts, compare, figures, scale_charts, sentences, tables, verdict
+from amg.report import (
+    ablation_charts,
+    charts,
+    compare,
+    figures,
+    scale_charts,
+    sentences,
+    tables,
+    verdict,
+)
 
 DRAWN: dict[str, tuple[str, Callable]] = {  # the tables that the index shows: their file, and how
     "summary": ("retrieval", tables.summary),
@@ -35,8 +44,8 @@ FIGURES: dict[str, tuple] = {  # those that follow from tables alone
     "durations": (charts.durations, "retrieval"),
     "decimation": (charts.decimation, "retrieval"),
     "cost": (charts.cost, "cost", "retrieval"),
-    "ablations": (charts.ablations, "ablations"),
-    "shortlists": (charts.shortlists, "shortlists"),
+    "ablations": (ablation_charts.ablations, "ablations"),
+    "shortlists": (ablation_charts.shortlists, "shortlists"),
     "roc": (charts.roc, "roc"),
     "scale": (scale_charts.growth, "scale"),
     "pareto": (scale_charts.pareto, "scale"),
@@ -144,9 +153,9 @@ def results(profile) -> str:
             f"reports/reference/{profile} holds no whole report; run `make reproduce "
             f"PROFILE={profile}` and `python -m amg reference --profile {profile}`."
         )
-    claims = verdict.claims(report, run["steps"], intervals=False)
+    claims = verdict.claims(report, run["steps"])
     paragraphs = [
-        "" if claims.empty else tables.markdown(claims),
+        "" if claims.empty else sentences.markdown(claims),
         " ".join(sentences.growth(report.get("learning_curve", ()))[:2]),
         sentences.size(report),
         f"`{run['command']}`, commit {run['commit']}; {run['machine']['processor']}.",

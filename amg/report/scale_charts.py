@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from amg.report import figures, tables
+from amg.report import figures, sentences, tables
 
 STYLES = {
     "flat": "o-",
@@ -45,6 +45,7 @@ def growth(table) -> figures.Figure:
         left.plot(line.n_vectors, line.forecast, lw=4, label=label, **look)
     labels = left.get_legend_handles_labels()
     figure.legend(*labels, loc="outside lower center", ncols=4, fontsize=8)
+    figure.suptitle(sentences.scale_asked(table), fontsize=10)
     return figure
 
 
@@ -64,7 +65,8 @@ def pareto(table) -> figures.Figure:
         figures.log_x(axis)
         axis.set_xlabel(unit)
     size = f"{largest.n_vectors.iloc[0]:,} vectors"
-    axes[0].set(ylabel="single-stage Top-1 (%)", title=size)
+    figure.suptitle(f"{size}; {sentences.scale_asked(table)}", fontsize=10)
+    axes[0].set(ylabel="single-stage Top-1 (%)")
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
     )
@@ -92,6 +94,6 @@ def learning_curve(curve) -> figures.Figure:
         axis.set(title=f"queries of {length:g} s", ylim=(0, 101))
         figures.log_x(axis, mean.index)
     figure.supylabel("single-stage Top-1, segment (%)")
-    figure.supxlabel("songs to learn from, equal updates")
+    figure.supxlabel("training songs (equal number of updates)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure

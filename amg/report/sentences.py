@@ -1,9 +1,12 @@
-"""What the tables of a report say, in sentences: the takeaways of notebooks, README and index."""
+"""What the tables of a report say, in sentences and, for README, as Markdown: the takeaways of
+notebooks, README and index."""
 
 import numpy as np
 
+from amg.embedding import encoders
 from amg.report import tables
 from amg.sound import duplicates, sheet_music
+from amg.sound.audio import seconds
 
 LEFT_OUT_UNKNOWN = (
     "What was left out is not known: the songs came from elsewhere, or from an older kit."
@@ -88,17 +91,38 @@ def scale(grown, laptop, whole, laptop_bytes) -> list[str]:
         )
     sentences += [
         f"In {laptop_bytes / 1e9:.0f} GB of a laptop's 16 fit {row.hours:,.0f} hours of music "
-        f"by {row.method}; measured at {row.n:,} {row.unit}: {row.stage} Top-1 {row.top1:.1f} "
+        f"by {_named(row)}; measured at {row.n:,} {row.unit}: {row.stage} Top-1 {row.top1:.1f} "
         f"% (among modelled ones), {row.query_ms:.1f} ms a query."
         for row in laptop.itertuples()
     ]
     _, time = tables.whole_cost(whole)
     return sentences + [
-        f"{row.method} among {row.n_frames:,} frames: exact Top-1 {rate(row)}, the base system "
-        f"{whole.top1[0]:.1f} % exhaustively and {whole.top1[1]:.1f} % by codes; its "
+        f"{tables.cost_label(row)} among {row.n_frames:,} frames: exact Top-1 {rate(row)}, the "
+        f"base system {whole.top1[0]:.1f} % exhaustively and {whole.top1[1]:.1f} % by codes; its "
         f"time is 1/{time[0] / time[i]:.1f} and 1/{time[1] / time[i]:.1f} of theirs."
         for i, row in whole.iloc[2:].iterrows()
     ]
+
+
+def scale_asked(grown) -> str:
+    """How many queries of what length, and vectors of what, a table such as `scale.csv` is of."""
+    row = grown.iloc[0]
+    of = f", vectors of {grown.duration_max.max():g} s"
+    return f"{row.n_queries:,} queries of {seconds(row.query_frames):g} s{of}"
+
+
+def scale_compared(report) -> list[str]:
+    """What queries and which encoders `scale.csv` and `scale_two_stage.csv` compare."""
+    grown, whole, told = report.get("scale"), report.get("scale_two_stage"), []
+    if grown is not None:
+        names = grown.encoder.unique()
+        free = not any(map(encoders.needs_training, names))
+        named = ", ".join(tables.encoder_name(name, "AMG") for name in names)
+        only = ": encoders that need no training; no trained one is among them" if free else ""
+        told.append(f"Single-stage: {scale_asked(grown)}. Compared are {named}{only}.")
+    if whole is not None:
+        told.append(f"Two-stage: {scale_asked(whole)}, {whole.n_frames.max():,} frames.")
+    return told
 
 
 def confusable(table) -> list[str]:
@@ -117,6 +141,11 @@ def confusable(table) -> list[str]:
                 " Modelled ones mislead less: hit rates of larger databases are upper bounds."
             )
     return sentences
+
+
+def _named(row):
+    encoder, comma, index = row.method.partition(", ")
+    return f"{tables.encoder_name(encoder)}{comma}{index}" if comma else tables.cost_label(row)
 
 
 def forecast(table) -> list[str]:
@@ -166,3 +195,10 @@ def growth(curve) -> list[str]:
             "are not pooled in it."
         )
     return sentences
+
+
+def markdown(table) -> str:
+    """A table as the README shows it."""
+    flat = table.reset_index()
+    rows = [[*map(str, flat.columns)], ["---"] * flat.shape[1], *flat.astype(str).values.tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

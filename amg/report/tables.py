@@ -72,7 +72,7 @@ def epochs(run) -> str:
 
 def short_label(row) -> str:
     """The same where there is no other encoder of its kind, with epochs: `AMG, 16 epochs`."""
-    name = ablation_label(row).replace(METHOD, "AMG").replace(ENCODERS["nafp"], "NAFP")
+    name = ablation_label(row).replace(METHOD, "AMG")
     return name.removesuffix(", no training") + epochs(row["run"])
 
 
@@ -178,7 +178,8 @@ def cost_label(row) -> str:
     if row.method.startswith("nafp"):
         return ablation_label({"method": row.method})
     name, _, stage = row.method.partition(" ")
-    return f"{encoder_name('mt' if name == 'amg' else name, 'AMG')}, {stage}"
+    name = encoder_name("mt" if name == "amg" else name, "AMG")
+    return f"{name}{epochs(getattr(row, 'run', ''))}, {stage}"
 
 
 def with_song_rate(cost, retrieval) -> pd.DataFrame:
@@ -204,7 +205,7 @@ def unknown_summary(answers) -> pd.DataFrame:
     """`unknown` at 10 s, for the score that the validation prefers."""
     rows = at(best_scores(answers), 10.0)
     heading = f"queries of {rows.query_s.iloc[0]:g} s [95 % interval]"
-    return unknown(rows).droplevel(["query", "score"]).iloc[:, :2].rename_axis(heading)
+    return unknown(rows).droplevel("query").iloc[:, :2].rename_axis([heading, "score"])
 
 
 def unknown(answers) -> pd.DataFrame:
@@ -222,9 +223,17 @@ def scale(grown) -> pd.DataFrame:
 def _readable(table, name, index, none=""):
     """A table by its headings in `headings.yaml`; `none` stands for what was not measured."""
     headings = yaml.safe_load(Path(__file__).with_name("headings.yaml").read_text())[name]
-    rows = table.to_dict("records")
+    amounts = table.filter(regex="_(ms|mb|q[13])$|^build_s$").map(_short)
+    rows = table.assign(**amounts).to_dict("records")
     texts = {heading: [form.format(**row) for row in rows] for heading, form in headings.items()}
     return pd.DataFrame(texts).replace("nan", none).set_index(index)
+
+
+def _short(amount):
+    """A time or a size in three figures, none of what takes nothing."""
+    if amount < 0.01:
+        return "<0.01" if amount else ""
+    return f"{amount:,.0f}" if amount >= 99.95 else f"{amount:#.3g}"
 
 
 def reasons(why) -> pd.DataFrame:
@@ -237,10 +246,3 @@ def reasons(why) -> pd.DataFrame:
     of_missed = (100 * same / missed).map("{:.0f} %".format)
     shares["same audio, of the misses"] = of_missed.where(missed > 0, "")
     return shares.set_index(["queries", "length"])
-
-
-def markdown(table) -> str:
-    """A table as the README shows it."""
-    flat = table.reset_index()
-    rows = [[*map(str, flat.columns)], ["---"] * flat.shape[1], *flat.astype(str).values.tolist()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from amg.embedding import crops
 from amg.report import sentences, tables
 from amg.retrieval import intervals, search
 from amg.sound.audio import seconds
@@ -12,7 +13,7 @@ NAFP = tables.ENCODERS["nafp"]
 CLAIMS = pd.DataFrame(
     [
         ("Nearly as accurate", tables.METHOD, NAFP, "two", -2),
-        ("Training makes the vector", tables.METHOD, MEAN, "single", 0),
+        ("Training beats mean pooling", tables.METHOD, MEAN, "single", 0),
         ("The lift beats the encoder", LIFT, tables.METHOD, "single", 0),
         ("The lift beats mean pooling", LIFT, MEAN, "single", 0),
         ("The lift is nearly as accurate", LIFT, NAFP, "two", -2),
@@ -20,6 +21,7 @@ CLAIMS = pd.DataFrame(
     columns=["claim", "method", "against", "stage", "least"],  # least: the points it may lose
 )
 WORDS = {"supported": "supported", "open": "not settled here", "not": "not supported"}
+TOO_FEW = "too few to judge"
 
 
 def _judged(report):
@@ -37,11 +39,12 @@ def _judged(report):
     return rows.assign(word=np.select([few, above, below], ["too few", "supported", "not"], "open"))
 
 
-def claims(report, steps, intervals=True) -> pd.DataFrame:
+def claims(report, steps) -> pd.DataFrame:
     """Claim by claim, at 10 s and the duration nearest to it: what the paper says, what was
-    measured, and the verdict; empty for a report without the tables or methods for it.
+    measured, and the verdict; empty for a report without the tables or methods for it. Intervals
+    stand with the differences that the verdict depends on.
 
-    steps: those of its manifest; intervals: whether the figures have theirs.
+    steps: those of its manifest.
     """
     rows, cost = _judged(report), report.get("cost")
     if rows.empty or cost is None:
@@ -51,9 +54,8 @@ def claims(report, steps, intervals=True) -> pd.DataFrame:
     if [*rows.claim] != [*CLAIMS.claim] or "amg two-stage" not in cost.index:
         return pd.DataFrame()
     points = rows.apply(sentences.points, axis=1) + " points"
-    if not intervals:
-        points = rows.difference.map("{:+.1f} points".format)
-    accurate, trained, beats, pooled, near = points
+    accurate, trained, beats, pooled, _ = points
+    near = rows.difference.iloc[-1]
     word = dict(zip(rows.claim, rows.apply(_settled, axis=1)))
     size, time = tables.whole_cost(cost)
     index, whole = (
@@ -66,7 +68,7 @@ def claims(report, steps, intervals=True) -> pd.DataFrame:
         (
             "Nearly as accurate as fingerprints",
             "comparable accuracy",
-            f"{accurate}, two-stage exact Top-1, {search.SHORTLIST} candidates"
+            f"{accurate} against {NAFP}, two-stage exact Top-1, {search.SHORTLIST} candidates"
             f"{_fewer_candidates(report)}; a loss of 2 is allowed",
             word["Nearly as accurate"],
         ),
@@ -81,20 +83,20 @@ def claims(report, steps, intervals=True) -> pd.DataFrame:
             "Under a tenth of the search time",
             "less than 1/10",
             f"{flat:.0f} % of an exhaustive search's; {coded:.0f} % of IVF-PQ's, as the authors of "
-            f"the base system run it{_fewer_frames(report)}",
+            f"the base system run it{_fewer_frames(cost)}",
             _tenth({"against an exhaustive search": flat, "against IVF-PQ": coded}),
         ),
         (
-            "Training makes the vector",
+            "Training beats mean pooling",
             "trained on 100,000 songs: 10 layers, 50 epochs",
             f"{trained} from mean pooling's, single-stage segment Top-1{_sizes(steps)}",
-            word["Training makes the vector"],
+            word["Training beats mean pooling"],
         ),
         (
-            "The one-bit lift, without training, is better",
+            "The one-bit lift, without training, is better than the trained encoder, single-stage",
             "(ours)",
             f"{beats} from the trained encoder's, {pooled} from mean pooling's, single-stage "
-            f"segment Top-1; {near} from the base system's, two-stage exact",
+            f"segment Top-1; {near:+.1f} points against {NAFP}, two-stage exact",
             of_lift[0] if len({*of_lift}) == 1 else " / ".join(of_lift),
         ),
     ]
@@ -124,22 +126,21 @@ def _fewer_candidates(report):
     base = lists.top1[lists.encoder == "nafp"].iloc[0]
     return (
         f" (with the {search.N_BEST} of their code, {few.iloc[0]:.1f} % against {base:.1f} % at "
-        f"{lists.query_s.iloc[0]:g} s)"
+        f"{lists.query_s.iloc[0]:g} s, {lists.n_queries.iloc[0]:,} queries)"
     )
 
 
-def _fewer_frames(report):
-    """What as few of the frames as there are vectors do without an encoder."""
-    cost = report["cost"].assign(ms=tables.whole_cost(report["cost"])[1])
-    for _, frames in cost[cost.method.str.startswith("nafp 1/")].iterrows():
-        every = int(frames.method.partition("/")[2])
-        amg = cost[(cost.method == "amg two-stage") & (cost.duration_max == seconds(every))]
-        if len(amg):
-            return (
-                f"; one frame in {every}, without any encoder, finds {frames.top1:.1f} % in "
-                f"{frames.ms:.1f} ms, AMG {amg.top1.iloc[0]:.1f} % in {amg.ms.iloc[0]:.1f} ms"
-            )
-    return ""
+def _fewer_frames(cost):
+    """What as few of the frames as there are vectors do without an encoder; cost: by method."""
+    time, amg = tables.whole_cost(cost)[1], cost.loc["amg two-stage"]
+    every = crops.segment_frames(int(amg.duration_max))
+    if f"nafp 1/{every}" not in cost.index:
+        return ""
+    return (
+        f"; one frame in {every}, without any encoder, finds "
+        f"{cost.top1[f'nafp 1/{every}']:.1f} % in {time[f'nafp 1/{every}']:.1f} ms, AMG with "
+        f"vectors of {amg.duration_max:g} s {amg.top1:.1f} % in {time['amg two-stage']:.1f} ms"
+    )
 
 
 def _sizes(steps):
@@ -151,18 +152,19 @@ def _sizes(steps):
 
 def _settled(row):
     """What a judged row says of its claim, in a sentence."""
-    few = f"too few to judge ({row.n_recordings:.0f} recordings)"
-    return WORDS.get(row.word, few)
+    return WORDS.get(row.word, f"{TOO_FEW} ({row.n_recordings:.0f} recordings)")
 
 
 def table(report) -> pd.DataFrame:
-    """Every claim at every duration (rows) and query length (columns): supported, open, not, or too
-    few (recordings to judge); empty without `differences.csv`."""
+    """The verdict on every claim at every duration (rows) and query length (columns); empty without
+    `differences.csv`."""
     rows = _judged(report)
     if rows.empty:
         return pd.DataFrame()
     rows = rows.assign(
-        vector=rows.duration_max.map("{:.0f} s".format), at=rows.query_s.map("{:g} s".format)
+        word=rows.word.map(WORDS).fillna(TOO_FEW),
+        vector=rows.duration_max.map("{:.0f} s".format),
+        at=rows.query_s.map("{:g} s".format),
     )
     wide = rows.pivot_table(
         index=["claim", "vector"], columns="at", values="word", aggfunc="first", sort=False

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from amg import files, machine, paths
-from amg.report import tables
+from amg.report import sentences
 from bench import data, evaluation, extraction, training
 from bench.timing import row
 
@@ -39,7 +39,7 @@ def markdown(rows, described):
     )
     where = described["machine"]
     return (
-        f"{tables.markdown(table.set_index(''))}\n\n`make bench`, batches of {training.BATCH}, "
+        f"{sentences.markdown(table.set_index(''))}\n\n`make bench`, batches of {training.BATCH}, "
         f"published Transformer, seed 0, commit {described['commit']}; {where['processor']}, "
         f"{where['cores']} cores, {where['memory_gb']} GB.\n"
     )
