@@ -54,7 +54,7 @@ def lifts(angle, kernels, table) -> figures.Figure:
     title = f"by number of directions, {kept.duration_max:g} s"
     right.set(xlabel="directions", ylabel="validation Top-1 (%)", title=title)
     right.tick_params(axis="x", rotation=45)
-    right.legend(fontsize=8, loc="lower right")
+    right.legend(fontsize=8, loc="center right")
     return figure
 
 
