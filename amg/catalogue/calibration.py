@@ -1,6 +1,6 @@
 """How good a score has to be: fitted to music that a catalogue does not hold.
 
-`python -m amg calibrate` writes, for one fingerprinter, the lift's usual energies, the background,
+`amg calibrate` writes, for one fingerprinter, the lift's usual energies, the background,
 and the two numbers of `significance.law` for each length of window: of two stages, whose scores
 depend on nothing else, and of the first stage of each encoder and length of segments. They come
 from the training songs of a profile, the songs that notebooks hold out for validation check them;
@@ -87,7 +87,7 @@ def calibrate(data, database, n_valid, fingerprinter="", seed=0) -> pd.DataFrame
 
 
 def command(arguments) -> None:
-    """`python -m amg calibrate`: prints what held-out songs say."""
+    """`amg calibrate`: prints what held-out songs say."""
     check.texts(train_set=arguments.train_set, database=arguments.database)
     data = features.pack(paths.resolve(f"data/train/{arguments.train_set}"))
     database, _ = databases.load(paths.resolve(arguments.database))

@@ -1,4 +1,4 @@
-"""`python -m amg extract music target`: fingerprints of every audio file below a folder.
+"""`amg extract music target`: fingerprints of every audio file below a folder.
 
 Beside the target lies its record, `<target>.json`: which music, which fingerprinter, and for each
 .npy the size and time of the file that it is made from. What does not agree with its file is
