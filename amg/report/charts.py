@@ -168,7 +168,7 @@ def trace(followed, name) -> figures.Figure:
         left.plot(rank[at], score[at], "o", color=colour)
         title = f"first stage: the right segment has rank {rank[at]:,}"
     left.axvline(followed.shortlist, color="#444444", lw=0.8, ls=":")
-    figures.log_x(left)
+    figures.log_x(left, 10.0 ** np.arange(np.log10(len(score))))
     left.set_title(title)
     left.set_xlabel(f"segments, best first (dotted: the shortlist of {followed.shortlist})")
     left.set_ylabel("similarity to the query vector")
