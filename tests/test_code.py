@@ -59,7 +59,7 @@ EDITS = {  # in which file, what, by what -> what is made anew, by the names abo
         "sound/sheet_music.py", "START_S = 0.5", "START_S = 0.6", {"rendering", "01_data_prep"},
     ),
     "a chart's colour": ("report/charts.py", '"#9a9a9a"', '"#000000"', set()),
-    "a sentence": ("report/sentences.py", "% false accepts", "% wrong", set()),
+    "a sentence": ("report/sentences.py", "false accepts, ", "wrong ones, ", set()),
     "a comment and a docstring": (
         "embedding/losses/amg.py", '"""The AMG loss', '# a comment\n"""An AMG loss', set(),
     ),

@@ -6,6 +6,7 @@ comments, what it reads, and the state of what it wrote. One that is finished an
 
 import ast
 import json
+import logging
 import os
 import sys
 import time
@@ -106,6 +107,8 @@ class Step:
         """Execute the notebook; talks: what its cells print and show is printed as it comes."""
         self.executed.parent.mkdir(parents=True, exist_ok=True)
         where = f"see {paths.relative(self.executed)}"
+        # a kernel that ends while its last message is under way is no news
+        logging.getLogger("tornado").setLevel(logging.CRITICAL)
         try:
             papermill.execute_notebook(
                 str(self.source),
