@@ -14,8 +14,8 @@ Read the rooms in this order, from samples to reports:
     embedding    validation, runs, chosen, training
     retrieval    search, databases, trials, hits, intervals
     retrieval    published, evaluate, nafp_search, cost
-    catalogue    models, significance, listening, store, writing, indexing, library, catalogue
-    catalogue    windows, sounds, answer, identify, calibration
+    catalogue    models, significance, listening, store, writing, indexing, answer, library
+    catalogue    catalogue, windows, sounds, identify, calibration
     studies      trace, unknown_songs, ablations, robustness, more_songs, explore
     studies      scale_distractors, scale, scale_forecast
     report       tables, sentences, verdict, fonts, figures, charts, ablation_charts

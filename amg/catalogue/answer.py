@@ -45,11 +45,11 @@ class Match:
             )
         if self.speed != 1:
             sure += f", about {abs(self.speed - 1):.0%} {'faster' if self.speed > 1 else 'slower'}"
-        begin, end = _clock(self.begin_s), _clock(self.end_s)
-        place = f"from {_clock(self.position_s)} on"
+        begin, end = clock(self.begin_s), clock(self.end_s)
+        place = f"from {clock(self.position_s)} on"
         if self.within_s:
             first, last = self.position_s, self.position_s + self.within_s
-            place = f"somewhere in {_clock(first, 0)}-{_clock(last, 0)}"
+            place = f"somewhere in {clock(first, 0)}-{clock(last, 0)}"
         also = f" (also: {one_line(', '.join(self.also))})" if self.also else ""
         return f"{begin}-{end}  {self.named(paths)}, {place}, {sure}{also}"
 
@@ -81,6 +81,7 @@ class Answer:
         return self.text()
 
 
-def _clock(seconds, digits=1):
+def clock(seconds, digits=1) -> str:
+    """Minutes and seconds, as 0:07.5; digits: of the seconds, behind the point."""
     seconds = round(seconds, digits)
     return f"{int(seconds // 60)}:{seconds % 60:0{digits + 3 if digits else 2}.{digits}f}"

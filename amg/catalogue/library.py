@@ -10,6 +10,7 @@ import numpy as np
 
 from amg import code, paths, progress
 from amg.catalogue import store, writing
+from amg.catalogue.answer import clock
 from amg.catalogue.indexing import CATALOGUE, inside, shown
 from amg.check import InputError, one_line
 from amg.retrieval import search
@@ -91,16 +92,19 @@ def _same(song, other):
     if min(len(song), len(other)) < due:
         return False
     for at, there, _ in duplicates.alike_places(song, other, duplicates.ALIKE):
-        pairs = zip(song[max(at - there, 0) :], other[max(there - at, 0) :])
-        if sum(one @ its >= SIMILAR for one, its in pairs) >= due:
+        ours, theirs = song[max(at - there, 0) :], other[max(there - at, 0) :]
+        n_frames = min(len(ours), len(theirs))
+        products = np.einsum("ld,ld->l", ours[:n_frames], theirs[:n_frames])
+        if (products >= SIMILAR).sum() >= due:
             return True
     return False
 
 
 def _line(seconds, place):
     """Length, artist, title and path of a file, between tabs."""
-    length = f"{int(seconds // 60)}:{int(seconds % 60):02}"
-    return "\t".join(map(one_line, (length, place.artist, place.title, shown(place.path))))
+    return "\t".join(
+        map(one_line, (clock(seconds, 0), place.artist, place.title, shown(place.path)))
+    )
 
 
 def list_command(arguments) -> None:

@@ -70,7 +70,7 @@ class Explored:
             lines.append(f"The place that was asked for: {self._lacks()}.")
         allowed = f"at most {times(significance.ALLOWED)}"
         lines.append(f"The nearest (one counts if chance gives as good ones {allowed}):")
-        for match in sorted(self.answer.candidates, key=lambda match: match.chance):
+        for match in self.answer.candidates:
             lines.append(
                 f"  score {match.score:.2f}, by chance {times(match.chance)}: {match.name} at "
                 f"{starts_s(match):.1f} s"
@@ -135,9 +135,8 @@ class Explorer:
         sounds = through, original, query, of_original, frames[:: windows.GRIDS]
         asked, length = self.titles[number], self._length(frames)
         answer = identify((query, SAMPLE_RATE), self.catalogue, METHOD, name=asked)
-        nearest = sorted(answer.candidates, key=lambda match: match.chance)[:1]
-        heard = dict.fromkeys([number, *(self.number[of.path] for of in nearest)])
-        fits = [(self.titles[of], self._fit(frames, of, length)) for of in heard]
+        heard = [number, *(self.number[of.path] for of in answer.candidates[:1])]
+        fits = [(self.titles[of], self._fit(frames, of, length)) for of in dict.fromkeys(heard)]
         verdicts = [self._verdict(match, number, begin_s) for match in answer.matches]
         neighbours = self._neighbours(frames, length, number, begin_s, begin_s + length_s)
         return Explored(
