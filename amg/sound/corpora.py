@@ -22,6 +22,7 @@ WHOLE = ("fingerprinter", "dummy")  # roles whose recordings are not cut
 PER_TRACK = 10  # clips of one recording at most
 N_NOISE = 16  # clips reserved as background music, if so many are to be had
 N_RENDERED = 400  # renderings among the distractors of open_music
+FURTHER = ("heard", "speeds")  # what training songs may come on top
 
 
 def check_source(corpus, folder="") -> None:
@@ -87,13 +88,44 @@ def choose(corpus, sizes, seed, workers=2, folder="", whole=WHOLE) -> tuple[dict
     refused += too_short
     _check_sizes(corpus, sizes, clips)
     for role, of_role in clips.items():
-        jobs, label = [(clip,) for clip in of_role], f"listening to {role}"
-        measured = [*progress.parallel(Clip.measured, jobs, workers, desc=label, unit="clip")]
-        refused += [clip for clip in measured if clip.refused]
-        usable = [clip for clip in measured if not clip.refused]
-        clips[role] = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
+        clips[role], silent = _heard(of_role, role, seed, workers)
+        refused += silent
     _check_sizes(corpus, sizes, clips)
     return clips, refused
+
+
+def further(kinds, corpus, seed, workers=2, folder="") -> list[Clip]:
+    """Training songs beside those of the role `train`: clips of 30 s as `choose` cuts them, of all
+    recordings that there are.
+
+    kinds: of FURTHER: `heard` is the music that trained the fingerprinter, whose clips keep that
+    role, for fingerprints of them are in-sample; `speeds` is all of this and of `train`, played at
+    other speeds. Renderings have neither; they have TAKES.
+    """
+    if kinds == []:
+        return []
+    check.each("further", kinds, check.one_of, FURTHER)
+    check.one_of("the corpus of further songs", corpus, NAMES[1:])
+    heard = ["fingerprinter"] if "heard" in kinds else []
+    tracks = manifest(corpus, workers, folder, ["train", *heard])
+    tracks = [track for track in tracks if not track.refused]
+    parts = [[track for track in tracks if track.role in heard]]
+    if "speeds" in kinds:
+        parts.append(recordings.at_speeds(tracks, workers))
+    return [
+        clip
+        for part in parts
+        for clip in _heard(sum(map(_cut, part), []), "further songs", seed, workers)[0]
+    ]
+
+
+def _heard(clips, role, seed, workers):
+    """The clips in the seed's order, each listened to, and those that are refused."""
+    jobs, label = [(clip,) for clip in clips], f"listening to {role}"
+    measured = [*progress.parallel(Clip.measured, jobs, workers, desc=label, unit="clip")]
+    usable = [clip for clip in measured if not clip.refused]
+    order = np.random.default_rng(seed).permutation(len(usable))
+    return [usable[i] for i in order], [clip for clip in measured if clip.refused]
 
 
 def _cut(track):
