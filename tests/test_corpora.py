@@ -413,3 +413,28 @@ def test_a_recording_of_one_hour_is_never_held_whole(home, tmp_path, monkeypatch
     assert clip.seconds == 3600 and sum(lengths) == 3600 * RATE and max(lengths) <= 31 * RATE
     lengths = list(map(len, clip.blocks()))
     assert sum(lengths) == 3600 * RATE and max(lengths) <= 30 * RATE
+
+
+def test_further_songs_are_cut_alike_and_told_apart(home, folder, monkeypatch):
+    """Music that trained the fingerprinter keeps that role; copies are recordings of their own."""
+    roles = {"a.wav": "train", "b.flac": "fingerprinter", "c.ogg": "valid"}
+    monkeypatch.setattr(corpora, "_role_in_folder", lambda name: roles.get(name, "test"))
+    assert corpora.further([], "folder", 0, 1, str(folder)) == []
+    heard = corpora.further(["heard"], "folder", 0, 1, str(folder))
+    assert [(clip.recording, clip.role) for clip in heard] == 2 * [("b.flac", "fingerprinter")]
+    both = corpora.further(["heard", "speeds"], "folder", 0, 1, str(folder))
+    assert both[:2] == heard and {clip.seconds for clip in both} == {30.0}
+    copies = {(clip.recording, clip.role) for clip in both[2:]}
+    assert copies == {
+        (f"{name} x{speed}", role)
+        for name, role in (("a.wav", "train"), ("b.flac", "fingerprinter"))
+        for speed in recordings.SPEEDS
+    }
+    only = corpora.further(["speeds"], "folder", 0, 1, str(folder))
+    assert {clip.recording for clip in only} == {f"a.wav x{speed}" for speed in recordings.SPEEDS}
+
+
+@pytest.mark.parametrize("corpus, kinds", [("folder", ["louder"]), ("sheet_music", ["heard"])])
+def test_further_songs_that_there_are_not(corpus, kinds):
+    with pytest.raises(InputError, match="further"):
+        corpora.further(kinds, corpus, 0)
