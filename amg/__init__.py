@@ -16,9 +16,9 @@ Read the rooms in this order, from samples to reports:
     retrieval    published, evaluate, nafp_search, cost
     catalogue    models, significance, listening, store, writing, indexing, answer, library
     catalogue    catalogue, windows, sounds, identify, calibration
-    studies      trace, unknown_songs, ablations, robustness, more_songs, explore
+    studies      trace, unknown_songs, lifts, robustness, more_songs, explore
     studies      scale_distractors, scale, scale_forecast
-    report       tables, sentences, verdict, fonts, figures, charts, ablation_charts
+    report       tables, sentences, verdict, fonts, figures, charts, lift_charts
     report       query_charts, scale_charts, compare, pages, reads, steps, pipeline
 
 In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name your music.

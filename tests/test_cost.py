@@ -11,7 +11,7 @@ from amg.embedding import encoders
 from amg.fingerprint import features
 from amg.retrieval import cost, databases, evaluate, nafp_search, search
 from amg.retrieval import trials as trials_
-from amg.studies import ablations, unknown_songs
+from amg.studies import lifts, unknown_songs
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_shortlists_are_those_searches(task):
     segments, encoder = search.Segments.of(database.sequences, 9), encoders.Mean()
     labels = {"encoder": "mean", "duration_max": 5, "run": "", "finished": True}
     indexed = evaluate.Indexed.of(encoder, database, segments, labels)
-    table = ablations.measure_shortlists([indexed], trials, queries, (1, 10))
+    table = lifts.measure_shortlists([indexed], trials, queries, (1, 10))
     assert table.encoder.tolist() == ["nafp", "mean", "mean"] * 2
     assert table.query_frames.tolist() == [9] * 3 + [19] * 3
     assert table.shortlist.fillna(0).tolist() == [0, 1, 10] * 2
@@ -186,7 +186,7 @@ def test_a_shortlist_is_chosen_beside_the_base_system(home):
     database = databases.Database.of([*distractors, other], first_test=3)
     labels = {"encoder": "mean", "duration_max": 5}
     valid = unknown_songs.validation(data, list("aabbccdde"), 3, 2, database)
-    table = ablations.choose_shortlist(encoders.Mean(), labels, valid, [3, 9], sizes=(1, 40))
+    table = lifts.choose_shortlist(encoders.Mean(), labels, valid, [3, 9], sizes=(1, 40))
     assert table.shortlist.tolist() == [1, 1, 40, 40] and table.query_frames.tolist() == [3, 9] * 2
     assert (table.n_queries == 6).all() and (table.n_recordings == 2).all()
     assert (table.base_top1 == 100).all() and (table.top1[2:] == 100).all()

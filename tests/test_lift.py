@@ -12,7 +12,7 @@ from amg.embedding import encoders, runs, validation
 from amg.embedding.encoders import lift
 from amg.fingerprint import features
 from amg.retrieval import databases, evaluate, search
-from amg.studies import ablations
+from amg.studies import lifts
 
 
 def naive_bits(frames, directions, usual):
@@ -92,23 +92,23 @@ def test_lifts_that_were_tried():
     kernel."""
     rng = np.random.default_rng(1)
     clips, others = [unit_rows(rng, n, 128) for n in (3, 9)], unit_rows(rng, 400, 128)
-    (_, kind, first), *_ = ablations.candidates()
+    (_, kind, first), *_ = lifts.candidates()
     kept = lift.Lift()
     for encoder in (first, kept):
         encoder.fit(others)
     assert kind == "bits" and np.array_equal(*(encoders.embed(of, clips) for of in (first, kept)))
-    values = ablations.Lifted(torch.square, 64, values=True)
+    values = lifts.Lifted(torch.square, 64, values=True)
     values.fit(others)
     found = encoders.embed(values, clips)
     assert found.shape == (2, 64) and found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    x, y = ablations.Products().energies(torch.from_numpy(clips[0][:2]))
+    x, y = lifts.Products().energies(torch.from_numpy(clips[0][:2]))
     assert float(x @ y) == pytest.approx(float(clips[0][0] @ clips[0][1]) ** 2, abs=1e-6)
 
 
 def test_kernels_are_those_of_their_functions():
     degrees = [0, 30, 60, 90]
-    angle, found = np.radians(degrees), ablations.kernels(degrees)
+    angle, found = np.radians(degrees), lifts.kernels(degrees)
     np.testing.assert_allclose(found["p itself"], np.cos(angle), atol=0.05)
     np.testing.assert_allclose(found["square"], np.cos(angle) ** 2, atol=0.06)
     np.testing.assert_allclose(found["cube less 3 p"], np.cos(angle) ** 3, atol=0.08)
@@ -117,16 +117,16 @@ def test_kernels_are_those_of_their_functions():
 
 def test_candidates_are_compared_on_held_out_songs(home, monkeypatch):
     data = features.pack(write_training_set(home / "data/train/t", n_songs=9))
-    few = [(ablations.MEAN, "values", encoders.Mean()), (ablations.KEPT, "bits", lift.Lift(256))]
-    monkeypatch.setattr(ablations, "candidates", lambda: few)
-    found = ablations.compare_lifts(data, 4, 5)
+    few = [(lifts.MEAN, "values", encoders.Mean()), (lifts.KEPT, "bits", lift.Lift(256))]
+    monkeypatch.setattr(lifts, "candidates", lambda: few)
+    found = lifts.compare_lifts(data, 4, 5)
     held_out = np.arange(5, 9)
     asked = [(song, clip) for song in held_out for clip in (1, 2)]
-    assert set(found.function) == {ablations.MEAN, ablations.KEPT} and len(found) == 2 * len(asked)
+    assert set(found.function) == {lifts.MEAN, lifts.KEPT} and len(found) == 2 * len(asked)
     for _, of in found.groupby("function"):
         assert list(zip(of.song, of["clip"])) == asked
     mean = validation.ranks(encoders.Mean(), data, held_out, 5)
-    assert np.array_equal(found[found.function == ablations.MEAN]["rank"], mean["rank"])
+    assert np.array_equal(found[found.function == lifts.MEAN]["rank"], mean["rank"])
     usual = few[1][2].energies(
         torch.from_numpy(np.concatenate([data.clip(s, 0) for s in range(5)]))
     )
@@ -146,14 +146,14 @@ def test_refusals():
 
 def test_the_lifts_card_tells_what_its_table_says():
     rows = [
-        (ablations.KEPT, "bits", 4096, 70.0),
-        (ablations.KEPT, "bits", 512, 50.0),
-        (ablations.KEPT, "values", 512, 60.0),
+        (lifts.KEPT, "bits", 4096, 70.0),
+        (lifts.KEPT, "bits", 512, 50.0),
+        (lifts.KEPT, "values", 512, 60.0),
         ("square", "bits", 4096, 69.0),
-        (ablations.MEAN, "values", 128, 55.0),
+        (lifts.MEAN, "values", 128, 55.0),
     ]
     chosen = pd.DataFrame(rows, columns=["function", "kind", "dimensions", "top1"])
-    card = ablations.lift_card(chosen.assign(duration_max=10, n_queries=700), "mine")
+    card = lifts.lift_card(chosen.assign(duration_max=10, n_queries=700), "mine")
     assert card["validation_top1"] == {"512 bits": 50.0, "4096 bits": 70.0}
     assert (
         card["of_mean_pooling"] == 55.0 and card["queries"] == 700 and card["chosen_on"] == "mine"

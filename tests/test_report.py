@@ -16,10 +16,10 @@ from conftest import CHECKOUT, run_module
 from amg import files, machine, provenance
 from amg.check import InputError
 from amg.report import (
-    ablation_charts,
     charts,
     compare,
     figures,
+    lift_charts,
     pages,
     pipeline,
     reads,
@@ -305,7 +305,7 @@ def test_recall_of_the_base_system_alone():
 
 def test_ablations_say_epochs_and_have_their_intervals():
     rates = RATES[RATES.stage == "single"].assign(run="mt-amg-10s-epochs24-lay-59b7ca99")
-    (axis,) = ablation_charts.ablations(rates).axes
+    (axis,) = lift_charts.ablations(rates).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == [
         "Transformer, AMG loss, 24 epochs"
     ]
@@ -338,7 +338,7 @@ def test_lifts_are_drawn_by_kernel_and_by_directions():
         top1_low=30, top1_high=70, duration_max=10
     )
     curves = {"square": np.array([1, 0.2]), "p itself": np.array([1, 0.5])}
-    left, middle, right = ablation_charts.lifts(np.array([0, 60]), curves, table).axes
+    left, middle, right = lift_charts.lifts(np.array([0, 60]), curves, table).axes
     assert [line.get_ydata().tolist() for line in left.lines] == [[1, 0.2], [1, 0.5]]
     assert [bar.get_width() for bar in middle.patches] == [60, 40]
     assert right.lines[0].get_xdata().tolist() == [512, 4096]
@@ -355,7 +355,7 @@ def test_shortlists_are_drawn_by_query_length():
         top1_high=[99, 65, 94],
         run="",
     )
-    figure = ablation_charts.shortlists(table)
+    figure = lift_charts.shortlists(table)
     (axis,) = figure.axes
     assert [line.get_xdata().tolist() for line in axis.lines if line.get_marker() == "s"][1] == [
         2.0

@@ -15,10 +15,10 @@ from pygments.formatters import HtmlFormatter
 from amg import files, machine, paths, provenance
 from amg.check import InputError
 from amg.report import (
-    ablation_charts,
     charts,
     compare,
     figures,
+    lift_charts,
     scale_charts,
     sentences,
     tables,
@@ -44,8 +44,8 @@ FIGURES: dict[str, tuple] = {  # those that follow from tables alone
     "durations": (charts.durations, "retrieval"),
     "decimation": (charts.decimation, "retrieval"),
     "cost": (charts.cost, "cost", "retrieval"),
-    "ablations": (ablation_charts.ablations, "ablations"),
-    "shortlists": (ablation_charts.shortlists, "shortlists"),
+    "ablations": (lift_charts.ablations, "ablations"),
+    "shortlists": (lift_charts.shortlists, "shortlists"),
     "roc": (charts.roc, "roc"),
     "scale": (scale_charts.growth, "scale"),
     "pareto": (scale_charts.pareto, "scale"),

@@ -1,4 +1,4 @@
-"""Charts of what was left out or chosen: encoders and losses, lifts, shortlists."""
+"""Charts of what was chosen: encoders and losses, lifts, shortlists."""
 
 from amg.report import figures, tables
 from amg.retrieval import search
