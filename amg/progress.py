@@ -6,6 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from tqdm import tqdm
 
+from amg import cluster
 from amg.check import InputError
 
 
@@ -14,26 +15,44 @@ def bar(iterable=None, **options) -> tqdm:
     return tqdm(iterable, file=sys.stdout, mininterval=1, ncols=88, **options)
 
 
-def parallel(function, jobs, workers, done=0, **options) -> tqdm:
-    """Yield `function(*job)` for each of `jobs`, in order, from several processes, with a bar.
+def parallel(function, jobs, workers, done=0, ordered=True, **options) -> tqdm:
+    """Yield `function(*job)` for each of `jobs`, from several processes, with a bar.
 
-    done: jobs that an earlier call has finished; the bar counts them. Raises InputError if one of
-    the processes was killed.
+    workers: how many processes of this machine, or the address of a Dask scheduler, as
+    tcp://host:8786. Either way a process has its share of the cores (on Dask: one thread, or
+    OMP_NUM_THREADS). done: jobs that an earlier call has finished; the bar counts them. ordered:
+    results come in the order of the jobs; else as they are done. Raises InputError if a process of
+    this machine was killed, or as `cluster.results`.
     """
+    jobs = list(jobs)
+    results = _on_cluster if isinstance(workers, str) else _here
+    yielded = results(function, jobs, workers, ordered) if jobs else ()
+    return bar(yielded, total=done + len(jobs), initial=done, **options)
+
+
+def _here(function, jobs, workers, ordered):
     import joblib
 
-    calls = [joblib.delayed(function)(*job) for job in jobs]
     # an interrupt reaches all processes; one that died of it would fail the next call
     deaf = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    results = _alive(joblib.Parallel(workers, return_as="generator", **deaf)(calls))
-    return bar(results, total=done + len(calls), initial=done, **options)
-
-
-def _alive(results):
+    as_they_come = "generator" if ordered else "generator_unordered"
     try:
-        yield from results
+        calls = (joblib.delayed(function)(*job) for job in jobs)
+        yield from joblib.Parallel(workers, return_as=as_they_come, **deaf)(calls)
     except BrokenProcessPool:
         raise InputError(
             "a worker process died, perhaps for want of memory; give fewer workers, and the same "
             "command continues."
         ) from None
+
+
+def _on_cluster(function, jobs, address, ordered):
+    waiting, following = {}, 0
+    for i, result in cluster.results(function, jobs, address):
+        if not ordered:
+            yield result
+            continue
+        waiting[i] = result
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1

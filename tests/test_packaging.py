@@ -73,7 +73,7 @@ def test_the_version_stands_in_one_place_more_and_is_the_same():
 
 
 def test_the_lock_pins_what_is_asked_for_within_its_range():
-    asked = [*PROJECT["dependencies"], *EXTRAS["notebooks"], *EXTRAS["test"]]
+    asked = sum(EXTRAS.values(), PROJECT["dependencies"])
     ranges = {canonicalize_name(of.name): of.specifier for of in map(Requirement, asked)}
     lines = (CHECKOUT / "requirements.txt").read_text().splitlines()
     pins = [line.split("==") for line in lines if not line.startswith("#")]

@@ -20,6 +20,8 @@ from amg.check import InputError
 from amg.embedding import registry
 from amg.report.reads import MAKES, READS
 
+WHERE = ("workers", "dask")  # parameters that say where a step is done, not what
+
 
 class Step:
     """One run of one notebook.
@@ -48,9 +50,10 @@ class Step:
     def recipe(self) -> provenance.Recipe:
         """All that decides what the step does, as things are now."""
         device = self.resolved.get("device")
+        decisive = {name: self.resolved[name] for name in self.resolved if name not in WHERE}
         return provenance.Recipe(
             "step",
-            {"notebook": self.notebook, "parameters": self.resolved, "cells": self.cells},
+            {"notebook": self.notebook, "parameters": decisive, "cells": self.cells},
             inputs=_states(self._paths(READS)),
             computed={"device": machine.device(device)} if device else {},
             code=self.code,
