@@ -7,11 +7,11 @@ Read the rooms in this order, from samples to reports:
     sound        libsndfile, ffmpeg, decoding, audio, clips, pools, degrade, recordings
     sound        sheet_music, open_music, corpora, duplicates
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
-    embedding    crops, batches, registry
+    embedding    crops, batches, registry, variations
     embedding.fast      packed, softmax
     embedding.encoders  mean, lift, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
-    embedding    validation, runs, chosen, training
+    embedding    validation, songs, runs, chosen, training
     retrieval    search, databases, trials, hits, intervals
     retrieval    published, evaluate, nafp_search, cost
     catalogue    models, significance, listening, store, writing, indexing, answer, library

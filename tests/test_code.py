@@ -37,7 +37,7 @@ EDITS = {  # in which file, what, by what -> what is made anew, by the names abo
         "embedding/encoders/transformer.py", "heads=8", "heads=4", {"run", "03_train", EVALUATE},
     ),
     "a crop's law": (
-        "embedding/crops.py", "power=3", "power=2",
+        "embedding/crops.py", "POWER = 3", "POWER = 2",
         {"segments", "trials", "run", "rows of 08", *STEPS},
     ),
     "a degradation": (

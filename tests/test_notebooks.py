@@ -177,7 +177,7 @@ def test_a_try_is_evaluated_if_it_is_asked_for(own, smoke, tmp_path, monkeypatch
     assert tried[0] == usual and tried[1].endswith(f"-{tried[2]}")
     assert link.resolve() == before and step_of("03_train-5").finished()
     (tmp_path / "my_encoder.py").write_text(own_module())
-    toy = {"own_module": "my_encoder", "own_settings": {"width": 32}, "encoder": "toy"}
+    toy = {"own_module": "my_encoder", "settings": {"width": 32}, "encoder": "toy"}
     execute("03_train", tmp_path, **SMALL, **toy, duration_max=5)
     given = {"train_set": "smoke", "database": "database/smoke", "durations": [5], "report": "own"}
     given |= {"run": tried[2], "others": ["toy", "lift"], "own_module": "my_encoder"}

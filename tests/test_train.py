@@ -6,6 +6,7 @@ import threading
 
 import naive
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import interrupted_at, unit_rows, write_training_set
@@ -14,7 +15,17 @@ from torch.nn import functional as F
 
 from amg import checkpoint, files, provenance
 from amg.check import InputError
-from amg.embedding import batches, chosen, crops, encoders, losses, runs, training, validation
+from amg.embedding import (
+    batches,
+    chosen,
+    crops,
+    encoders,
+    losses,
+    runs,
+    songs,
+    training,
+    validation,
+)
 from amg.embedding.encoders.cnn import CNN, DenseNet121
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
@@ -438,7 +449,7 @@ def test_embedding_ignores_padding_and_company():
         ({"loss": "l2"}, "one of: arcface, amg, infonce, triplet, pam, tam"),
         ({"loss": "infonce", "batch_size": 2}, "batch_size is 2"),
         ({"loss": "infonce", "settings": {"temperature": 0}}, "temperature is 0"),
-        ({"settings": {"scales": 0}}, "a setting is 'scales', but must be one of: bits, dropout, "),
+        ({"settings": {"scales": 0}}, "a setting is 'scales', but must be one of: bits, centres, "),
         ({"settings": {"dropout": 1.0}}, "dropout is 1.0"),
         ({"settings": {"layers": 0}}, "layers is 0"),
         ({"epochs": 0}, "epochs is 0"),
@@ -686,3 +697,81 @@ def test_the_cosine_between_songs_is_that_of_all_pairs(home):
     assert np.isclose(
         validation.between(encoders.Mean(), data, songs, 10), np.mean(pairs), atol=1e-5
     )
+
+
+def test_settings_of_no_class_are_kept_where_they_are_not_as_published(data):
+    assert config().settings == config({"crop_power": 3, "classes": "clip"}).settings
+    varied = config({"crop_power": 1, "songs": 4, "classes": "recording"})
+    assert varied.settings["crop_power"] == 1 and varied.variation.songs == 4
+    assert "crop_power1" in varied.differs and varied.variation.centres == "mean"
+    for wrong in ({"classes": "song"}, {"crop_power": 0}, {"warm_up": 2.0}, {"patience": -1}):
+        (name,) = wrong
+        with pytest.raises(InputError, match=f"{name} is"):
+            config(wrong)
+    for wrong in ({"songs": 7}, {"versions": 9}):
+        with pytest.raises(InputError, match="whole number from 0 to"):
+            training.Run(config(wrong), data, "t", "cpu")
+
+
+def test_a_training_learns_from_the_songs_and_versions_that_it_is_given(data):
+    run = training.Run(config({"songs": 4, "versions": 2}), data, "t", "cpu")
+    assert run.learnt.shape == (4, 3) and run.loss.centres.shape == (4, 128)
+    np.testing.assert_array_equal(run.learnt, data.length[:4, :3])
+    seen = batches.epoch(np.random.default_rng(0), run.learnt, 8, "classes", 10)
+    assert {*np.concatenate([b.song for b in seen])} == {*range(4)}
+    assert {*np.concatenate([b.clip for b in seen])} == {*range(3)}
+    assert songs.updates(run.config, data) == 2  # of 8 rows, for 12 clips
+    assert (run.held_out == [6, 7]).all()
+
+
+def test_classes_of_recordings_hold_all_their_clips(data, home):
+    table = pd.DataFrame({"recording": list("aabbccdd")})
+    table.to_csv(home / "data/train/t.songs.csv", index=False)
+    run = training.Run(config({"classes": "recording"}), data, "t", "cpu")
+    assert run.classes.tolist() == [0, 0, 1, 1, 2, 2]
+    plain = training.Run(config(), data, "t", "cpu").loss.centres
+    torch.testing.assert_close(run.loss.centres, (plain[::2] + plain[1::2]) / 2)
+    rows = batch_of(data, run.config).rows("cpu", np.arange(8) // 2)
+    assert rows.song.max() == 3 and run.fit()[-1]["loss"] > 0
+
+
+def test_centres_at_random_have_the_dimension_of_the_vectors(data):
+    with pytest.raises(InputError, match="dimension"):
+        training.Run(config({"dimension": 16}), data, "t", "cpu")
+    run = training.Run(config({"dimension": 16, "centres": "random"}), data, "t", "cpu")
+    assert run.loss.centres.shape == (6, 16)
+    torch.testing.assert_close(run.loss.centres.norm(dim=1), torch.ones(6))
+    run.fit()
+    found = runs.find("t", folder=run.folder)
+    assert encoders.embed(found.encoder, [data.clip(0, 0)]).shape == (1, 16)
+
+
+def test_the_rate_rises_first(data):
+    run = training.Run(config({"warm_up": 0.5}), data, "t", "cpu")
+    usual = training.Run(config(), data, "t", "cpu")
+    shares = [run._learning_rate(x) / usual._learning_rate(x) for x in (0, 0.1, 0.25, 0.5, 0.8)]
+    assert shares == pytest.approx([0, 0.2, 0.5, 1, 1])
+
+
+def test_patience_ends_a_training(data, monkeypatch):
+    top1 = iter(
+        [10.0, 30.0, 20.0, 30.0, 40.0, 50.0]
+    )  # the second is not beaten by the third, fourth
+    monkeypatch.setattr(training.Run, "_validate", lambda self: {"top1": next(top1)})
+    settings = config({"patience": 2}, epochs=20)
+    run, history = train(settings, data)
+    assert [row["top1"] for row in history] == [10.0, 30.0, 20.0, 30.0]
+    assert provenance.find(run.folder, "").finished
+    assert train(settings, data)[1] == history  # and it is not continued
+
+
+def test_a_training_may_continue_another(data):
+    first, _ = train(config({"songs": 4}), data)
+    start = f"t/{first.folder.name}"
+    run = training.Run(config({"start": start}), data, "t", "cpu")
+    best = runs.find("t", folder=first.folder).encoder
+    assert_alike(run.encoder.state_dict().values(), best.state_dict().values(), 0)
+    with pytest.raises(InputError, match="start is 't/mt-none'"):
+        training.Run(config({"start": "t/mt-none"}), data, "t", "cpu")
+    with pytest.raises(InputError, match="do not fit"):
+        training.Run(config({"start": start, "layers": 2}), data, "t", "cpu")

@@ -21,7 +21,7 @@ PARTS = {"classes": 1, "pairs": 2, "triplets": 3}
 class Rows(NamedTuple):
     """What a loss may know of the rows of a batch, tensors (B,)."""
 
-    song: torch.Tensor  # int64, the class
+    song: torch.Tensor  # int64, its class: the song, unless classes are made of several
     overlap: torch.Tensor  # float32, what the crop shares with its original's centre: 0 to 1 of it
     is_original: torch.Tensor  # bool
 
@@ -34,9 +34,9 @@ class Batch:
     clip: np.ndarray
     crop: crops.Crops
 
-    def rows(self, device) -> Rows:
-        """What a loss is told of the rows: song, overlap of the crop, whether it is an original."""
-        columns = self.song, self.crop.overlap, self.clip == 0
+    def rows(self, device, classes) -> Rows:
+        """What a loss is told of the rows; classes: the class of each song, int64 (n_songs,)."""
+        columns = classes[self.song], self.crop.overlap, self.clip == 0
         return Rows(*(torch.from_numpy(column).to(device) for column in columns))
 
 

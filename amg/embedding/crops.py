@@ -14,6 +14,7 @@ PADDED_FRAMES = {5: 12, 10: 24, 15: 32, 30: 64}  # M: longest training input per
 DURATIONS = tuple(PADDED_FRAMES)  # seconds
 MARGIN_MAX, MARGIN_MIN = 0.4, 0.2  # mu, ml (radians)
 SHORTEST = 3  # frames
+POWER = 3  # of u ~ U(0, 1): most crops are short
 
 
 class Crops(NamedTuple):
@@ -34,7 +35,7 @@ def centre(n_frames, padded) -> tuple:
     return np.maximum((n_frames - padded) // 2, 0), np.minimum(n_frames, padded)
 
 
-def draw(rng, n_frames, is_original, duration_max, power=3) -> Crops:
+def draw(rng, n_frames, is_original, duration_max, power=POWER) -> Crops:
     """Draw one crop per clip: n_frames int (B,), is_original bool (B,).
 
     With u ~ U(0, 1), a degraded crop has max(int(u^power C), 3) frames (or all, if there are

@@ -2,8 +2,8 @@
 
 A class gets its name in its file, by `@registry.encoders.register("toy")`; in a module or a
 notebook's cell of your own `encoders.register` is the same. Its settings are the arguments of its
-constructor that have a default. Their types follow from the defaults; its attribute `limits`,
-{setting: (low, high)}, may narrow their range. Arguments without a default are the kit's to give.
+constructor that have a default. Their types follow from the defaults; its attribute `limits`
+may narrow their range (see `settings`). Arguments without a default are the kit's to give.
 """
 
 import importlib
@@ -51,24 +51,15 @@ class Registry(dict):
 
     def accepts(self, name) -> dict:
         """Settings of a class and their defaults."""
-        arguments = self.arguments(name).values()
-        return {a.name: a.default for a in arguments if a.default is not a.empty}
+        return defaults(self[name])
 
     def all_settings(self) -> set:
         """Names of the settings of all classes."""
         return {setting for name in self for setting in self.accepts(name)}
 
     def settings(self, name, known) -> dict:
-        """All settings of a class, from `known`, a dict, or by default; InputError if wrong."""
-        settings, limits = self.accepts(name), getattr(self[name], "limits", {})
-        for setting, default in settings.items():
-            value = settings[setting] = known.get(setting, default)
-            if type(default) is int:
-                check.integer(setting, value, *limits.get(setting, (min(1, default),)))
-            elif type(default) is float:
-                low, high = limits.get(setting, (min(0, default), 1e9))
-                settings[setting] = float(check.number(setting, value, low, high))
-        return settings
+        """All settings of a class, as the function `settings`."""
+        return settings(self[name], known)
 
     def build(self, name, known, **given) -> nn.Module:
         """An instance with its `settings`; given: argument -> function, for what has no default."""
@@ -84,6 +75,32 @@ class Registry(dict):
         """{kind: digest} of a class that is somebody's own, as `code.of_own`; {} of the kit's."""
         own = self[name].__module__.split(".")[0] != "amg"
         return {self.kind: code.of_own(self[name])} if own else {}
+
+
+def defaults(cls) -> dict:
+    """Arguments of a class's constructor that have a default, and it."""
+    arguments = inspect.signature(cls).parameters.values()
+    return {a.name: a.default for a in arguments if a.default is not a.empty}
+
+
+def settings(cls, known) -> dict:
+    """All settings of a class, from `known`, a dict, or by default; InputError if wrong.
+
+    Its attribute `limits` narrows them: (low, high) of numbers, and of texts all that are allowed.
+    """
+    chosen, limits = defaults(cls), getattr(cls, "limits", {})
+    for setting, default in chosen.items():
+        value = chosen[setting] = known.get(setting, default)
+        if type(default) is bool:
+            check.one_of(setting, value, (False, True))
+        elif type(default) is int:
+            check.integer(setting, value, *limits.get(setting, (min(1, default),)))
+        elif type(default) is float:
+            low, high = limits.get(setting, (min(0, default), 1e9))
+            chosen[setting] = float(check.number(setting, value, low, high))
+        elif setting in limits:
+            check.one_of(setting, value, limits[setting])
+    return chosen
 
 
 def load(module) -> None:

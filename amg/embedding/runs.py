@@ -15,7 +15,8 @@ from torch import nn
 
 from amg import check, checkpoint, code, files, paths, provenance
 from amg.check import InputError
-from amg.embedding import batches, crops, encoders, losses
+from amg.embedding import batches, crops, encoders, losses, registry, songs
+from amg.embedding.variations import Variation
 
 SHIPPED = "shipped"  # in place of a training set's name
 
@@ -25,7 +26,8 @@ class Config:
     """What decides the weights, given the training set; defaults as published, but for `n_valid`.
 
     settings: those of the encoder's and the loss's class, by name. Each takes its own, what is not
-    given keeps the class's default, and what only others know is dropped.
+    given keeps the class's default, and what only others know is dropped. So are those of a
+    `variations.Variation` that are as published.
     """
 
     duration_max: int = 10  # seconds that one vector stands for
@@ -43,10 +45,12 @@ class Config:
     def __post_init__(self):
         crops.segment_frames(self.duration_max)
         given, self.settings = self.settings, {}
-        for registry in (encoders.registry, losses.registry):
-            setattr(self, registry.kind, registry.canonical(getattr(self, registry.kind)))
-            self.settings |= registry.settings(getattr(self, registry.kind), given)
-        known = encoders.registry.all_settings() | losses.registry.all_settings()
+        for classes in (encoders.registry, losses.registry):
+            setattr(self, classes.kind, classes.canonical(getattr(self, classes.kind)))
+            self.settings |= classes.settings(getattr(self, classes.kind), given)
+        varied, usual = registry.settings(Variation, given), registry.defaults(Variation)
+        self.settings |= {name: varied[name] for name in varied if varied[name] != usual[name]}
+        known = encoders.registry.all_settings() | losses.registry.all_settings() | usual.keys()
         for setting in given:
             check.one_of("a setting", setting, sorted(known))
         for name in ("lr", "final_lr", "weight_decay"):
@@ -56,6 +60,12 @@ class Config:
         check.seed(self.seed)
         n_parts = batches.PARTS[self.batches]
         check.integer("batch_size", self.batch_size, 2 * n_parts if n_parts > 1 else 1)
+
+    @property
+    def variation(self) -> Variation:
+        """The settings that belong to no class."""
+        usual = registry.defaults(Variation)
+        return Variation(**{name: self.settings.get(name, usual[name]) for name in usual})
 
     @property
     def batches(self) -> str:
@@ -76,15 +86,9 @@ class Config:
         words = [
             f"{name}{value}"
             for name, value in own.items()
-            if name != "settings" and value != usual[name]
+            if name != "settings" and value != usual.get(name)
         ]
         return re.sub(r"[^\w.+-]", "", "-".join(words))
-
-
-def with_updates(config, n_updates, length) -> Config:
-    """`config` with as many epochs as make `n_updates`, rounded; length: as of `batches.epoch`."""
-    per_epoch = batches.count(length, config.batch_size, config.batches)
-    return replace(config, epochs=max(1, round(n_updates / per_epoch)))
 
 
 def variants(config, other_losses, other_encoders, data) -> list:
@@ -94,11 +98,10 @@ def variants(config, other_losses, other_encoders, data) -> list:
     with as many updates as `config` has on `data`, a TrainingSet, unless its epochs are given.
     Raises InputError for what is not known.
     """
-    length = data.length[: len(data.length) - config.n_valid]
-    n_updates = config.epochs * batches.count(length, config.batch_size, config.batches)
+    n_updates = config.epochs * songs.updates(config, data)
     fields = sorted(asdict(config).keys() - {"duration_max", "encoder", "loss", "settings"})
     variants = []
-    for registry, others in ((losses.registry, other_losses), (encoders.registry, other_encoders)):
+    for classes, others in ((losses.registry, other_losses), (encoders.registry, other_encoders)):
         if not isinstance(others, dict) or not all(
             isinstance(own, dict) for own in others.values()
         ):
@@ -107,14 +110,14 @@ def variants(config, other_losses, other_encoders, data) -> list:
                 "{}, as {mlstm: {}, mcnn: {batch_size: 64}}."
             )
         for name, own in others.items():
-            allowed = [other for other in registry if other != getattr(config, registry.kind)]
-            check.one_of(f"another {registry.kind}", name, allowed)
+            allowed = [other for other in classes if other != getattr(config, classes.kind)]
+            check.one_of(f"another {classes.kind}", name, allowed)
             for setting in own:
-                check.one_of(f"a setting of {name}", setting, (*fields, *registry.accepts(name)))
+                check.one_of(f"a setting of {name}", setting, (*fields, *classes.accepts(name)))
             of_config = {setting: own[setting] for setting in own if setting in fields}
             settings = config.settings | {s: own[s] for s in own if s not in fields}
-            variant = replace(config, **{registry.kind: name}, **of_config, settings=settings)
-            fair = variant if "epochs" in own else with_updates(variant, n_updates, length)
+            variant = replace(config, **{classes.kind: name}, **of_config, settings=settings)
+            fair = variant if "epochs" in own else songs.with_updates(variant, n_updates, data)
             variants.append(fair)
     return variants
 

@@ -7,14 +7,16 @@ from (seed, i) alone, so that an interrupted run ends with the weights of an und
 import math
 import time
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from amg import check, checkpoint, files, machine, paths, progress, provenance
 from amg.check import InputError
-from amg.embedding import batches, crops, encoders, losses, runs, validation
+from amg.embedding import batches, crops, encoders, losses, runs, songs, validation
 from amg.fingerprint.nafp import DIM
 
 EPOCHS = 1  # second word of the seeds; validation has others
@@ -50,6 +52,9 @@ class Run:
         schedule=cosine,
         optimiser=torch.optim.Adam,
     ):
+        self.variation = config.variation
+        if crop is crops.draw:
+            crop = partial(crop, power=self.variation.crop_power)
         self.crop, self.margin, self.schedule = crop, margin, schedule
         self.own = {"crop": crop, "margin": margin, "schedule": schedule, "optimiser": optimiser}
         self.config, self.data, self.device = config, data, machine.device(device)
@@ -66,23 +71,20 @@ class Run:
             raise InputError(
                 f"the loss {config.loss} has no margin law; give none, or take arcface or amg."
             )
-        self.songs, self.held_out = _split(config, data, train_set)
+        own, self.held_out = songs.split(config, data, train_set)
+        self.learnt = songs.learnt(config, data)  # frames, songs x clips
+        self.songs = own[: len(self.learnt)]
+        self.classes = songs.classes(config, train_set, len(self.songs))
         torch.manual_seed(config.seed)
-        self.encoder = encoders.build(config).to(self.device)
-        given = {"centres": self._first_centres, "margin": lambda: margin}
+        self.encoder = first_encoder(config).to(self.device)
+        centres = partial(songs.first_centres, config, self.encoder, data, self.classes)
+        given = {"centres": centres, "margin": lambda: margin}
         self.loss = losses.registry.build(config.loss, config.settings, **given).to(self.device)
         parameters = [*self.encoder.parameters(), *self.loss.parameters()]
         self.optimiser = optimiser(parameters, lr=config.lr, weight_decay=config.weight_decay)
         self.history, self.told = [], False  # told: that it has collapsed
         self.progress = {"step": 0, "loss": 0.0}  # steps done; sum of losses of this epoch
         self.seconds = [0.0] * config.epochs  # kept apart, for they differ from run to run
-
-    def _first_centres(self):
-        """Class centres start as the mean of each original's centre frames, (n_songs, 128)."""
-        places = zip(*validation.centres(self.data, self.songs, self.config.duration_max))
-        return torch.from_numpy(
-            np.stack([self.data.frames[first : first + n].mean(axis=0) for first, n in places])
-        )
 
     def fit(self, on_epoch=lambda history: None, tried=False) -> list:
         """Train from the last checkpoint to the last epoch; returns the history, a dict per epoch.
@@ -105,6 +107,8 @@ class Run:
             try:
                 with progress.bar(desc=self.config.name, unit="step") as bar:
                     for epoch in range(len(self.history), self.config.epochs):
+                        if self.variation.ended(self.history):
+                            break
                         self._train(epoch, bar)
                         self._save(is_whole=True)
                         on_epoch(self.history)
@@ -118,7 +122,7 @@ class Run:
         config, done = self.config, self.progress
         rng = np.random.default_rng([config.seed, EPOCHS, epoch])
         how = config.batch_size, config.batches, config.duration_max, self.crop
-        of_epoch = batches.epoch(rng, self.data.length[self.songs], *how)
+        of_epoch = batches.epoch(rng, self.learnt, *how)
         began, saved = time.perf_counter() - self.seconds[epoch], time.perf_counter()
         bar.total = n_steps = config.epochs * len(of_epoch)
         for batch in of_epoch[done["step"] - epoch * len(of_epoch) :]:
@@ -134,14 +138,14 @@ class Run:
         n_rows = sum(len(batch.song) for batch in of_epoch)
         lr = self._learning_rate((done["step"] - 1) / n_steps)
         row = {"epoch": epoch + 1, "loss": done["loss"] / n_rows, "lr": lr}
-        self.history.append(row | self._validate())
-        self.progress = {"step": done["step"], "loss": 0.0}
-        self._tell_collapse()
-
-    def _tell_collapse(self):
-        """Say, once, if vectors of different songs have become all alike."""
         some = self.held_out if len(self.held_out) > 1 else self.songs[:SAMPLE]
-        alike = validation.between(self.encoder, self.data, some, self.config.duration_max)
+        alike = validation.between(self.encoder, self.data, some, config.duration_max)
+        self.history.append(row | self._validate() | {"alike": alike})
+        self.progress = {"step": done["step"], "loss": 0.0}
+        self._tell_collapse(alike)
+
+    def _tell_collapse(self, alike):
+        """Say, once, if vectors of different songs have become all alike, by their mean cosine."""
         if alike > COLLAPSED and not self.told:
             print(
                 f"{self.config.name} has collapsed after epoch {len(self.history)}: vectors of "
@@ -151,7 +155,7 @@ class Run:
         self.told |= alike > COLLAPSED
 
     def _learning_rate(self, done):
-        return self.schedule(done, self.config.lr, self.config.final_lr)
+        return self.variation.rate(done) * self.schedule(done, self.config.lr, self.config.final_lr)
 
     def _update(self, batch, lr):
         """One optimiser step on a `batches.Batch`; returns the loss.
@@ -169,7 +173,7 @@ class Run:
         parts = [self._embed(batch, group) for group in groups]
         vectors = torch.cat([part.detach() for part in parts]).requires_grad_()
         place = torch.from_numpy(np.argsort(np.concatenate(groups))).to(self.device)
-        loss = self.loss(vectors[place], batch.rows(self.device))
+        loss = self.loss(vectors[place], batch.rows(self.device, self.classes))
         loss.backward()
         for part, gradient in zip(parts, vectors.grad.split([len(group) for group in groups])):
             part.backward(gradient)
@@ -225,26 +229,17 @@ class Run:
         self.seconds[: len(seconds)] = seconds
 
 
-def _split(config, data, train_set):
-    """Songs to train on, and the last `n_valid`, which are held out: int arrays."""
-    n_songs = len(data.length)
-    folder = paths.resolve(f"data/train/{train_set}")
-    record = provenance.find(folder, "01_data_prep").record if folder.is_dir() else {}
-    stated = record.get("parameters", {}).get("n_valid", config.n_valid)
-    if config.n_valid != stated:
+def first_encoder(config) -> nn.Module:
+    """The encoder that a training begins with: drawn from torch's generator, or that of the run
+    that it continues."""
+    model, start = encoders.build(config), config.variation.start
+    if not start:
+        return model
+    check.texts(start=start)
+    file = paths.resolve(f"data/models/{start}") / "best.safetensors"
+    if not file.is_file():
         raise InputError(
-            f"n_valid is {config.n_valid}, but the last {stated} songs of {train_set} "
-            f"were made for validation; set n_valid to {stated}."
+            f"start is {start!r}, but {paths.relative(file)} is missing; give a training set and a "
+            "run of it, as open_music/mt-amg-10s-0123abcd, or train it first."
         )
-    if config.n_valid >= n_songs - 1:
-        raise InputError(
-            f"n_valid is {config.n_valid}, but the training set has only {n_songs} "
-            "songs; keep at least 2 for training."
-        )
-    songs, held_out = np.split(np.arange(n_songs), [n_songs - config.n_valid])
-    if config.batches != "classes" and not data.length[songs, 1:].any():
-        raise InputError(
-            f"the loss {config.loss} compares originals with degraded versions, but "
-            "the training set has none."
-        )
-    return songs, held_out
+    return runs.load_weights(model, checkpoint.part("model", checkpoint.load(file)[0]), file)

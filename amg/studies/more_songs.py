@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from amg import check
-from amg.embedding import batches, runs
+from amg.embedding import runs, songs
 from amg.fingerprint.features import TrainingSet
 
 
@@ -37,8 +37,8 @@ def trainings(data, config, sizes, n_seeds, n_updates) -> list[Training]:
     held_out, points, sizes = np.arange(most, len(data.length)), [], sorted(sizes)
     for n in sizes:
         part = data.part(np.concatenate([np.arange(n), held_out]))
-        chosen = runs.with_updates(config, n_updates, part.length[:n])
-        per_epoch = batches.count(part.length[:n], config.batch_size, config.batches)
+        chosen = songs.with_updates(config, n_updates, part)
+        per_epoch = songs.updates(config, part)
         for seed in range(n_seeds if n in sizes[-2:] else 1):
             of_seed = replace(chosen, seed=seed)
             points.append(Training(n, of_seed, part, chosen.epochs * per_epoch))

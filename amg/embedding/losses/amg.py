@@ -2,21 +2,34 @@
 
 from torch.nn import functional as F
 
-from amg.embedding import registry
-from amg.embedding.losses.arcface import ArcFace
+from amg.embedding import crops, registry
+from amg.embedding.losses.arcface import SCALE, ArcFace
 
 PULL = 10.0  # weight of the pull
 
 
 @registry.losses.register("amg", "pam", "tam")  # the published code calls it both Pam and Tam
 class AMG(ArcFace):
-    """ArcFace, with its margin by overlap, plus 10 x the mean pull of the originals:
-    1 - cos(vector, centre of its class).
-
-    In a batch without originals there is no pull.
+    """ArcFace, with its margin by overlap, plus `pull` times the mean over the originals of
+    1 - cos(vector, centre of its class), or 0 in a batch without originals.
     """
 
+    limits = {**ArcFace.limits, "pull": (0, 1e6)}
+
+    def __init__(
+        self,
+        centres,
+        margin,
+        scale=SCALE,
+        margin_max=crops.MARGIN_MAX,
+        margin_min=crops.MARGIN_MIN,
+        pull=PULL,
+    ):
+        super().__init__(centres, margin, scale, margin_max, margin_min)
+        self.pull = pull
+
     def forward(self, vectors, rows):
-        pull = 1 - F.cosine_similarity(vectors, self.centres[rows.song])  # (B,)
+        apart = 1 - F.cosine_similarity(vectors, self.centres[rows.song])  # (B,)
         originals = rows.is_original.sum().clamp_min(1)
-        return super().forward(vectors, rows) + PULL * (pull * rows.is_original).sum() / originals
+        pull = (apart * rows.is_original).sum() / originals
+        return super().forward(vectors, rows) + self.pull * pull

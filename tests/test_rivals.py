@@ -1,0 +1,84 @@
+"""The encoders that sweeps compare with the paper's, against naive loops."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import unit_rows
+
+from amg.embedding import encoders, registry, runs
+from amg.fingerprint import nafp
+
+NAMES = ("linear", "products", "hrr", "unequal", "prenorm", "raw")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    """Other tests know the kit's encoders alone."""
+    kept = dict(encoders.registry)
+    registry.load("rivals")
+    yield
+    encoders.registry.clear()
+    encoders.registry.update(kept)
+    del sys.modules["rivals"]
+
+
+def build(name):
+    torch.manual_seed(0)
+    config = runs.Config(10, name, settings={"layers": 2, "dropout": 0.0})
+    return encoders.build(config).eval()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_vectors_are_of_unit_norm_and_know_no_padding(name):
+    encoder = build(name)
+    clips = [unit_rows(np.random.default_rng(i), n, 128) for i, n in enumerate((3, 19, 7))]
+    x, padding = encoders.pad(torch.from_numpy(np.concatenate(clips)), np.array([3, 19, 7]))
+    together = encoder(x, padding)
+    torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
+    for clip, vector in zip(clips, together):
+        alone = encoder(torch.from_numpy(clip)[None], torch.zeros(1, len(clip), dtype=bool))[0]
+        torch.testing.assert_close(alone, vector, atol=1e-5, rtol=0)
+    assert encoders.embed(encoder, clips) == pytest.approx(together.detach().numpy(), abs=1e-5)
+
+
+def test_products_are_those_of_a_naive_loop():
+    encoder, clip = build("products"), torch.from_numpy(unit_rows(np.random.default_rng(0), 5, 128))
+    second = torch.stack(
+        [
+            sum(128 * frame[i] * frame[j] for frame in clip)
+            for i in range(128)
+            for j in range(i, 128)
+        ]
+    )
+    expected = torch.nn.functional.normalize(encoder.linear(second), dim=0)
+    ours = encoder(clip[None], torch.zeros(1, 5, dtype=bool))[0]
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+
+
+def test_neighbours_are_bound_by_circular_convolution():
+    encoder, clip = build("hrr"), torch.from_numpy(unit_rows(np.random.default_rng(0), 4, 128))
+    total = clip.sum(0)
+    for one, other in zip(clip, clip[1:, encoder.order]):
+        total += torch.stack(
+            [(one * other[(k - torch.arange(128)) % 128]).sum() for k in range(128)]
+        )
+    ours = encoder(clip[None], torch.zeros(1, 4, dtype=bool))[0]
+    torch.testing.assert_close(ours, total / total.norm(), atol=1e-5, rtol=0)
+    backwards = encoder(clip.flip(0)[None], torch.zeros(1, 4, dtype=bool))[0]
+    assert ours @ backwards < 0.9  # order counts
+
+
+def test_raw_fingerprints_are_those_before_whitening():
+    whitening = nafp.load().whitening
+    raw = torch.nn.functional.normalize(whitening.mean + 0.1 * torch.randn(50, 128))
+    torch.testing.assert_close(build("raw").prepare(whitening(raw)), raw, atol=1e-5, rtol=0)
+
+
+def test_layers_begin_unequal():
+    """torch's own are copies of one."""
+    for name, alike in (("mt", True), ("unequal", False), ("prenorm", False)):
+        first, second = (layer.linear1.weight for layer in build(name).encoder.layers)
+        assert torch.equal(first, second) == alike
+    assert build("prenorm").encoder.layers[0].norm_first
