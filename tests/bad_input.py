@@ -32,7 +32,7 @@ from amg.fingerprint import features, fingerprinters
 from amg.fingerprint import folder as folder_
 from amg.report import pipeline, steps
 from amg.retrieval import databases, published
-from amg.sound import audio, ffmpeg
+from amg.sound import audio, corpora, ffmpeg
 
 RATE = audio.SAMPLE_RATE
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE).astype(np.float32)
@@ -245,6 +245,19 @@ def other_code(folder):
     indexing.index([folder / "music"], folder / "catalogue", workers=1)
 
 
+def fma(track, table):
+    """Ask for the corpus fma in a folder of one file, with a table of tracks that holds this."""
+
+    def call(folder):
+        for name, content in ((track, b""), ("fma_metadata/tracks.csv", table)):
+            if content is not None:
+                (folder / "fma_full" / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / "fma_full" / name).write_bytes(content)
+        corpora.check_source("fma", "fma_full")
+
+    return call
+
+
 NPY_HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 128), }"
 ROWS = [
     ("sound", "a text named .mp3", written("a.mp3", b"Dear Sir", lambda p: list(audio.blocks(p)))),
@@ -346,6 +359,9 @@ ROWS = [
     ("database", "a query more than songs", database([40], [40, 40])),
     ("database", "a test song that is a distractor, too", distractor_too),
     ("database", "a query longer than its song", database([40], [60])),
+    ("fma", "no metadata", fma("000/000002.mp3", None)),
+    ("fma", "a folder of other music", fma("Music/a.mp3", b"")),
+    ("fma", "metadata that are a web page", fma("000/000002.mp3", b"<!DOCTYPE html>\n<html>")),
     ("parameter", "a seed below 0", lambda folder: check.seed(-1)),
     ("parameter", "a seed of 2^70", lambda folder: runs.Config(seed=2**70)),
     (

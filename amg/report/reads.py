@@ -8,7 +8,8 @@ from amg.studies import more_songs
 
 
 def _folder(p):
-    return [p["folder"]] if p["corpus"] == "folder" else []
+    beside = [f"{p['folder']}/../fma_metadata"] if p["corpus"] == "fma" else []
+    return [p["folder"], *beside] if p["corpus"] in ("folder", "fma") else []
 
 
 def _weights(p):

@@ -3,9 +3,10 @@
     sheet_music  real compositions played by a sound font (`sheet_music.py`); needs nothing but pip
     open_music   recordings from Debian's free games (`open_music.py`); needs apt
     folder       any directory of audio files (`recordings.py`)
+    fma          the Free Music Archive's data set (`fma.py`); needs fma_full or fma_large
 
 The roles of a corpus share no recording, whatever the seed. Of open_music a role is some packages;
-of sheet_music, and of a folder, it is some names, by their hash.
+of sheet_music, and of a folder, it is some names, by their hash; of fma, some artists.
 """
 
 from dataclasses import replace
@@ -14,10 +15,10 @@ import numpy as np
 
 from amg import check, progress
 from amg.check import InputError
-from amg.sound import open_music, recordings, sheet_music
+from amg.sound import fma, open_music, recordings, sheet_music
 from amg.sound.clips import CLIP_S, MARGIN_S, ROLES, Clip
 
-NAMES = ("sheet_music", "open_music", "folder")
+NAMES = ("sheet_music", "open_music", "folder", "fma")
 WHOLE = ("fingerprinter", "dummy")  # roles whose recordings are not cut
 PER_TRACK = 10  # clips of one recording at most
 N_NOISE = 16  # clips reserved as background music, if so many are to be had
@@ -26,10 +27,12 @@ FURTHER = ("heard", "speeds")  # what training songs may come on top
 
 
 def check_source(corpus, folder="") -> None:
-    """InputError unless `corpus` is one of NAMES, and `folder` has audio if it is asked for."""
+    """InputError unless `corpus` is one of NAMES, and `folder` has its audio if it needs one."""
     check.one_of("corpus", corpus, NAMES)
     if corpus == "folder":
         recordings.root(folder)
+    if corpus == "fma":
+        fma.roles(folder)
 
 
 def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
@@ -38,6 +41,8 @@ def manifest(corpus, workers=2, folder="", roles=ROLES) -> list[Clip]:
     Of open_music, packages of other `roles` are not fetched, and distractors are played at other
     speeds, too, and joined by renderings.
     """
+    if corpus == "fma":
+        return fma.manifest(folder, workers, roles)
     if corpus == "folder":
         tracks = recordings.decode_folder(folder, workers)
         tracks = [replace(track, role=_role_in_folder(track.piece)) for track in tracks]
@@ -90,6 +95,9 @@ def choose(corpus, sizes, seed, workers=2, folder="", whole=WHOLE) -> tuple[dict
     for role, of_role in clips.items():
         clips[role], silent = _heard(of_role, role, seed, workers)
         refused += silent
+        if corpus == "fma" and sizes[role]:  # second clips of tracks come last, and few are spare
+            in_order = sorted(clips[role], key=lambda clip: clip.start_s)
+            clips[role] = in_order[: sizes[role] + sizes[role] // 20 + 50]
     _check_sizes(corpus, sizes, clips)
     return clips, refused
 
