@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from amg.embedding import encoders
+from amg.embedding.encoders import lift
 from amg.embedding.encoders.mean import mean_of_valid
 from amg.embedding.encoders.transformer import Transformer
 from amg.embedding.fast import packed
@@ -125,3 +126,45 @@ class Raw(Transformer):
     def forward(self, x, padding):
         x = x.masked_fill(padding[..., None], DIM**-0.5)  # any unit row: zeros have no direction
         return super().forward(self.prepare(x), padding)
+
+
+@encoders.register("learnt_lift")
+class LearntLift(nn.Module):
+    """The one-bit lift, its directions, thresholds and weights of frames learnt; some bits see the
+    product of a frame along one direction and the next frame along another, and so know order.
+
+    It begins as the lift. Gradients pass a sign as if it were a hyperbolic tangent
+    (straight-through). pairs: share of such bits; softness: of the tangent, in energies.
+    """
+
+    limits = {"bits": (8, 2**15), "pairs": (0, 1), "softness": (0.01, 100)}
+
+    def __init__(self, bits=4096, pairs=0.0, softness=0.3):
+        super().__init__()
+        self.bits, self.softness = 8 * (bits // 8), softness
+        self.n_pairs = int(pairs * self.bits)
+        drawn = lift.directions(self.bits + self.n_pairs)
+        self.directions = nn.Parameter(drawn[: self.bits].clone())
+        self.next_directions = nn.Parameter(drawn[self.bits :].clone())
+        usual = torch.ones(self.bits)
+        usual[self.bits - self.n_pairs :] = 0
+        self.usual = nn.Parameter(usual)
+        self.weight = nn.Linear(DIM, 1)
+        nn.init.zeros_(self.weight.weight)
+        nn.init.zeros_(self.weight.bias)
+
+    def forward(self, x, padding):  # (B, L, 128), (B, L) -> (B, bits)
+        weight = self.weight(x).exp() * ~padding[..., None]  # (B, L, 1)
+        along = x @ self.directions.T
+        own, first = along.split([self.bits - self.n_pairs, self.n_pairs], dim=-1)
+        both = first[:, :-1] * (x[:, 1:] @ self.next_directions.T)
+        of_both = weight[:, :-1] * weight[:, 1:]
+        energies = [
+            (of * values.clamp(-lift.MOST, lift.MOST)).sum(1) / of.sum(1).clamp_min(1e-6)
+            for of, values in ((weight, own.square()), (of_both, both))
+        ]
+        above = torch.cat(energies, dim=1) - self.usual
+        if not self.training:
+            return above
+        soft = torch.tanh(above / self.softness)
+        return soft + (above.sign() - soft).detach()
