@@ -8,6 +8,7 @@ import torch
 from conftest import unit_rows
 
 from amg.embedding import encoders, registry, runs
+from amg.embedding.encoders import lift
 from amg.fingerprint import nafp
 
 NAMES = ("linear", "products", "hrr", "unequal", "prenorm", "raw")
@@ -82,3 +83,31 @@ def test_layers_begin_unequal():
         first, second = (layer.linear1.weight for layer in build(name).encoder.layers)
         assert torch.equal(first, second) == alike
     assert build("prenorm").encoder.layers[0].norm_first
+
+
+@pytest.mark.parametrize("pairs", [0.0, 0.5])
+def test_a_learnt_lift_begins_as_the_lift(pairs):
+    config = runs.Config(10, "learnt_lift", settings={"bits": 64, "pairs": pairs})
+    learnt, drawn = encoders.build(config).eval(), lift.Lift(64)
+    clip = torch.from_numpy(unit_rows(np.random.default_rng(0), 6, 128))
+    ours = learnt(clip[None], torch.zeros(1, 6, dtype=bool))[0]
+    n_own = 64 - learnt.n_pairs
+    torch.testing.assert_close(
+        ours[:n_own], drawn(clip[None], torch.zeros(1, 6, dtype=bool))[0][:n_own]
+    )
+    for bit in range(n_own, 64):
+        left, right = learnt.directions[bit], learnt.next_directions[bit - n_own]
+        products = [((a @ left) * (b @ right)).clamp(-3, 3) for a, b in zip(clip, clip[1:])]
+        assert ours[bit].item() == pytest.approx(sum(products).item() / 5, abs=1e-4)
+
+
+def test_a_learnt_lift_learns_through_its_signs(home):
+    learnt = encoders.build(
+        runs.Config(10, "learnt_lift", settings={"bits": 64, "pairs": 0.5})
+    ).train()
+    clip = torch.from_numpy(unit_rows(np.random.default_rng(0), 6, 128))
+    vectors = learnt(clip[None], torch.zeros(1, 6, dtype=bool))
+    torch.testing.assert_close(vectors.abs(), torch.ones(1, 64))
+    vectors[0, 0].backward()  # a bit of one frame, whose direction and threshold get a gradient
+    assert learnt.directions.grad[0].norm() > 0 and learnt.usual.grad[0] < 0
+    assert learnt.weight.weight.grad.norm() > 0 and not learnt.directions.grad[1:].any()
