@@ -247,6 +247,7 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
             {"protocols": ["mine"]},
             "protocols is 'mine', but must be one of: contiguous",
         ),
+        ("04_evaluate", {"alone": 1}, "alone is 1, but must be one of: False, True"),
         ("05_ablations", {"duration_max": 3}, "duration_max is 3"),
         ("05_ablations", {}, "run notebook 01_data_prep first"),
         ("01_data_prep", {"fingerprinter": "none.safetensors"}, "none.safetensors is missing"),
@@ -411,6 +412,25 @@ def test_the_base_system_alone_is_evaluated(smoke, tmp_path, monkeypatch):
         "nafp ivf-pq",
     ]
     assert pd.read_csv(smoke / "reports/base/tables/differences.csv").empty
+
+
+def test_encoders_alone_are_evaluated_at_some_lengths(smoke, tmp_path, monkeypatch):
+    """As the whole notebook does it, without the base system, cost and figures."""
+    monkeypatch.setenv("AMG_HOME", str(smoke))
+    usual = pd.read_csv(smoke / "reports/smoke/tables/retrieval.csv").query(
+        "encoder == 'mt' and duration_max == 10 and query_s == 3 and protocol == 'contiguous'"
+    )
+    given = {"train_set": "smoke", "database": "database/smoke", "durations": [10], "others": []}
+    execute("04_evaluate", tmp_path, **given, alone=True, query_frames=[5], report="alone")
+    report = smoke / "reports/alone"
+    rates = pd.read_csv(report / "tables/retrieval.csv")
+    known = usual[usual.tolerance != "same_audio"]  # to nothing is listened
+    assert rates.to_csv(index=False) == known.to_csv(index=False) and len(rates) > 3
+    assert sorted(path.name for path in report.rglob("*.*")) == [
+        "differences.csv",
+        "retrieval.csv",
+        "trials.csv.xz",
+    ]
 
 
 def test_robustness_refuses_parameters_other_than_those_of_the_queries(

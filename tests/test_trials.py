@@ -1,6 +1,7 @@
 """Trials: drawn once, whole inside what every method indexes, written down."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -86,6 +87,8 @@ def test_trials_are_drawn_once_read_again_and_never_displaced(tmp_path):
     file = (tmp_path / "db/trials.csv").resolve()
     before = file.stat().st_mtime_ns
     assert trials.read(tmp_path / "db", database, [5]).equals(drawn)
+    some = trials.read(tmp_path / "db", database, [5], [9])
+    assert some.equals(drawn[drawn.query_frames == 9].reset_index(drop=True)) and len(some)
     assert drawn.recording.tolist() == [str(1 + song) for song in drawn.song]
     assert set(drawn.song) == {0, 1}  # the last song is shorter than a segment
     other, _ = make(tmp_path / "db", seed=1)
@@ -135,6 +138,9 @@ def test_other_songs_durations_and_files_are_refused(tmp_path):
     _, database = make(tmp_path / "db")
     with pytest.raises(InputError, match=r"durations \[5, 10\], without \[15\]"):
         trials.read(tmp_path / "db", database, [10, 15])
+    message = "item of query_frames is 4, but must be one of: 1, 9 (the lengths that notebook 02"
+    with pytest.raises(InputError, match=re.escape(message)):
+        trials.read(tmp_path / "db", database, [], [9, 4])
     other = databases.Database(**vars(database) | {"identity": "b"})
     with pytest.raises(InputError, match="drawn for other songs"):
         trials.read(tmp_path / "db", other)

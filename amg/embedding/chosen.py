@@ -20,6 +20,12 @@ def named(train_set, run, encoder, loss, durations) -> dict[int, Path]:
     return there[str(check.one_of("run", names[0] if names else run, there, hint))]
 
 
+def tried(report) -> bool:
+    """Whether what is trained for a report is a try, which notebook 04 takes only if it is asked
+    for: one by hand, whose report is local, or a cell of a sweep."""
+    return report.split("/")[0] == "local" or "/cells/" in report
+
+
 def taken(train_set, run) -> str:
     """Which run notebook 04 takes under the names of `run`, a `Trained`: a sentence."""
     usual = provenance.find(runs.path(train_set, run.config), "03_train", unfinished=True)
@@ -27,6 +33,6 @@ def taken(train_set, run) -> str:
         return f"Notebook 04 takes this run: {run.described}."
     described = runs.describe(usual.folder.name, usual.record["parameters"])
     return (
-        f"Notebook 04 takes {described}; this one, "
-        f"{run.described}, was a try (its report is local): give it run {run.name[-8:]} to take it."
+        f"Notebook 04 takes {described}; this one, {run.described}, was a try (its report is "
+        f"local, or of a sweep): give it run {run.name[-8:]} to take it."
     )

@@ -60,13 +60,17 @@ def _runs(p):
     """One for each duration, or a checkpoint from elsewhere, those beside it, and the songs that it
     is tested by."""
     named = p["train_set"], p["run"], p["encoder"], p["loss"], p["durations"]
-    own = [str(paths.relative(f)) for f in chosen.named(*named).values()] if p["run"] else []
-    beside = filter(encoders.needs_training, p["others"])
-    names = [*([] if p["checkpoint"] else [p["encoder"]]), *beside]
+    own = chosen.named(*named) if p["run"] else {}
+    usual = [] if p["checkpoint"] else [(p["encoder"], d) for d in p["durations"] if d not in own]
+    usual += [(e, d) for e in p["others"] for d in p["durations"]]
     of_kit = [
-        path for e in names for d in p["durations"] for path in _run(p, encoder=e, duration_max=d)
+        path
+        for e, d in usual
+        if encoders.needs_training(e)
+        for path in _run(p, encoder=e, duration_max=d)
     ]
-    return [*own, *of_kit, *filter(None, [p["checkpoint"], p["test_ids"]])]
+    paths_of_own = [str(paths.relative(folder)) for folder in own.values()]
+    return [*paths_of_own, *of_kit, *filter(None, [p["checkpoint"], p["test_ids"]])]
 
 
 def _run_of_another(p):
@@ -105,7 +109,7 @@ MAKES = {  # besides tables and figures
     "00_fingerprinter": [lambda p: [f"data/models/{p['name']}"]],
     "01_data_prep": [_prepared],
     "02_split": [_split],
-    "03_train": [_run],
+    "03_train": [lambda p: [] if chosen.tried(p["report"]) else _run(p)],
     "05_ablations": [_variants],
     "09_more_songs": [lambda p: _run(p, train_set=more_songs.runs_of(p["train_set"]))],
 }

@@ -22,14 +22,15 @@ PROTOCOLS = {"contiguous": search, "published": published}  # name -> module of 
 
 
 def check_parameters(
-    durations, protocols=tuple(PROTOCOLS), unfinished=False, others=(), **texts
+    durations, protocols=tuple(PROTOCOLS), unfinished=False, others=(), alone=False, **texts
 ) -> None:
-    """InputError unless durations (or none), protocols, a switch, other encoders (or none) and
+    """InputError unless durations (or none), protocols, two switches, other encoders (or none) and
     names (texts) are allowed."""
     if durations != []:
         check.each("durations", durations, check.one_of, crops.DURATIONS, " (seconds)")
     check.each("protocols", protocols, check.one_of, PROTOCOLS)
     check.one_of("unfinished", unfinished, (False, True))
+    check.one_of("alone", alone, (False, True))
     if others not in ([], ()):
         check.each("others", others, check.one_of, [*encoders.registry])
     check.texts(**texts)

@@ -84,9 +84,10 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
     return read(root, database)
 
 
-def read(root, database, durations=()) -> pd.DataFrame:
-    """The trials of a database that were last drawn: COLUMNS, and `recording`. InputError if there
-    are none, if they are of other songs, or if 02 did not split for all `durations` (seconds)."""
+def read(root, database, durations=(), query_frames=()) -> pd.DataFrame:
+    """The trials of a database that were last drawn: COLUMNS, and `recording`; query_frames: those
+    of these lengths alone, if any is given. InputError if there are none, if they are of other
+    songs, or if 02 did not split for all `durations` (seconds)."""
     made = provenance.find(root / "trials", MAKER)
     table = made.folder / "trials.csv"
     drawn_for = made.record.get("inputs", {}).get("songs")
@@ -101,7 +102,13 @@ def read(root, database, durations=()) -> pd.DataFrame:
             f"{paths.relative(table)} was drawn for durations {split}, without "
             f"{sorted(set(durations) - set(split))}; run notebook {MAKER} with all."
         )
-    return recorded(pd.read_csv(table), database)
+    drawn = recorded(pd.read_csv(table), database)
+    if query_frames in ([], ()):
+        return drawn
+    there = drawn.query_frames.unique().tolist()
+    hint = f" (the lengths that notebook {MAKER} drew)"
+    lengths = check.each("query_frames", query_frames, check.one_of, there, hint)
+    return drawn[drawn.query_frames.isin(lengths)].reset_index(drop=True)
 
 
 def at(database, queries, starts_of) -> pd.DataFrame:
