@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import os
 import re
 import sys
@@ -11,7 +12,7 @@ import amg
 from amg import code, files, paths
 from amg.check import InputError
 
-WAIT_S = 5  # for a scheduler to answer
+WAIT_S = 8  # for a scheduler to answer, and for a worker to join
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -31,7 +32,7 @@ def results(function, jobs, address):
         kept.mkdir(parents=True, exist_ok=True)
         marker = stack.enter_context(tempfile.NamedTemporaryFile(dir=kept, prefix="dask-"))
         here = str(paths.home()), marker.name, _kit()
-        _check_workers(client.run(_objection, *here, on_error="return"), address)
+        _check_workers(client, here)
         # as a task of its own: sent once to each worker, and known to the scheduler if all are lost
         held = client.submit(_hold, (function, here), pure=False)
         futures = client.map(_call, jobs, held=held, pure=False)
@@ -70,6 +71,8 @@ def _connected(address):
         ) from None
     # a function may hold arrays, as a pool of noises, of which Dask would warn
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "10GB"})
+    # it would print a stack trace of a scheduler that was lost
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     client = distributed.Client.__new__(distributed.Client)
     try:
         client.__init__(address, timeout=WAIT_S, set_as_default=False)
@@ -82,17 +85,22 @@ def _connected(address):
     return client
 
 
-def _check_workers(objections, address):
+def _check_workers(client, here):
     """InputError if a worker objects, or if there is none."""
-    if not objections:
+    try:
+        client.wait_for_workers(1, WAIT_S)
+    except TimeoutError:
+        address = client.scheduler.address
         raise InputError(
             f"the Dask scheduler at {address} has no workers; start some: dask worker {address} "
             "--nthreads 1"
-        )
-    for worker, objection in objections.items():
-        if isinstance(objection, ImportError):
+        ) from None
+    for worker, objection in client.run(_objection, *here, on_error="return").items():
+        if isinstance(objection, OSError):  # it has just been lost
+            continue
+        if isinstance(objection, Exception):
             objection = f"cannot run this kit ({objection}); install it there, under this path."
-        if isinstance(objection, str) and objection:
+        if objection:
             raise InputError(f"worker {worker} {objection}")
 
 
