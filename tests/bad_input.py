@@ -23,7 +23,7 @@ import soundfile
 import torch
 from conftest import unit_rows
 
-from amg import check, checkpoint, files, provenance
+from amg import check, checkpoint, cluster, files, progress, provenance
 from amg.catalogue import indexing, models, sounds, store
 from amg.catalogue.catalogue import Catalogue
 from amg.check import InputError
@@ -258,6 +258,21 @@ def fma(track, table):
     return call
 
 
+def at(address):
+    """Give a job to a Dask cluster."""
+
+    def call(folder):
+        with mock.patch.object(cluster, "WAIT_S", 0.5):
+            list(progress.parallel(abs, [(-1,)], address))
+
+    return call
+
+
+def without_dask(folder):
+    with mock.patch.dict("sys.modules", distributed=None):
+        at("tcp://host:8786")(folder)
+
+
 NPY_HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 128), }"
 ROWS = [
     ("sound", "a text named .mp3", written("a.mp3", b"Dear Sir", lambda p: list(audio.blocks(p)))),
@@ -396,6 +411,9 @@ ROWS = [
         "a folder that is not there",
         lambda folder: indexing.index([folder / "none"], folder / "catalogue"),
     ),
+    ("cluster", "no address", at("host")),
+    ("cluster", "an address that nobody answers", at("tcp://127.0.0.1:1")),
+    ("cluster", "no Dask", without_dask),
     ("catalogue", "none", lambda folder: Catalogue.load(folder / "none")),
     (
         "catalogue",
