@@ -9,7 +9,7 @@ import pandas as pd
 
 from amg import files, machine, paths
 from amg.report import sentences
-from bench import data, evaluation, extraction, training
+from bench import data, evaluation, extraction, parallel, training
 from bench.timing import row
 
 
@@ -55,6 +55,7 @@ def main():
         rows += training.rows(30, folder) + training.rows(10, folder)
         rows += training.rows_of_sizes(workspace)
         rows += extraction.rows(workspace) + extraction.rows_of_memory(workspace)
+        rows += parallel.rows(workspace)
     rows += notebook_rows(reference / "demo/manifest.json")
     texts = {"bench.json": json.dumps(rows, indent=1) + "\n", "bench.md": markdown(rows, described)}
     for name, text in texts.items():
