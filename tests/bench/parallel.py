@@ -1,5 +1,5 @@
-"""Rows of jobs side by side: how long two workers take for eight equal jobs of one thread, as a part
-of what one takes. On two cores or more, a half would be the best."""
+"""Rows of jobs side by side: how long two workers take for eight equal jobs of one thread, as a
+part of what one worker takes. On two cores or more, a half would be the best."""
 
 from contextlib import ExitStack
 
