@@ -13,13 +13,14 @@ Read the rooms in this order, from samples to reports:
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, songs, runs, chosen, training
     retrieval    search, databases, trials, hits, intervals
-    retrieval    published, evaluate, nafp_search, cost
+    retrieval    published, evaluate, nafp_search, cost, archives
     catalogue    models, significance, listening, store, writing, indexing, answer, library
     catalogue    catalogue, windows, sounds, identify, calibration
     studies      trace, unknown_songs, lifts, robustness, more_songs, explore
     studies      scale_distractors, scale, scale_forecast
     report       tables, sentences, verdict, fonts, figures, charts, lift_charts
     report       query_charts, scale_charts, compare, pages, reads, steps, pipeline
+    report       plan, rates, forecast
 
 In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name your music.
 

@@ -13,7 +13,7 @@ from amg import paths
 from amg.check import InputError, one_line
 
 # commands that read notebooks or committed reports
-OF_CHECKOUT = ("reproduce", "results", "reference", "run")
+OF_CHECKOUT = ("reproduce", "results", "reference", "run", "plan")
 
 
 def main() -> None:
@@ -55,6 +55,11 @@ def _parser():
     command("results", _results, "print a reference run's results as Markdown", profile)
     text = "make the last run of a profile the one that others are compared with"
     command("reference", _reference, f"{text} (of committed code only)", profile)
+
+    text = "say what a profile takes before it runs: hours, disk, memory, workers"
+    of_plan = _option("profile", "a file of notebooks/profiles, as demo")
+    hours = _option("--hours", "say how many workers it needs for so many hours", type=float)
+    command("plan", _plan, text, of_plan, hours)
 
     notebook = _option("notebook", "a file of notebooks, as 03_train")
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "action": "append", "default": []}
@@ -153,6 +158,12 @@ def _reference(arguments):
     from amg.report import pages
 
     print(f"{paths.relative(pages.make_reference(arguments.profile))} written")
+
+
+def _plan(arguments):
+    from amg.report import forecast
+
+    forecast.tell(arguments.profile, arguments.hours)
 
 
 def _run(arguments):
