@@ -12,15 +12,15 @@ Read the rooms in this order, from samples to reports:
     embedding.encoders  mean, lift, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, songs, runs, chosen, training
-    retrieval    search, databases, trials, hits, intervals
+    retrieval    search, databases, trials, hits, intervals, seeds
     retrieval    published, evaluate, nafp_search, cost, archives
     catalogue    models, significance, listening, store, writing, indexing, answer, library
     catalogue    catalogue, windows, sounds, identify, calibration
     studies      trace, unknown_songs, lifts, robustness, more_songs, explore
     studies      scale_distractors, scale, scale_forecast
     report       tables, sentences, verdict, fonts, figures, charts, lift_charts
-    report       query_charts, scale_charts, compare, pages, reads, steps, pipeline
-    report       plan, rates, forecast
+    report       query_charts, scale_charts, sweep_tables, sweep_charts, compare, pages, reads
+    report       steps, pipeline, sweeps, sweep_runs, plan, rates, forecast
 
 In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name your music.
 

@@ -13,7 +13,7 @@ from amg import paths
 from amg.check import InputError, one_line
 
 # commands that read notebooks or committed reports
-OF_CHECKOUT = ("reproduce", "results", "reference", "run", "plan")
+OF_CHECKOUT = ("reproduce", "results", "reference", "run", "plan", "sweep")
 
 
 def main() -> None:
@@ -61,6 +61,13 @@ def _parser():
     hours = _option("--hours", "say how many workers it needs for so many hours", type=float)
     command("plan", _plan, text, of_plan, hours)
 
+    sweep = _option("sweep", "a file of notebooks/sweeps, or your own", metavar="FILE")
+    workers = _option("--workers", "processes", type=int, default=2)
+    dask = _option("--dask", "a Dask scheduler in their place, as tcp://host:8786", default="")
+    show = _option("--show", "only draw what is there so far", action="store_true")
+    text = "train and evaluate all variants that a file names, and compare them"
+    command("sweep", _sweep, text, sweep, workers, dask, show)
+
     notebook = _option("notebook", "a file of notebooks, as 03_train")
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "action": "append", "default": []}
     given = _option("-p", "a parameter, its value in YAML; as often as need be", **pair)
@@ -68,7 +75,6 @@ def _parser():
 
     text = "weights of notebook 00_fingerprinter (default: the shipped ones)"
     weights = _option("--fingerprinter", text, metavar="FILE", default="")
-    workers = _option("--workers", "processes", type=int, default=2)
     audio = _folder("audio", "folder of audio files")
     target = _folder("target", "folder for their .npy files")
     device = _option("--device", "auto, cpu or cuda", default="auto")
@@ -164,6 +170,13 @@ def _plan(arguments):
     from amg.report import forecast
 
     forecast.tell(arguments.profile, arguments.hours)
+
+
+def _sweep(arguments):
+    from amg.report import pipeline, sweeps
+
+    file, where = arguments.sweep, {"workers": arguments.workers, "dask": arguments.dask}
+    pipeline.sweep(sweeps.read(file), sweeps.find(file).resolve(), arguments.show, **where)
 
 
 def _run(arguments):

@@ -14,10 +14,21 @@ import pandas as pd
 from amg import files, paths
 from amg.report import tables
 
-IGNORED = r"_ms$|_ms_q[13]$|^build_s$|^waiting$|^run$|^file$"  # a file lies by its code
+IGNORED = r"_ms$|^minutes$|_ms_q[13]$|^build_s$|^waiting$|^run$|^file$"  # a file lies by its code
 SHARE = 0.1
 KEYS = (  # columns that name a row: as many of the first as it takes to tell a table's rows apart
-    *("epoch", "step", "piece", "role", "method", "against", "encoder", "loss_name", "loss"),
+    *(
+        "epoch",
+        "step",
+        "cell",
+        "piece",
+        "role",
+        "method",
+        "against",
+        "encoder",
+        "loss_name",
+        "loss",
+    ),
     *("stage", "protocol", "tolerance", "score", "group", "condition", "distractors", "index"),
     *("function", "kind", "duration_max", "query_frames", "query_s", "song", "clip", "start"),
     *("dimensions", "shortlist", "part", "n_songs", "seed", "n_vectors", "n"),

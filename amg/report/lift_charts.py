@@ -1,21 +1,8 @@
-"""Charts of what was chosen: encoders and losses, lifts, shortlists."""
+"""Charts of how the lift was chosen, and the shortlist."""
 
 from amg.report import figures, tables
 from amg.retrieval import search
 from amg.sound.audio import seconds
-
-
-def ablations(rates) -> figures.Figure:
-    """Single-stage Top-1 of encoders and losses at 10 s, with intervals; labels say epochs.
-    rates: rows of `ablations.csv`."""
-    shown = tables.at(rates[rates.tolerance == "segment"], 10.0)
-    names = shown.apply(tables.ablation_label, axis=1) + shown.run.map(tables.epochs)
-    figure, ((axis,),) = figures.panels(figsize=(7.6, 0.45 * len(shown) + 1.1))
-    look = {"color": figures.colours(names).values(), **figures.whiskers(shown)}
-    figures.bars(axis, names, shown.top1, **look)
-    title = "queries of {0.query_s:g} s, duration_max {0.duration_max:g} s".format(shown.iloc[0])
-    axis.set(xlim=(0, 100), xlabel="single-stage Top-1, segment (%)", title=title)
-    return figure
 
 
 def lifts(angle, kernels, table) -> figures.Figure:

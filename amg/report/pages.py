@@ -21,6 +21,8 @@ from amg.report import (
     lift_charts,
     scale_charts,
     sentences,
+    sweep_charts,
+    sweep_tables,
     tables,
     verdict,
 )
@@ -29,9 +31,9 @@ DRAWN: dict[str, tuple[str, Callable]] = {  # the tables that the index shows: t
     "summary": ("retrieval", tables.summary),
     "hits": ("retrieval", tables.hits),
     "cost": ("cost", tables.costs),
-    "ablations": ("ablations", tables.ablations),
+    "sweep": ("sweep", sweep_tables.readable),
     "differences": ("differences", tables.differences),
-    "ablation_differences": ("ablation_differences", tables.differences),
+    "sweep_differences": ("sweep_differences", sweep_tables.readable_differences),
     "robustness": ("robustness", tables.robustness),
     "miss_reasons": ("miss_reasons", tables.reasons),
     "unknown_summary": ("unknown", tables.unknown_summary),
@@ -44,7 +46,8 @@ FIGURES: dict[str, tuple] = {  # those that follow from tables alone
     "durations": (charts.durations, "retrieval"),
     "decimation": (charts.decimation, "retrieval"),
     "cost": (charts.cost, "cost", "retrieval"),
-    "ablations": (lift_charts.ablations, "ablations"),
+    "sweep": (sweep_charts.compared, "sweep_rates", "sweep_seeds"),
+    "sweep_training": (sweep_charts.training, "sweep_training"),
     "shortlists": (lift_charts.shortlists, "shortlists"),
     "roc": (charts.roc, "roc"),
     "scale": (scale_charts.growth, "scale"),
@@ -126,6 +129,7 @@ def _draw_index(base, manifest, here, compared):
         files=[path for path in here if "tables" in path.parts],
         html=_html,
         sentences=sentences,
+        supports=sweep_tables.supports,
         verdict=verdict,
     )
 

@@ -45,7 +45,7 @@ def parse_profile(name, text) -> list:
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"profile {name} is not valid YAML ({reason}).") from None
-    sections = _mapping(f"profile {name}", sections, "a section for each notebook to run")
+    sections = mapping(f"profile {name}", sections, "a section for each notebook to run")
     for section in sections:
         one_of(f"a section of profile {name}", section, ("all", *NOTEBOOKS))
     if "all" in sections:
@@ -53,12 +53,12 @@ def parse_profile(name, text) -> list:
     steps = []
     for notebook in sorted(sections):
         section = f"section {notebook} of profile {name}"
-        parameters = _mapping(section, sections[notebook] or {"report": name}, "parameters")
+        parameters = mapping(section, sections[notebook] or {"report": name}, "parameters")
         parameters = {**parameters, "report": name}
         if "for_each" not in parameters:
             steps.append(Step(notebook, parameters, notebook, name))
             continue
-        each = _mapping(f"for_each in {section}", parameters.pop("for_each"), "one parameter", 1)
+        each = mapping(f"for_each in {section}", parameters.pop("for_each"), "one parameter", 1)
         ((key, values),) = each.items()
         for value in check.each(f"for_each {key} in {section}", values, lambda *_: None):
             steps.append(Step(notebook, {**parameters, key: value}, f"{notebook}-{value}", name))
@@ -68,12 +68,12 @@ def parse_profile(name, text) -> list:
 def _with_all(name, sections):
     """The sections of a profile that has parameters for all notebooks, on top of the demo's."""
     own, usual = dict(sections), yaml.safe_load(_file("demo").read_text())
-    given = _mapping(f"section all of profile {name}", own.pop("all"), "parameters")
-    given = {"train_set": name, "database": f"database/{name}", **given}
+    given = mapping(f"section all of profile {name}", own.pop("all"), "parameters")
+    given = {"train_set": name, "database": f"database/{name}", "profile": name, **given}
     merged, known = {}, set()
     for notebook in {**usual, **own}:
         section = f"section {notebook} of profile {name}"
-        on_top = _mapping(section, own.get(notebook) or {"report": name}, "parameters")
+        on_top = mapping(section, own.get(notebook) or {"report": name}, "parameters")
         defaults = read_notebook(paths.checkout() / "notebooks" / f"{notebook}.ipynb")[2]
         known |= defaults.keys()
         here = {parameter: given[parameter] for parameter in given if parameter in defaults}
@@ -83,7 +83,7 @@ def _with_all(name, sections):
     return merged
 
 
-def _mapping(name, value, of, most=None):
+def mapping(name, value, of, most=None):
     """`value` if it is a dict of 1 to `most` entries, else InputError."""
     if not isinstance(value, dict) or not 0 < len(value) <= (most or len(value)):
         raise InputError(f"{name} is {value!r}, but must hold {of}, as lines of `name: value`.")
@@ -95,8 +95,27 @@ def reproduce(profile) -> None:
 
     Raises InputError if another process is at the same profile, or if a notebook fails.
     """
-    began = time.perf_counter()
-    steps, folder = load_profile(profile), paths.resolve(f"reports/{profile}")
+    _report(profile, load_profile(profile), {"command": f"make reproduce PROFILE={profile}"})
+
+
+def sweep(asked, file, show, **where) -> None:
+    """The same for a `sweeps.Sweep` alone, whose `file` it is, in `reports/sweeps/<name>`; where:
+    `workers` and `dask` of notebook 05_ablations. show: a page of what is there of it so far."""
+    profile = f"sweeps/{asked.name}"
+    notebooks = paths.checkout() / "notebooks"
+    named = str(file.relative_to(notebooks) if file.is_relative_to(notebooks) else file)
+    parameters = {"sweep": named, "run": not show, "report": profile, **where}
+    step = Step("05_ablations", parameters, "so_far" if show else "05_ablations", profile)
+    if show:
+        step.execute()
+        print(f"{paths.relative(pages.write_notebook(step))} written")
+    else:
+        _report(profile, [step], {"command": f"amg sweep {named}", "question": asked.question})
+
+
+def _report(profile, steps, told):
+    """Run the steps that are not done, and write the report; told: more for its manifest."""
+    began, folder = time.perf_counter(), paths.resolve(f"reports/{profile}")
     folder.mkdir(parents=True, exist_ok=True)
     with provenance.lock(folder):
         labels, records = ["", *(step.label for step in steps), ""], []
@@ -108,7 +127,7 @@ def reproduce(profile) -> None:
             pages.write_notebook(step, before, after)
         manifest = {
             "profile": profile,
-            "command": f"make reproduce PROFILE={profile}",
+            **told,
             **machine.describe(),
             # a step that was skipped is of the commit at which it ran
             "commit": ", ".join(dict.fromkeys(record["commit"] for record in records)),

@@ -1,6 +1,8 @@
 """What each notebook reads and makes: functions of its parameters, each a list of paths."""
 
-from amg import paths, provenance
+import yaml
+
+from amg import files, paths, provenance
 from amg.embedding import chosen, encoders, losses, runs
 from amg.fingerprint import nafp
 from amg.retrieval import databases
@@ -82,9 +84,29 @@ def _trained(p):
     return [path for name in trained for path in _run(p, encoder=name)]
 
 
-def _variants(p):
-    of_losses = [path for loss in p["losses"] for path in _run(p, loss=loss)]
-    return of_losses + [path for encoder in p["encoders"] for path in _run(p, encoder=encoder)]
+def _said(file):
+    """The mapping in a YAML file; {} if it holds none, of which the notebook tells."""
+    try:
+        said = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError):
+        said = None
+    return said if isinstance(said, dict) else {}
+
+
+def _sweep(p):
+    """Its file, that of its profile, their data, and the records of the cells that failed."""
+    notebooks = paths.checkout() / "notebooks"
+    file = notebooks / p["sweep"]
+    sweep = _said(file)
+    profile = notebooks / "profiles" / f"{p['profile'] or sweep.get('profile')}.yaml"
+    sections = _said(profile)
+    given = {"train_set": profile.stem, "database": f"database/{profile.stem}"}
+    for part in (*map(sections.get, ("all", "03_train", "04_evaluate")), sweep.get("all")):
+        given |= part if isinstance(part, dict) else {}
+    cells = paths.resolve(f"reports/{p['report']}/cells").glob("*.json")
+    failed = [path for path in cells if (files.read_json(path) or {}).get("failed")]
+    records = [str(paths.relative(path)) for path in failed]
+    return [str(file), str(profile), *_train_set(given), *_songs(given), *_trials(given), *records]
 
 
 def _prepared(p):
@@ -97,7 +119,7 @@ READS = {
     "02_split": [_songs],
     "03_train": [_train_set, _own],
     "04_evaluate": [_songs, _split, _runs, _own],
-    "05_ablations": [_songs, _split, _train_set, _run],
+    "05_ablations": [_sweep],
     "06_robustness": [_weights, _songs, _trials, _trained],
     "07_unknown_songs": [_songs, _split, _train_set, _run_of_another],
     "08_scale": [_songs, _split, _trained],
@@ -110,7 +132,7 @@ MAKES = {  # besides tables and figures
     "01_data_prep": [_prepared],
     "02_split": [_split],
     "03_train": [lambda p: [] if chosen.tried(p["report"]) else _run(p)],
-    "05_ablations": [_variants],
     "09_more_songs": [lambda p: _run(p, train_set=more_songs.runs_of(p["train_set"]))],
 }
+RUNS = {"05_ablations": ("03_train", "04_evaluate")}  # notebooks that one runs
 NOTEBOOKS = tuple(READS)

@@ -18,7 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from amg import code, files, machine, paths, provenance
 from amg.check import InputError
 from amg.embedding import registry
-from amg.report.reads import MAKES, READS
+from amg.report.reads import MAKES, READS, RUNS
 
 WHERE = ("workers", "dask")  # parameters that say where a step is done, not what
 
@@ -36,6 +36,9 @@ class Step:
         self.executed = self.base / "executed" / f"{label}.ipynb"
         self.state = self.base / "state" / f"{label}.json"
         self.cells, self.code, defaults = read_notebook(self.source)
+        for other in RUNS.get(notebook, ()):
+            cells, of_other, _ = read_notebook(self.source.with_name(f"{other}.ipynb"))
+            self.cells, self.code = files.digest([self.cells, cells]), self.code | of_other
         self.changed = {}  # beside the notebook's own values
         for name, value in parameters.items():
             if name not in defaults:
@@ -77,14 +80,15 @@ class Step:
             return None
         return {**record, "kept": sorted({*record["kept"], *changed})}
 
-    def run(self) -> dict:
-        """Execute the notebook and return its record; InputError tells which cell failed."""
+    def run(self, bar=True) -> dict:
+        """Execute the notebook and return its record; InputError tells which cell failed. bar:
+        whether it is shown how far that is."""
         self.state.unlink(missing_ok=True)
         begun_before = self.executed.exists()  # its time is that of what was left to do
         began, recipe, commit = time.perf_counter(), self.recipe(), machine.commit()
         before = self._written()
         with machine.PeakMemory() as memory:
-            self.execute()
+            self.execute(bar=bar)
         written = [path for path, at in self._written().items() if at != before.get(path)]
         outputs = self._paths(MAKES) + written
         record = {
@@ -106,8 +110,9 @@ class Step:
         times = {str(paths.relative(path)): path.stat().st_mtime_ns for path in there}
         return dict(sorted(times.items(), key=lambda item: item[1]))
 
-    def execute(self, talks=False) -> None:
-        """Execute the notebook; talks: what its cells print and show is printed as it comes."""
+    def execute(self, talks=False, bar=True) -> None:
+        """Execute the notebook; talks: what its cells print and show is printed as it comes, in
+        place of a bar."""
         self.executed.parent.mkdir(parents=True, exist_ok=True)
         where = f"see {paths.relative(self.executed)}"
         # a kernel that ends while its last message is under way is no news
@@ -120,7 +125,7 @@ class Step:
                 kernel_name="python3",
                 cwd=str(self.source.parent),
                 log_output=talks,
-                progress_bar=not talks and {"desc": self.label},
+                progress_bar=bar and not talks and {"desc": self.label},
                 # kernels warn about TCP on localhost, and about the interrupt that ends them
                 extra_arguments=["--log-level=CRITICAL"],
             )

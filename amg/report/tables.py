@@ -51,7 +51,7 @@ def encoder_name(encoder, trained="Transformer") -> str:
 def ablation_label(row) -> str:
     """What answered: the base system, or any encoder and loss; an unfinished training is said.
 
-    row: of `retrieval.csv` or `ablations.csv`, by the names of its columns.
+    row: of `retrieval.csv`, by the names of its columns.
     """
     if row["method"].startswith("nafp"):
         if "/" in row["method"]:
@@ -99,11 +99,6 @@ def hits(rates, label=curve_label) -> pd.DataFrame:
     hit = rates.tolerance.str.replace("_", " ")
     cells = [*map("{:.1f} / {:.1f}".format, rates.top1, rates.top10)]
     return _by_length(rates.assign(hit=hit), cells, {"who": "Top-1 / Top-10 (%)", "hit": "hit"})
-
-
-def ablations(rates) -> pd.DataFrame:
-    """The same for the rows of `ablations.csv`, which are of one duration."""
-    return hits(rates, lambda row: f"{ablation_label(row)}, {row['stage']}-stage")
 
 
 def robustness(rates) -> pd.DataFrame:
@@ -156,7 +151,7 @@ def differences(table, query_s=10.0) -> pd.DataFrame:
     rows = near(at(table, query_s), query_s)
     none, few = (rows.low <= 0) & (rows.high >= 0), rows.n_recordings < intervals.TOO_FEW
     said = np.select([few, none], ["too few recordings", "no difference shown"], "")
-    return _readable(rows.assign(said=said), "differences", ["method", "against"])
+    return readable(rows.assign(said=said), "differences", ["method", "against"])
 
 
 def whole_cost(cost) -> tuple[pd.Series, pd.Series]:
@@ -170,7 +165,7 @@ def costs(cost) -> pd.DataFrame:
     shares = {"bytes_share": 100 * size / size[0], "time_share": 100 * time / time[0]}
     mb = {"index_mb": cost.index_bytes / 1e6, "refine_mb": cost.refine_bytes / 1e6}
     label = cost.apply(cost_label, axis=1)
-    return _readable(cost.assign(label=label, **mb, **shares), "costs", ["method"])
+    return readable(cost.assign(label=label, **mb, **shares), "costs", ["method"])
 
 
 def cost_label(row) -> str:
@@ -211,16 +206,16 @@ def unknown_summary(answers) -> pd.DataFrame:
 def unknown(answers) -> pd.DataFrame:
     """`unknown.csv`: at the threshold of the validation, and how far from what is wanted."""
     answers = answers.assign(label=answers.apply(unknown_label, axis=1))
-    return _readable(answers, "unknown", ["query", "method", "score"], "not reached")
+    return readable(answers, "unknown", ["query", "method", "score"], "not reached")
 
 
 def scale(grown) -> pd.DataFrame:
     """`scale.csv` with readable units."""
     grown = grown.assign(encoder=grown.encoder.map(encoder_name))
-    return _readable(grown, "scale", ["encoder", "index", "vectors"])
+    return readable(grown, "scale", ["encoder", "index", "vectors"])
 
 
-def _readable(table, name, index, none=""):
+def readable(table, name, index, none="") -> pd.DataFrame:
     """A table by its headings in `headings.yaml`; `none` stands for what was not measured."""
     headings = yaml.safe_load(Path(__file__).with_name("headings.yaml").read_text())[name]
     amounts = table.filter(regex="_(ms|mb|q[13])$|^build_s$").map(_short)

@@ -6,14 +6,18 @@ every method needs, is left out.
 """
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import faiss
 import numpy as np
 import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from amg.embedding import crops, encoders
+from amg.fingerprint.nafp import DIM
 from amg.retrieval import search, trials
 
 TIMES = [f"{part}_ms{of}" for part in ("embed", "search") for of in ("", "_q1", "_q3")]
@@ -78,6 +82,25 @@ def n_bytes(index) -> int:
     """Size of a faiss index as it is written to disk."""
     binary = isinstance(index, faiss.IndexBinary)
     return (faiss.serialize_index_binary if binary else faiss.serialize_index)(index).nbytes
+
+
+def gflops(encoder, n_frames) -> float:
+    """Billions of floating-point operations for the vector of a segment of so many frames; those of
+    matrix products and convolutions alone, as torch counts them."""
+    x, padding = (
+        torch.full((1, n_frames, DIM), DIM**-0.5),
+        torch.zeros(1, n_frames, dtype=torch.bool),
+    )
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with warnings.catch_warnings(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        warnings.simplefilter("ignore")  # of a setting of oneDNN that is not touched
+        torch.backends.mha.set_fastpath_enabled(False)  # what is fused is not counted
+        try:
+            with torch.backends.mkldnn.flags(enabled=False):
+                encoder.eval()(x, padding)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+    return counter.get_total_flops() / 1e9
 
 
 def excerpts(drawn, queries, query_frames, n=50) -> list[np.ndarray]:

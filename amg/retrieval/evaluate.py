@@ -24,8 +24,7 @@ PROTOCOLS = {"contiguous": search, "published": published}  # name -> module of 
 def check_parameters(
     durations, protocols=tuple(PROTOCOLS), unfinished=False, others=(), alone=False, **texts
 ) -> None:
-    """InputError unless durations (or none), protocols, two switches, other encoders (or none) and
-    names (texts) are allowed."""
+    """InputError unless all of them are allowed; there may be no durations and no others."""
     if durations != []:
         check.each("durations", durations, check.one_of, crops.DURATIONS, " (seconds)")
     check.each("protocols", protocols, check.one_of, PROTOCOLS)

@@ -57,12 +57,18 @@ def rate(hit, recording) -> dict:
 
 def interval(hit, recording) -> tuple[float, float]:
     """95 % interval of a hit rate, in percent; hit bool (n,), recording (n,)."""
-    n_hits, n_trials = _per_recording(hit, recording)
-    if min((n_hits > 0).sum(), (n_hits < n_trials).sum()) < FEW:
-        k, n = round(len(n_hits) * n_hits.sum() / n_trials.sum()), len(n_hits)
-        wilson = scipy.stats.binomtest(k, n).proportion_ci(0.95, "wilson")
-        return 100 * wilson.low, 100 * wilson.high
-    return bootstrap(n_hits, n_trials)
+    of_recording = _per_recording(hit, recording)
+    return of_rare(*of_recording) or bootstrap(*of_recording)
+
+
+def of_rare(n_hits, n_trials) -> tuple[float, float] | None:
+    """Wilson's interval, in percent, if hits or misses are too rare to draw recordings, else None;
+    both arguments (n_recordings,)."""
+    if min((n_hits > 0).sum(), (n_hits < n_trials).sum()) >= FEW:
+        return None
+    k, n = round(len(n_hits) * n_hits.sum() / n_trials.sum()), len(n_hits)
+    wilson = scipy.stats.binomtest(k, n).proportion_ci(0.95, "wilson")
+    return 100 * wilson.low, 100 * wilson.high
 
 
 def paired_difference(hit_a, hit_b, recording) -> Difference:

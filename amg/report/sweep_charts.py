@@ -1,0 +1,50 @@
+"""Charts of a sweep, drawn from its tables."""
+
+import numpy as np
+
+from amg.report import figures
+from amg.sound.audio import seconds
+
+
+def training(epochs) -> figures.Figure:
+    """Validation Top-1, or else the loss, against epochs, a colour per cell, a thin line per seed;
+    epochs: `sweep_training.csv`."""
+    figure, ((axis,),) = figures.panels(figsize=(8.4, 4.2))
+    score, label = ("top1", "validation Top-1 (%)") if "top1" in epochs else ("loss", "loss")
+    for cell, colour in figures.colours(epochs.cell).items():
+        for number, (_, of_seed) in enumerate(epochs[epochs.cell == cell].groupby("seed")):
+            look = {"color": colour, "lw": 0.9, "marker": ".", "ms": 3}
+            axis.plot(of_seed.epoch, of_seed[score], label=None if number else cell, **look)
+    axis.set(xlabel="epoch", ylabel=label)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    return figure
+
+
+def compared(rates, of_seeds) -> figures.Figure:
+    """Single-stage Top-1 of each cell, a panel per query length and one of their mean: dots are
+    seeds, bars their mean with its 95 % interval. rates: `sweep_rates.csv`; of_seeds:
+    `sweep_seeds.csv`."""
+    rates, of_seeds = (table[table.stage == "single"] for table in (rates, of_seeds))
+    cells, lengths = [*dict.fromkeys(rates.cell)], rates.query_frames.unique()
+    size = (2.2 + 2.0 * len(lengths), 1.3 + 0.36 * len(cells))
+    figure, (axes,) = figures.panels(1, len(lengths), figsize=size, sharey=True)
+    colours, row = figures.colours(cells), {cell: i for i, cell in enumerate(cells)}
+    for axis, n_frames in zip(axes, lengths):
+        mean, dots = (
+            table[
+                table.query_frames.isna() if np.isnan(n_frames) else table.query_frames == n_frames
+            ]
+            for table in (rates, of_seeds)
+        )
+        for one in mean.itertuples():
+            reach = [[one.top1 - one.top1_low], [one.top1_high - one.top1]]
+            look = {"color": colours[one.cell], "capsize": 3, "elinewidth": 1.5}
+            axis.errorbar(one.top1, row[one.cell], xerr=reach, fmt="|", ms=11, mew=2, **look)
+        axis.plot(dots.top1, dots.cell.map(row) + 0.22, "o", ms=3, color="#444444", zorder=3)
+        title = "mean" if np.isnan(n_frames) else f"{seconds(n_frames):g} s"
+        axis.set_title(title)
+        axis.set_yticks(range(len(cells)), cells)
+    axes[0].yaxis.set_inverted(True)
+    figure.supxlabel("single-stage Top-1, segment (%)")
+    return figure

@@ -1,0 +1,231 @@
+"""What the cells of a sweep say: tables, their readable forms, and what they support.
+
+Rates are of two stages and hits: single-stage segment and two-stage exact Top-1, at each query
+length and as the mean of all lengths, whose `query_frames` is empty.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from amg.check import InputError
+from amg.report import sentences, tables
+from amg.retrieval import intervals, seeds
+from amg.sound.audio import seconds
+
+STAGES = {"single": "segment", "two": "exact"}
+TRIAL = ["song", "start", "query_frames"]
+ALPHA = 0.05  # of all comparisons of a table together
+ENOUGH = 3  # seeds
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant of a sweep, and what is there of its cells."""
+
+    name: str
+    number: int
+    own: str  # what is its own, for people
+    done: list  # of the results of finished cells, one per seed
+    failed: str  # why there are no others
+    trained: bool
+    recording: np.ndarray  # of each trial, (n,)
+
+    @property
+    def length(self) -> np.ndarray:
+        """Frames of each trial, (n,)."""
+        return self.done[0].trials.query_frames.to_numpy()
+
+    def trials(self, stage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Hits (n_seeds, n), lengths and recordings (n,), as `seeds` takes them."""
+        hit = np.array([result.trials[stage].to_numpy(bool) for result in self.done])
+        return hit, self.length, self.recording
+
+
+def variants(results, recordings) -> list[Variant]:
+    """The variants of some `sweep_runs.Result`, in their order; recordings: of each test song."""
+    by_name, first, made = {}, None, []
+    for result in results:
+        by_name.setdefault(result.cell.name, []).append(result)
+        if result.trials is not None:
+            first = result.trials if first is None else first
+            if not first[TRIAL].equals(result.trials[TRIAL]):
+                raise InputError(f"{result.cell.label} was not asked the trials of the others.")
+    recording = np.array([]) if first is None else np.array(recordings)[first.song]
+    for number, (name, of_name) in enumerate(by_name.items()):
+        own = ", ".join(f"{key}: {value}" for key, value in of_name[0].cell.own.items())
+        done = [result for result in of_name if result.trials is not None]
+        failed = "; ".join(dict.fromkeys(result.failed for result in of_name if result.failed))
+        trained = of_name[0].cell.config is not None
+        made.append(Variant(name, number, own, done, failed, trained, recording))
+    return made
+
+
+def _rows(variant, stage, columns):
+    """A row per length, and one of their mean, of columns (L + 1,)."""
+    lengths = [*np.unique(variant.length).tolist(), np.nan]
+    return pd.DataFrame(columns).assign(
+        cell=variant.name,
+        stage=stage,
+        tolerance=STAGES[stage],
+        query_frames=lengths,
+        query_s=[seconds(n) for n in lengths],
+        n_seeds=len(variant.done),
+    )
+
+
+LABELS = ["cell", "stage", "tolerance", "query_frames", "query_s", "n_seeds"]
+
+
+def _table(parts, columns):
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return rows[columns].round(4)
+
+
+def rates(variants: list[Variant]) -> pd.DataFrame:
+    """`sweep_rates.csv`: mean Top-1 (%) over seeds with its interval, and their spread."""
+    parts = []
+    for variant in variants:
+        for stage in STAGES if variant.done else ():
+            of = variant.trials(stage)
+            of_seeds = seeds.rates(*of)
+            low, high = seeds.interval(*of, variant.number)
+            spread = of_seeds.std(axis=0, ddof=1) if len(of_seeds) > 1 else np.nan
+            columns = {"top1": of_seeds.mean(axis=0), "top1_low": low, "top1_high": high}
+            columns |= {"sd": spread, "least": of_seeds.min(axis=0), "most": of_seeds.max(axis=0)}
+            parts.append(_rows(variant, stage, columns))
+    return _table(parts, [*LABELS, "top1", "top1_low", "top1_high", "sd", "least", "most"])
+
+
+def of_seeds(variants: list[Variant]) -> pd.DataFrame:
+    """`sweep_seeds.csv`: Top-1 (%) of each seed."""
+    parts = []
+    for variant in variants:
+        for stage in STAGES if variant.done else ():
+            for result, top1 in zip(variant.done, seeds.rates(*variant.trials(stage))):
+                of_one = _rows(variant, stage, {"top1": top1})
+                parts.append(of_one.assign(seed=result.cell.seed))
+    return _table(parts, [*LABELS, "seed", "top1"])
+
+
+def differences(variants: list[Variant]) -> pd.DataFrame:
+    """`sweep_differences.csv`: Top-1 of each variant minus that of the first, in points, and p,
+    also corrected for all comparisons of the table by Holm's method; empty without the first."""
+    first, *others = variants
+    parts = []
+    for variant in others:
+        for stage in STAGES if variant.done and first.done else ():
+            of = [(*one.trials(stage), one.number) for one in (variant, first)]
+            (low, high), p = seeds.difference(*(seeds.draws(*one) for one in of))
+            ours, theirs = (seeds.rates(*one[:3]).mean(axis=0) for one in of)
+            gained = {"difference": ours - theirs, "low": low, "high": high, "p": p}
+            few = [len(one.done) for one in (variant, first) if one.trained]
+            named = {"against": first.name, "n_seeds": min(few, default=0)}
+            named |= {"n_recordings": len(np.unique(variant.recording))}
+            parts.append(_rows(variant, stage, gained).assign(**named))
+    columns = ["difference", "low", "high", "p", "p_holm", "n_recordings"]
+    every = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"p": []})
+    return _table(
+        [every.assign(p_holm=seeds.holm(every.p))] if parts else [], ["against", *LABELS, *columns]
+    )
+
+
+def training(variants: list[Variant]) -> pd.DataFrame:
+    """`sweep_training.csv`: the epochs of each training."""
+    parts = [
+        result.history.assign(cell=variant.name, seed=result.cell.seed)
+        for variant in variants
+        for result in variant.done
+        if result.history is not None
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["cell", "seed"])
+
+
+def overview(variants, rates, described) -> pd.DataFrame:
+    """`sweep.csv`: a row per variant; described: of each, as `sweep_runs.described`. Rates are
+    means over seeds and lengths; minutes, epochs, updates, crops and validation Top-1 means over
+    trainings."""
+    rows = []
+    for variant, of in zip(variants, described):
+        row = {"cell": variant.name, "own": variant.own, "n_seeds": len(variant.done)}
+        for stage, name in (("single", "top1"), ("two", "exact")):
+            here = (rates.cell == variant.name) & (rates.stage == stage) & rates.query_frames.isna()
+            for part in ("top1", "top1_low", "top1_high", "sd"):
+                value = rates[part][here].squeeze() if here.any() else np.nan
+                row[part.replace("top1", name) if part != "sd" else f"{name}_sd"] = value
+        histories = [one.history for one in variant.done if one.history is not None]
+        epochs = np.mean([len(history) for history in histories]) if histories else np.nan
+        best = [history.top1.max() for history in histories if "top1" in history]
+        updates, crops = of.get("of_epoch", (np.nan, np.nan))
+        row |= {"valid_top1": np.mean(best) if best else np.nan}
+        row |= {name: of[name] for name in ("parameters", "gflops", "bytes")}
+        row |= {"epochs": epochs, "updates": epochs * updates, "crops": epochs * crops}
+        taken = [history.seconds.sum() / 60 for history in histories]
+        row |= {"minutes": np.mean(taken) if taken else np.nan, "failed": variant.failed}
+        rows.append(row)
+    return pd.DataFrame(rows).round(4)
+
+
+def readable(overview) -> pd.DataFrame:
+    """`sweep.csv` as people read it."""
+    return _without_nan(tables.readable(overview.fillna({"failed": ""}), "sweep", ["cell"]))
+
+
+def readable_differences(table) -> pd.DataFrame:
+    """`sweep_differences.csv` as people read it, with what each row lets one say."""
+    query = table.query_s.map("{:g} s".format).mask(table.query_frames.isna(), "mean")
+    rows = table.assign(query=query, said=[said(row) for row in table.itertuples()])
+    return tables.readable(rows, "sweep_differences", ["cell", "stage, hit", "query"])
+
+
+def _without_nan(table):
+    return table.replace(r"^[+-]?nan\b.*", "", regex=True)
+
+
+def said(row) -> str:
+    """What a row of `sweep_differences.csv` lets one say, but for the difference itself."""
+    if row.n_recordings < intervals.TOO_FEW:
+        return "too few recordings"
+    if row.low <= 0 <= row.high:
+        return "no difference shown"
+    if row.p_holm >= ALPHA:
+        return "not settled: not beyond chance once corrected"
+    if 0 < row.n_seeds < ENOUGH:
+        return "one training alone" if row.n_seeds == 1 else "two trainings alone"
+    return "more" if row.difference > 0 else "less"
+
+
+def supports(overview, differences) -> list[str]:
+    """What the figures of a sweep support, and what not, in sentences, by single-stage Top-1 as the
+    mean of all lengths."""
+    first, told = overview.cell.iloc[0], []
+    rows = differences[(differences.stage == "single") & differences.query_frames.isna()]
+    of_cell = {row.cell: row for row in rows.itertuples()}
+    for row in overview.itertuples():
+        if row.n_seeds == 0:
+            told.append(f"{row.cell}: nothing is known; {row.failed}")
+        elif row.cell in of_cell:
+            one = of_cell[row.cell]
+            told.append(
+                f"{row.cell} against {first}: {sentences.points(one)} points of single-stage "
+                f"Top-1, mean of all lengths (p {one.p_holm:.2g} once corrected): {said(one)}."
+            )
+            if row.failed and isinstance(row.failed, str):
+                told[-1] += f" Of its seeds, {row.n_seeds} count; others: {row.failed}"
+    if not of_cell:
+        told.append(f"Nothing is compared as long as {first} and another cell are not there.")
+    shown = [one for one in of_cell.values() if said(one) in ("more", "less")]
+    told.append(
+        f"{len(shown)} of {len(of_cell)} differences of that kind are beyond chance. All hold for "
+        f"{_span(overview.updates)} updates, the songs of this training set and these trials; what "
+        "longer training or more songs would do, these figures do not tell."
+    )
+    return told
+
+
+def _span(values):
+    low, high = values.min(), values.max()
+    if np.isnan(low):
+        return "no"
+    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"

@@ -1,0 +1,222 @@
+"""Sweeps: trainings and evaluations that differ in what a YAML file says (docs/sweeps.md).
+
+A cell is one of its variants with one seed: notebook 03_train, then 04_evaluate of that run alone.
+"""
+
+import itertools
+import re
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import yaml
+
+from amg import check, paths
+from amg.check import InputError
+from amg.embedding import encoders, losses, registry, runs
+from amg.embedding.variations import Variation
+from amg.report import pipeline
+from amg.report.steps import Step, read_notebook
+
+TRAIN, EVALUATE = "03_train", "04_evaluate"
+KEYS = ("profile", "all", "seeds", "budget", "cells", "grid")
+BUDGETS = (["updates"], ["crops"], ["minutes"], ["epochs", "patience"])
+# parameters that a sweep gives itself, and those that decide the trials, which are the same for all
+GIVEN: dict = {"others": [], "alone": True, "protocols": ["contiguous"], "unfinished": False}
+GIVEN |= {"checkpoint": "", "test_ids": "", "run": ""}
+OWN = (*GIVEN, "seed", "epochs", "ship", "report", "durations", "settings", "cost_frames")
+OF_ALL = ("database", "query_frames")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A variant with a seed."""
+
+    name: str  # of the variant
+    own: dict  # what is its own
+    seed: int
+    train: dict  # parameters of notebook 03
+    evaluate: dict  # ... and of 04
+    config: runs.Config | None  # of the training; None: there is nothing to train
+
+    @property
+    def label(self) -> str:
+        """Its folder's name."""
+        return f"{slug(self.name)}-seed{self.seed}"
+
+    def steps(self, report, run="") -> tuple[Step | None, Step]:
+        """Of the training, None if there is none, and of the evaluation of a `run`."""
+        place = f"{report}/cells/{self.label}"
+        train = Step(TRAIN, {**self.train, "report": place}, TRAIN, place) if self.config else None
+        evaluate = {**self.evaluate, "run": run, "report": place}
+        return train, Step(EVALUATE, evaluate, EVALUATE, place)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep's file says."""
+
+    name: str
+    question: str
+    budget: dict  # {}: as many updates as the first cell has by its profile
+    cells: list  # of Cell, all variants with the first seed, then with the next
+
+
+def slug(name) -> str:
+    """A variant's name as that of a folder."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-").lower()
+
+
+def find(file) -> Path:
+    """A sweep's file, from the working directory or `notebooks/`; InputError if it is no file."""
+    check.texts(sweep=file)
+    places = [Path(file).expanduser(), paths.checkout() / "notebooks" / file]
+    there = [place for place in places if place.is_file()]
+    if not there:
+        raise InputError(f"sweep is {file!r}, but there is no such file, nor in notebooks/.")
+    return there[0]
+
+
+class _Loader(yaml.SafeLoader):
+    """One that refuses a name that stands twice."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"{name!r} stands twice, but must stand once.")
+        return super().construct_mapping(node, deep)
+
+
+def read(file, profile="") -> Sweep:
+    """A sweep's file; profile: in place of that which it names. InputError, one sentence, for
+    whatever it may not say."""
+    path = find(file)
+    text = path.read_text()
+    try:
+        sections = yaml.load(text, _Loader)
+        sections = pipeline.mapping("it", sections, "profile, budget, and cells or a grid")
+        for key in sections:
+            check.one_of("a key", key, KEYS)
+        if not re.match(r"# *\S", text):
+            raise InputError("its first line must be its question, after a #.")
+        seeds = check.each("seeds", sections.get("seeds", [0, 1, 2]), check.integer, 0, 2**32 - 1)
+        sections |= {"profile": profile} if profile else {}
+        budget = _budget(sections.get("budget", {}))
+        cells = _cells(sections, budget)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"sweep {path.name} is not valid YAML ({' '.join(str(error).split())})."
+        ) from None
+    except InputError as error:
+        raise InputError(f"sweep {path.name}: {error}") from None
+    trained = [
+        replace(cell, seed=seed, train=cell.train | {"seed": seed}, config=_seeded(cell, seed))
+        for seed in seeds
+        for cell in cells
+        if cell.config or seed == seeds[0]
+    ]
+    question = text.splitlines()[0].lstrip("# ").strip()
+    return Sweep(path.stem, question, budget, trained)
+
+
+def _seeded(cell, seed):
+    return cell.config and replace(cell.config, seed=seed)
+
+
+def _budget(budget):
+    allowed = ", ".join(" with ".join(kind) for kind in BUDGETS)
+    if not isinstance(budget, dict) or (budget and sorted(budget) not in BUDGETS):
+        raise InputError(f"budget is {budget!r}, but must be a mapping of one of: {allowed}.")
+    for name, value in budget.items():
+        if name == "minutes":
+            check.number("minutes", value, 0.01, 1e6)
+        else:
+            check.integers(1, **{name: value})
+    return budget
+
+
+def _cells(sections, budget) -> list[Cell]:
+    """A cell of each variant, with seed 0."""
+    usual, given = _usual(sections.get("profile")), sections.get("all") or {}
+    pipeline.mapping("all", given or {"": ""}, "parameters and settings")
+    cells, seen = [], {}
+    for name, own in _variants(sections).items():
+        try:
+            cell = _cell(name, own, given, usual, budget)
+        except InputError as error:
+            raise InputError(f"cell {name!r}: {error}") from None
+        identity = cell.config or cell.evaluate["encoder"], cell.evaluate
+        for other in cells:
+            if slug(other.name) == slug(name):
+                raise InputError(f"the cells {other.name!r} and {name!r} have too like names.")
+            if seen[other.name] == identity:
+                raise InputError(f"the cells {other.name!r} and {name!r} are the same.")
+        seen[name] = identity
+        cells.append(cell)
+    return cells
+
+
+def _usual(profile):
+    """A profile's parameters of both notebooks; where it has several trainings, what they differ
+    in is the notebook's own."""
+    steps = pipeline.load_profile(profile)
+    usual = {}
+    for notebook in (TRAIN, EVALUATE):
+        of_all = [step.resolved for step in steps if step.notebook == notebook]
+        if not of_all:
+            raise InputError(f"profile {profile} has no section {notebook}, which a sweep needs.")
+        own = read_notebook(paths.checkout() / "notebooks" / f"{notebook}.ipynb")[2]
+        same = {name for name in own if all(of[name] == of_all[0][name] for of in of_all)}
+        usual[notebook] = {name: of_all[0][name] if name in same else own[name] for name in own}
+    return usual
+
+
+def _variants(sections):
+    """What is each cell's own, by its name: the cells, times all combinations of the grid."""
+    cells, grid = sections.get("cells", {"": None}), sections.get("grid", {})
+    pipeline.mapping("cells", cells, "names with what is their own, {} if nothing is")
+    pipeline.mapping("grid", grid or {"": ""}, "parameters or settings with lists of values")
+    for key, values in grid.items():
+        check.each(f"{key} of the grid", values, lambda *_: None)
+    if not grid and "cells" not in sections:
+        raise InputError("there are neither cells nor a grid, so nothing to compare.")
+    variants = {}
+    for name, own in cells.items():
+        own = {} if own is None else own
+        if not isinstance(own, dict):
+            raise InputError(f"cell {name!r} is {own!r}, but must be names with values, or {{}}.")
+        for values in itertools.product(*grid.values()):
+            words = [str(name)] if name else []
+            words += [f"{key} {value}" for key, value in zip(grid, values)]
+            variants[", ".join(words)] = {**dict(zip(grid, values)), **own}
+    return variants
+
+
+def _cell(name, own, given, usual, budget):
+    train, evaluate = dict(usual[TRAIN]), {**usual[EVALUATE], **GIVEN}
+    every = {**given, **own}
+    registry.load(every.get("own_module", train["own_module"]))
+    known = {*encoders.registry.all_settings(), *losses.registry.all_settings()}
+    known |= registry.defaults(Variation).keys() - ({"patience"} & budget.keys())
+    for key, value in every.items():
+        if key in OWN or (key in OF_ALL and key in own):
+            of_all = "; give it in `all`" if key in OF_ALL else ", for a sweep decides it itself"
+            raise InputError(f"{key} cannot be a cell's own{of_all}.")
+        check.one_of("a key", key, sorted({*train, *evaluate, *known} - {*OWN}))
+        for parameters in (train, evaluate):
+            if key in parameters:
+                parameters[key] = value
+        if key not in train and key not in evaluate:
+            train["settings"] = train["settings"] | {key: value}
+    train |= {"ship": False, "seed": 0, "epochs": budget.get("epochs", train["epochs"])}
+    if "patience" in budget:
+        train["settings"] = train["settings"] | {"patience": budget["patience"]}
+    evaluate["durations"] = [train["duration_max"]]
+    cell = Cell(name, own, 0, train, evaluate, None)
+    if encoders.needs_training(train["encoder"]):
+        names = {field.name for field in fields(runs.Config)} - {"settings"}
+        settings = {key: train[key] for key in train if key in known - names} | train["settings"]
+        config = runs.Config(**{key: train[key] for key in names}, settings=settings)
+        cell = replace(cell, config=config)
+    cell.steps("sweeps")  # which checks the types
+    return cell

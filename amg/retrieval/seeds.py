@@ -1,0 +1,86 @@
+"""Hit rates of several trainings that differ in their seed, and differences between such groups.
+
+A bootstrap draws seeds and recordings together: recordings once for all groups, so that differences
+are paired, and seeds for each group by itself. Of n seeds n - 1 are drawn, with replacement: as
+many as n would make the variance of so few too small, by the factor (n - 1) / n. What has a single
+seed is one training, or needs none, and its seed is not drawn.
+
+hit: bool (n_seeds, n_trials); length and recording, (n_trials,), are those of the trials. Results
+are percentages, (..., L + 1): a column per length, the shortest first, and their mean.
+"""
+
+import numpy as np
+
+from amg.retrieval import intervals
+
+N_DRAWS = 9_999
+
+
+def counts(hit, length, recording) -> tuple[np.ndarray, np.ndarray]:
+    """Hits and trials of each length and recording, float (n_seeds, L, R) and (L, R)."""
+    of_length, row = np.unique(length, return_inverse=True)
+    of_recording, column = np.unique(np.asarray(recording, str), return_inverse=True)
+    shape = len(of_length), len(of_recording)
+    place = row * shape[1] + column
+    hits = [np.bincount(place, of_seed, shape[0] * shape[1]) for of_seed in np.asarray(hit, float)]
+    return np.reshape(hits, (-1, *shape)), np.bincount(place, minlength=np.prod(shape)).reshape(
+        shape
+    )
+
+
+def rates(hit, length, recording) -> np.ndarray:
+    """Hit rate of each seed, (n_seeds, L + 1)."""
+    hits, trials = counts(hit, length, recording)
+    return _with_mean(100 * hits.sum(axis=2) / trials.sum(axis=1))
+
+
+def draws(hit, length, recording, group) -> np.ndarray:
+    """Mean hit rate of seeds and recordings as they are drawn, (N_DRAWS, L + 1).
+
+    group: number of the group of seeds, of which its draws of seeds follow.
+    """
+    hits, trials = counts(hit, length, recording)
+    n, n_recordings = len(hits), trials.shape[1]
+    equal = np.full(n_recordings, 1 / n_recordings)
+    of_recording = np.random.default_rng(0).multinomial(n_recordings, equal, N_DRAWS)
+    of_seed = np.random.default_rng([1, group]).multinomial(
+        max(n - 1, 1), np.full(n, 1 / n), N_DRAWS
+    )
+    share = of_seed / of_seed.sum(axis=1, keepdims=True)
+    drawn = np.einsum("bs,slr,br->bl", share, hits, of_recording, optimize=True)
+    return _with_mean(100 * drawn / (of_recording @ trials.T))
+
+
+def interval(hit, length, recording, group) -> np.ndarray:
+    """95 % interval of the mean hit rate, (2, L + 1); where hits or misses are rare, as
+    `intervals.interval` does it, of the mean over seeds."""
+    bounds = np.percentile(draws(hit, length, recording, group), [2.5, 97.5], axis=0)
+    hits, trials = counts(hit, length, recording)
+    for column, of_length in enumerate([*range(len(trials)), slice(None)]):
+        of_recording = [
+            np.atleast_2d(table[of_length]).sum(axis=0) for table in (hits.mean(0), trials)
+        ]
+        rare = intervals.of_rare(*of_recording)
+        if rare:
+            bounds[:, column] = rare
+    return bounds
+
+
+def _with_mean(of_lengths):
+    return np.concatenate([of_lengths, of_lengths.mean(axis=-1, keepdims=True)], axis=-1)
+
+
+def difference(ours, theirs) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval (2, L + 1) and two-sided p (L + 1,) of a difference, by the `draws` of two
+    groups. The smallest p is 2 / (N_DRAWS + 1)."""
+    drawn = ours - theirs
+    below, above = (1 + (drawn <= 0).sum(axis=0)), (1 + (drawn >= 0).sum(axis=0))
+    p = np.minimum(1, 2 * np.minimum(below, above) / (len(drawn) + 1))
+    return np.percentile(drawn, [2.5, 97.5], axis=0), p
+
+
+def holm(p) -> np.ndarray:
+    """p of several comparisons (n,), corrected for their number by Holm's method."""
+    order = np.argsort(p)
+    corrected = np.maximum.accumulate(np.asarray(p)[order] * np.arange(len(p), 0, -1))
+    return np.minimum(1, corrected)[np.argsort(order)]
