@@ -45,22 +45,14 @@ def test_the_smoke_report_is_whole(smoke):
         retrieval.finished.all()
         and retrieval.run[retrieval.encoder == "mt"].str.startswith("mt-amg").all()
     )
-    ablations = pd.read_csv(report / "tables" / "ablations.csv")
-    one = ablations[(ablations.encoder == "mean") | (ablations.encoder + ablations.loss == "mtamg")]
-    same = one.merge(retrieval, on=list(ablations.columns))
-    assert len(same) == len(one) > 0  # one model has one figure
-    assert not ablations.drop(columns=rates).duplicated().any()
-    assert sorted(ablations.groupby(["encoder", "loss"]).groups) == [
-        ("lift", "none"),
-        ("mcnn", "amg"),
-        ("mean", "none"),
-        ("mlstm", "amg"),
-        ("mt", "amg"),
-        ("mt", "arcface"),
-        ("mt", "infonce"),
-        ("mt", "none"),
-        ("mt", "triplet"),
-    ]
+    swept = pd.read_csv(report / "tables" / "sweep.csv")
+    assert list(swept.cell) == ["AMG loss", "triplet", "CNN", "mean pooling"]
+    assert swept.failed.isna().all() and (swept.n_seeds == 1).all()
+    of_cells = pd.read_csv(report / "tables" / "sweep_rates.csv").dropna(subset="query_frames")
+    for cell, encoder in (("AMG loss", "mt"), ("mean pooling", "mean")):
+        known = ours[(ours.encoder == encoder) & (ours.duration_max == 10)]
+        same = of_cells[of_cells.cell == cell].merge(known, on=["stage", "tolerance", "query_s"])
+        assert len(same) == 4 and same.top1_x.round(2).equals(same.top1_y)  # one model, one figure
     assert list(pd.read_csv(report / "tables" / "cost.csv").columns) == cost.COLUMNS
     html = (report / "index.html").read_text()
     links = re.findall(r'(?:href|src)="([^"#:]+)"', html)
@@ -248,8 +240,10 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
             "protocols is 'mine', but must be one of: contiguous",
         ),
         ("04_evaluate", {"alone": 1}, "alone is 1, but must be one of: False, True"),
-        ("05_ablations", {"duration_max": 3}, "duration_max is 3"),
+        ("05_ablations", {"sweep": "none.yaml"}, "sweep is 'none.yaml', but there is no such file"),
+        ("05_ablations", {"profile": "mine"}, "profile is 'mine', but must be one of: demo"),
         ("05_ablations", {}, "run notebook 01_data_prep first"),
+        ("12_lift", {"duration_max": 3}, "duration_max is 3"),
         ("01_data_prep", {"fingerprinter": "none.safetensors"}, "none.safetensors is missing"),
         ("01_data_prep", {"corpus": "folder", "folder": "none"}, "none: no such folder"),
         ("06_robustness", {"database": "database/none"}, "run notebook 01_data_prep first"),

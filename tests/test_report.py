@@ -303,16 +303,6 @@ def test_recall_of_the_base_system_alone():
     assert [len(axis.lines) for axis in figure.axes] == [1, 1]
 
 
-def test_ablations_say_epochs_and_have_their_intervals():
-    rates = RATES[RATES.stage == "single"].assign(run="mt-amg-10s-epochs24-lay-59b7ca99")
-    (axis,) = lift_charts.ablations(rates).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == [
-        "Transformer, AMG loss, 24 epochs"
-    ]
-    ((low, _), (high, _)) = axis.collections[0].get_segments()[0]
-    assert (low, high) == (46, 54)  # at 10 s
-
-
 def test_cost_stands_against_the_rate_of_the_same_method():
     cost = COST.assign(method=["nafp", "mean two-stage"])
     size, time = charts.cost(cost, RATES).axes

@@ -569,38 +569,6 @@ def test_published_checkpoints_of_several_gpus_are_read(golden, tmp_path):
         published.load_published(tmp_path / "nan.pth")
 
 
-def test_variants_have_settings_of_their_own_and_as_many_updates(data):
-    plain = config()
-    found = runs.variants(
-        plain,
-        {"arcface": {}, "infonce": {"temperature": 0.2}},
-        {"mlstm": {"layers": 8}, "mcnn": {"epochs": 1}},
-        data,
-    )
-    assert [v.name for v in found] == [
-        "mt-arcface-10s",
-        "mt-infonce-10s",
-        "mlstm-amg-10s",
-        "mcnn-amg-10s",
-    ]
-    assert [v.settings.get("layers") for v in found] == [1, 1, 8, None]
-    assert found[1].settings["temperature"] == 0.2 and found[3].epochs == 1
-    songs = data.length[:-2]
-    updates = [v.epochs * batches.count(songs, 8, v.batches) for v in (plain, *found[:3])]
-    assert updates == [updates[0]] * 4 and found[1].epochs != plain.epochs == found[2].epochs
-    for losses_, encoders_, message in (
-        ({}, ["mcnn"], "must be names with settings"),
-        ({"arcface": 3}, {}, "must be names with"),
-        ({}, {"mt": {}}, "one of: mcnn, mean, lift, lift1024, mlstm"),
-        ({"amg": {}}, {}, "one of: arcface, infonce"),
-        ({}, {"mcnn": {"loss": "amg"}}, "a setting of mcnn is 'loss'"),
-        ({}, {"mcnn": {"layers": 2}}, "a setting of mcnn is 'layers'"),
-        ({}, {"mcnn": {"batch_size": 0}}, "batch_size is 0"),
-    ):
-        with pytest.raises(InputError, match=message):
-            runs.variants(plain, losses_, encoders_, data)
-
-
 def test_losses_against_naive_loops():
     rng = np.random.default_rng(0)
     x, centres = unit_rows(rng, 6, 16).astype(float), unit_rows(rng, 4, 16).astype(float)

@@ -8,14 +8,14 @@ come with the kit, as if of a training set named `shipped`.
 
 import copy
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch import nn
 
 from amg import check, checkpoint, code, files, paths, provenance
 from amg.check import InputError
-from amg.embedding import batches, crops, encoders, losses, registry, songs
+from amg.embedding import batches, crops, encoders, losses, registry
 from amg.embedding.variations import Variation
 
 SHIPPED = "shipped"  # in place of a training set's name
@@ -89,37 +89,6 @@ class Config:
             if name != "settings" and value != usual.get(name)
         ]
         return re.sub(r"[^\w.+-]", "", "-".join(words))
-
-
-def variants(config, other_losses, other_encoders, data) -> list:
-    """`config` with each of the other losses, and with each of the other encoders.
-
-    Both: name -> dict of what is that variant's own, fields of Config and settings. Each is trained
-    with as many updates as `config` has on `data`, a TrainingSet, unless its epochs are given.
-    Raises InputError for what is not known.
-    """
-    n_updates = config.epochs * songs.updates(config, data)
-    fields = sorted(asdict(config).keys() - {"duration_max", "encoder", "loss", "settings"})
-    variants = []
-    for classes, others in ((losses.registry, other_losses), (encoders.registry, other_encoders)):
-        if not isinstance(others, dict) or not all(
-            isinstance(own, dict) for own in others.values()
-        ):
-            raise InputError(
-                f"the variants {others!r} must be names with settings of their own, or "
-                "{}, as {mlstm: {}, mcnn: {batch_size: 64}}."
-            )
-        for name, own in others.items():
-            allowed = [other for other in classes if other != getattr(config, classes.kind)]
-            check.one_of(f"another {classes.kind}", name, allowed)
-            for setting in own:
-                check.one_of(f"a setting of {name}", setting, (*fields, *classes.accepts(name)))
-            of_config = {setting: own[setting] for setting in own if setting in fields}
-            settings = config.settings | {s: own[s] for s in own if s not in fields}
-            variant = replace(config, **{classes.kind: name}, **of_config, settings=settings)
-            fair = variant if "epochs" in own else songs.with_updates(variant, n_updates, data)
-            variants.append(fair)
-    return variants
 
 
 def recipe(config, content, fingerprinter, device, own=()) -> provenance.Recipe:
