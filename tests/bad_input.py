@@ -30,7 +30,7 @@ from amg.check import InputError
 from amg.embedding import runs
 from amg.fingerprint import features, fingerprinters
 from amg.fingerprint import folder as folder_
-from amg.report import pipeline, steps
+from amg.report import pipeline, steps, sweeps
 from amg.retrieval import databases, published
 from amg.sound import audio, corpora, ffmpeg
 
@@ -131,6 +131,19 @@ def database(songs, queries=(), dummies=1):
 
 def profile(text):
     return lambda folder: pipeline.parse_profile("mine", text)
+
+
+SWEEP = "# Why?\nprofile: smoke\n"
+
+
+def swept(text):
+    """Read a sweep, the file mine.yaml."""
+
+    def call(folder):
+        (folder / "mine.yaml").write_text(text)
+        return sweeps.read(str(folder / "mine.yaml"))
+
+    return call
 
 
 def parameters_cell(line, tags=("parameters",)):
@@ -388,6 +401,28 @@ ROWS = [
     ("profile", "a parameter for all notebooks that none has", profile("all: {n_tests: 3}")),
     ("profile", "no notebook of that name", profile("99_nothing: {}\n")),
     ("profile", "a number", profile("3")),
+    ("sweep", "no file", lambda folder: sweeps.read("none.yaml")),
+    ("sweep", "no question", swept("profile: smoke\ncells: {a: {}}")),
+    ("sweep", "no YAML", swept("# Why?\na: [")),
+    (
+        "sweep",
+        "a profile without training",
+        swept("# Why?\nprofile: learning_curve\ncells: {a: {}}"),
+    ),
+    ("sweep", "nothing to compare", swept(SWEEP)),
+    ("sweep", "no cells", swept(f"{SWEEP}cells: {{}}")),
+    ("sweep", "an unknown key", swept(f"{SWEEP}cells: {{a: {{colour: red}}}}")),
+    ("sweep", "a value of a wrong type", swept(f"{SWEEP}cells: {{a: {{lr: high}}}}")),
+    ("sweep", "a setting out of its range", swept(f"{SWEEP}cells: {{a: {{crop_power: 0}}}}")),
+    ("sweep", "a seed in a cell", swept(f"{SWEEP}cells: {{a: {{seed: 3}}}}")),
+    ("sweep", "other trials in a cell", swept(f"{SWEEP}cells: {{a: {{query_frames: [5]}}}}")),
+    ("sweep", "a cell twice", swept(f"{SWEEP}cells: {{a: {{}}, a: {{lr: 0.1}}}}")),
+    ("sweep", "two equal cells", swept(f"{SWEEP}cells: {{a: {{}}, b: {{layers: 1}}}}")),
+    ("sweep", "names of one folder", swept(f"{SWEEP}cells: {{a b: {{}}, A-B: {{lr: 0.1}}}}")),
+    ("sweep", "a value twice", swept(f"{SWEEP}grid: {{lr: [0.1, 0.1]}}")),
+    ("sweep", "two budgets", swept(f"{SWEEP}budget: {{updates: 3, crops: 5}}\ncells: {{a: {{}}}}")),
+    ("sweep", "no updates", swept(f"{SWEEP}budget: {{updates: 0}}\ncells: {{a: {{}}}}")),
+    ("sweep", "no seeds", swept(f"{SWEEP}seeds: []\ncells: {{a: {{}}}}")),
     ("notebook", "an expression as a parameter", parameters_cell("seed = 2 * 21")),
     (
         "notebook",
