@@ -241,7 +241,7 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
         ),
         ("04_evaluate", {"alone": 1}, "alone is 1, but must be one of: False, True"),
         ("05_ablations", {"sweep": "none.yaml"}, "sweep is 'none.yaml', but there is no such file"),
-        ("05_ablations", {"profile": "mine"}, "profile is 'mine', but must be one of: demo"),
+        ("05_ablations", {"profile": "mine"}, "profile is 'mine', but must be one of:"),
         ("05_ablations", {}, "run notebook 01_data_prep first"),
         ("12_lift", {"duration_max": 3}, "duration_max is 3"),
         ("01_data_prep", {"fingerprinter": "none.safetensors"}, "none.safetensors is missing"),

@@ -625,7 +625,7 @@ def step(home, monkeypatch):
     (home / "music/a/1.wav").write_text("sound")
     one = steps.Step("02_split", {}, "02_split", "mine")
 
-    def execute(step):
+    def execute(step, **_):
         make(home / "segments", {"n": 1})
         files.write_json(home / TABLE, {})
         files.write_json(step.executed, {})

@@ -201,7 +201,8 @@ def test_tables_say_what_the_seeds_say(results):
     for name, of in (("top1", "mean"), ("least", "min"), ("most", "max"), ("sd", "std")):
         expected = spread.agg(of).reindex(merged.index)
         assert merged[name].to_numpy() == pytest.approx(expected, abs=1e-3, nan_ok=True)
-    described = [{"parameters": 5, "gflops": 0.1, "bytes": 512, "of_epoch": (3, 18)}] * 5
+    known = {"parameters": 5, "gflops": 0.1, "bytes": 512, "of_epoch": (3, 18)}
+    described = [known if variant.done else {} for variant in variants]
     overview = sweep_tables.overview(variants, rates, described)
     assert overview.updates.tolist()[:4] == [6] * 4 and overview.crops[0] == 36
     assert overview.minutes[0] == 1 and overview.valid_top1[0] == 50
@@ -256,8 +257,7 @@ def test_without_the_first_or_any_cell_nothing_is_compared(results):
     for some in (others, none):
         variants = sweep_tables.variants(some, [f"r{song}" for song in range(400)])
         rates, differences = sweep_tables.rates(variants), sweep_tables.differences(variants)
-        described = [{"parameters": 5, "gflops": 0.1, "bytes": 512}] * 5
-        overview = sweep_tables.overview(variants, rates, described)
+        overview = sweep_tables.overview(variants, rates, [{}] * 5)
         assert differences.empty and len(overview) == 5
         told = sweep_tables.supports(overview, differences)
         assert "Nothing is compared as long as first and another cell are not there." in told
