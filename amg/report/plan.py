@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from amg.embedding import crops
+from amg.report import sweeps
 from amg.sound import audio
 from amg.sound.clips import CLIP_S
 
@@ -164,20 +165,18 @@ def _evaluate(p, s, trained):
     return found
 
 
-def _ablations(p, s, trained):
-    encoder = _model(trained, p["duration_max"])
-    p = {**trained[p["duration_max"]], **p}
-    per_epoch = -(-s.n_songs * s.n_clips // p["batch_size"])
-    variants = [encoder for _ in p["losses"]]
-    variants += [(name, of.get("layers", encoder[1])) for name, of in p["encoders"].items()]
-    training = [
-        work
-        for model in variants
-        for work in _train(p, s, None, p["epochs"] * per_epoch, model)
-        if not work.what.startswith("pack")
-    ]
-    models = [*variants, encoder, encoder, ("lift", 0), ("mean", 0)]
-    return [*training, *_asked(s, p["duration_max"], models, s.n_trials())]
+def _ablations(p, s, _):
+    cells, found = sweeps.read(p["sweep"], p["profile"]).cells, []
+    first = next(cell.train for cell in cells if cell.config)
+    n_updates = first["epochs"] * -(-s.n_songs * s.n_clips // first["batch_size"])
+    for cell in cells:
+        model = cell.train["encoder"], cell.train["layers"] if cell.config else 0
+        if cell.config:
+            training = _train(cell.train, s, None, n_updates, model)[:2]
+            found += [Work("start", ("start",), 1), *training]
+        asked = _asked(s, cell.train["duration_max"], [model], s.n_trials())
+        found += [Work("start", ("start",), 1), *asked]
+    return found
 
 
 def _unknown(p, s, trained):
