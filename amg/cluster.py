@@ -16,23 +16,24 @@ WAIT_S = 8  # for a scheduler to answer, and for a worker to join
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+def check(address) -> None:
+    """InputError unless the scheduler at `address` has workers, and all of them this
+    workspace and this kit."""
+    with _joined(address):
+        pass
+
+
 def results(function, jobs, address):
     """Yield (i, `function(*jobs[i])`) as the jobs are done by the workers of the scheduler at
     `address`.
 
     The jobs of a worker that is lost are given to others; what was received is not done again.
-    Raises InputError unless there is a worker, and every one has this workspace and this kit; and
-    if the scheduler is lost, or several workers by the same job.
+    Raises InputError as `check` (for a worker that joins later, too), if the scheduler is lost, and
+    if several workers are by the same job.
     """
-    with contextlib.ExitStack() as stack:
-        client = stack.enter_context(_connected(address))
+    with _joined(address) as (client, here):
         import distributed
 
-        kept = paths.resolve("data/cache")
-        kept.mkdir(parents=True, exist_ok=True)
-        marker = stack.enter_context(tempfile.NamedTemporaryFile(dir=kept, prefix="dask-"))
-        here = str(paths.home()), marker.name, _kit()
-        _check_workers(client, here)
         # as a task of its own: sent once to each worker, and known to the scheduler if all are lost
         held = client.submit(_hold, (function, here), pure=False)
         futures = client.map(_call, jobs, held=held, pure=False)
@@ -54,9 +55,23 @@ def results(function, jobs, address):
             ) from None
 
 
+@contextlib.contextmanager
+def _joined(address):
+    """Yield a client of the scheduler, and what workers are asked for: workspace, file, kit."""
+    kept = paths.resolve("data/cache")
+    kept.mkdir(parents=True, exist_ok=True)
+    with (
+        _connected(address) as client,
+        tempfile.NamedTemporaryFile(dir=kept, prefix="dask-") as marker,
+    ):
+        here = str(paths.home()), marker.name, _kit()
+        _check_workers(client, here)
+        yield client, here
+
+
 def _connected(address):
     """A client of the scheduler there."""
-    if not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", address):
+    if not isinstance(address, str) or not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", address):
         raise InputError(
             f"dask is {address!r}, but must be the address of a Dask scheduler, as "
             "tcp://host:8786, or empty."

@@ -6,13 +6,22 @@ from concurrent.futures.process import BrokenProcessPool
 
 from tqdm import tqdm
 
-from amg import cluster
+from amg import check, cluster
 from amg.check import InputError
 
 
 def bar(iterable=None, **options) -> tqdm:
     """A tqdm bar; options are tqdm's (`desc`, `unit`, `total`, `initial`)."""
     return tqdm(iterable, file=sys.stdout, mininterval=1, ncols=88, **options)
+
+
+def workforce(workers, dask) -> int | str:
+    """The `workers` of `parallel` for two parameters of a notebook: a number of processes, and the
+    address of a Dask scheduler or "". Raises InputError unless it can be used."""
+    check.integers(1, workers=workers)
+    if dask != "":
+        cluster.check(dask)
+    return dask or workers
 
 
 def parallel(function, jobs, workers, done=0, ordered=True, **options) -> tqdm:

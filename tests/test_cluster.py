@@ -104,6 +104,7 @@ def test_results_come_in_order_or_as_they_are_done_each_with_one_thread(schedule
     address, _ = scheduler
     worker("--no-nanny")  # which would set the number of threads
     worker("--no-nanny")
+    assert progress.workforce(2, address) == address
     # loaded with the function, before the number of threads is set
     assert list(progress.parallel(torch.get_num_threads, [(), ()], address)) == [1, 1]
     jobs = [(0, 3.0), *((number, 0.0) for number in range(1, 9))]
@@ -207,7 +208,8 @@ def test_workers_share_the_workspace(home, scheduler, worker, tmp_path, monkeypa
     with pytest.raises(InputError, match=message):  # one that came later
         list(results)
     with pytest.raises(InputError, match=message):
-        list(progress.parallel(abs, [(-1,)], address))
+        progress.workforce(2, address)
+    assert progress.workforce(2, "") == 2
     assert cluster._objection(str(home), str(home / "unseen"), cluster._kit())
 
 

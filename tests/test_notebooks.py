@@ -225,6 +225,8 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
         ("03_train", {"train_set": "none"}, "run notebook 01_data_prep first"),
         ("01_data_prep", {"corpus": "vinyl"}, "corpus is 'vinyl', but must be one of: sheet_music"),
         ("01_data_prep", {"n_test": 0}, "n_test is 0"),
+        ("01_data_prep", {"workers": 0}, "workers is 0"),
+        ("01_data_prep", {"dask": "host"}, "dask is 'host', but must be the address of a Dask"),
         ("02_split", {"durations": 5}, "durations is 5, but must be a list"),
         ("02_split", {"database": "database/none"}, "run notebook 01_data_prep first"),
         ("02_split", {"query_frames": [0]}, "an item of query_frames is 0"),
