@@ -36,7 +36,7 @@ def results(function, jobs, address):
 
         # as a task of its own: sent once to each worker, and known to the scheduler if all are lost
         held = client.submit(_hold, (function, here), pure=False)
-        futures = client.map(_call, jobs, held=held, pure=False)
+        futures = client.map(_call, jobs, held=held, pure=False, batch_size=1000)
         number = {future.key: i for i, future in enumerate(futures)}
         done = distributed.as_completed(futures, loop=client.loop, with_results=True)
         del futures  # a result that is referred to would be computed again if its worker were lost

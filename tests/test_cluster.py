@@ -113,11 +113,18 @@ def test_results_come_in_order_or_as_they_are_done_each_with_one_thread(schedule
     assert sorted(done) == list(range(9)) and done[0] != 0
     assert len({process for process, _ in marked.marks()}) == 2
     assert list(progress.parallel(marked.threads, [(0,), (1,)], address)) == [(1, 1)] * 2
-    with pytest.raises(InputError, match="^1 cannot be done.$"):
-        list(progress.parallel(marked.failing, [(1,)], address))
     for where in (address, 2):
+        with pytest.raises(InputError, match="^1 cannot be done.$"):
+            list(progress.parallel(marked.failing, [(1,)], where))
         assert list(progress.parallel(abs, iter([(-1,)]), where, done=1)) == [1]
         assert list(progress.parallel(abs, [], where, done=1)) == []
+
+
+def test_a_process_of_this_machine_that_dies_ends_in_a_sentence(home):
+    with pytest.raises(InputError, match="^a worker process died, perhaps for want of memory; "):
+        list(progress.parallel(marked.deadly, [(0,), (1,)], 2))
+    jobs = [(0, 1.0), (1, 0.0)]  # others are there for the next call
+    assert list(progress.parallel(marked.slow, jobs, 2, ordered=False)) == [1, 0]
 
 
 def test_what_a_lost_worker_has_done_is_not_done_again(scheduler, worker):

@@ -149,6 +149,12 @@ def test_a_changed_parameter_runs_its_step_again(smoke, change):
     assert step.finished() is None
 
 
+def test_where_a_step_is_done_does_not_decide_what_it_is(smoke):
+    step = step_of("01_data_prep")
+    step.resolved = step.resolved | {"workers": 7, "dask": "tcp://host:8786"}
+    assert step.finished()
+
+
 def said_by(executed):
     outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
     return "".join(output.get("text", "") for output in outputs)
