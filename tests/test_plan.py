@@ -173,6 +173,19 @@ def test_a_minute_measures_what_is_asked(home, monkeypatch):
     assert list(home.iterdir()) == []
 
 
+def test_more_frames_than_are_measured_take_longer_as_it_grows(monkeypatch):
+    """Of a trial that takes a second, and one more per 1,000 songs of 59 frames."""
+    monkeypatch.setattr(rates, "MOST_FRAMES", 4000)
+    monkeypatch.setattr(rates, "_timed", lambda ask, *given: (ask(*given), None))
+
+    def ask(database, queries, asked):
+        return len(asked) * (1 + len(database.sequences.frames) / 59000)
+
+    for n_frames in (2950, 59000):
+        found = rates._per_trial(n_frames, 5, ask)
+        assert found == pytest.approx(1 + n_frames / 59000, abs=0.03)
+
+
 def test_every_profile_has_a_plan(home, monkeypatch):
     monkeypatch.setattr(rates, "measure", lambda keys, *_: Same(peak=1e9))
     for profile in pipeline.profiles():

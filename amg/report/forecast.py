@@ -57,9 +57,9 @@ def _described(steps, sizes, files, hours):
     told = [
         shown.to_string(index=False),
         "",
-        f"time: {found.seconds.sum() / 3600:.2g} h with {workers} workers on {os.cpu_count()} "
-        f"cores, {found.alone_s.sum() / 3600:.2g} h with one; "
-        f"{found.seconds[~found.spread].sum() / 3600:.2g} h do not depend on workers.",
+        f"time: {found.seconds.sum() / 3600:,.2f} h with {workers} workers on {os.cpu_count()} "
+        f"cores, {found.alone_s.sum() / 3600:,.2f} h with one; "
+        f"{found.seconds[~found.spread].sum() / 3600:,.2f} h do not depend on workers.",
         f"disk: {sum(disk.values()) / 1e9:.1f} GB ("
         + ", ".join(f"{name} {size / 1e9:.1f}" for name, size in disk.items() if size >= 5e7)
         + f"); free: {shutil.disk_usage(paths.home()).free / 1e9:.0f} GB.",
@@ -106,7 +106,7 @@ def forecast(steps, sizes, files=()) -> tuple[pd.DataFrame, float, int]:
     workers = min(workers, cores) if isinstance(workers, int) else cores  # or a cluster's address
     keys = [work.rate for works in known.values() for work in works if work.n]
     weights = prepare.get("fingerprinter", "")
-    print("measuring, about a minute ...", file=sys.stderr)
+    print("measuring, for a minute or two ...", file=sys.stderr)
     before = os.environ.get("AMG_HOME")
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["AMG_HOME"] = temporary
