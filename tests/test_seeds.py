@@ -79,9 +79,14 @@ def test_rare_misses_have_the_interval_of_other_rates():
 
 def test_p_is_the_share_of_draws_on_the_other_side():
     ours = np.array([[1.0, 5, 0], [2, 5, 0], [-1, 5, 0], [4, 5, 0]])
-    (low, high), p = seeds.difference(ours, np.zeros((4, 3)))
+    (low, high), p = seeds.difference(ours, np.zeros((4, 3)), 36)
     assert p == pytest.approx([min(1, 2 * 2 / 5), 2 / 5, 1])
-    assert low == pytest.approx(np.percentile(ours, 2.5, axis=0)) and (high >= low).all()
+    assert low[:2] == pytest.approx(np.percentile(ours, 2.5, axis=0)[:2])
+    assert high[:2] == pytest.approx(np.percentile(ours, 97.5, axis=0)[:2])
+    # of what never differs no draw tells: 1 - 0.025 ** (1 / 36), as `intervals` has it
+    assert (low[2], high[2]) == pytest.approx((-9.739, 9.739), abs=0.001)
+    equal = intervals.paired_difference(np.ones(36), np.ones(36), np.arange(36))
+    assert high[2] == equal.high
 
 
 def plain_holm(p):

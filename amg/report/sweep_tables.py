@@ -117,12 +117,14 @@ def differences(variants: list[Variant]) -> pd.DataFrame:
     for variant in others:
         for stage in STAGES if variant.done and first.done else ():
             of = [(*one.trials(stage), one.number) for one in (variant, first)]
-            (low, high), p = seeds.difference(*(seeds.draws(*one) for one in of))
+            n_recordings = len(np.unique(variant.recording))
+            drawn = [seeds.draws(*one) for one in of]
+            (low, high), p = seeds.difference(drawn[0], drawn[1], n_recordings)
             ours, theirs = (seeds.rates(*one[:3]).mean(axis=0) for one in of)
             gained = {"difference": ours - theirs, "low": low, "high": high, "p": p}
             few = [len(one.done) for one in (variant, first) if one.trained]
             named = {"against": first.name, "n_seeds": min(few, default=0)}
-            named |= {"n_recordings": len(np.unique(variant.recording))}
+            named |= {"n_recordings": n_recordings}
             parts.append(_rows(variant, stage, gained).assign(**named))
     columns = ["difference", "low", "high", "p", "p_holm", "n_recordings"]
     every = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"p": []})

@@ -77,10 +77,15 @@ def paired_difference(hit_a, hit_b, recording) -> Difference:
     gained, count = _per_recording(differ, recording)
     if differ.any():
         low, high = bootstrap(gained, count)
-    else:  # no draw of recordings could tell; the exact bound of 0 of n can
-        high = 100 * scipy.stats.binomtest(0, len(gained)).proportion_ci(0.95, "exact").high
+    else:
+        high = none_of(len(gained))
         low = -high
     return Difference(100 * gained.sum() / count.sum(), low, high, len(gained))
+
+
+def none_of(n) -> float:
+    """Exact 95 % bound, in percent, of what none of n recordings shows: no draw could tell."""
+    return 100 * scipy.stats.binomtest(0, n).proportion_ci(0.95, "exact").high
 
 
 def bootstrap(total, count) -> tuple[float, float]:

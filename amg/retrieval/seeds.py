@@ -70,13 +70,16 @@ def _with_mean(of_lengths):
     return np.concatenate([of_lengths, of_lengths.mean(axis=-1, keepdims=True)], axis=-1)
 
 
-def difference(ours, theirs) -> tuple[np.ndarray, np.ndarray]:
+def difference(ours, theirs, n_recordings) -> tuple[np.ndarray, np.ndarray]:
     """95 % interval (2, L + 1) and two-sided p (L + 1,) of a difference, by the `draws` of two
-    groups. The smallest p is 2 / (N_DRAWS + 1)."""
+    groups; where they never differ, the bound of that many recordings. The smallest p is
+    2 / (N_DRAWS + 1)."""
     drawn = ours - theirs
     below, above = (1 + (drawn <= 0).sum(axis=0)), (1 + (drawn >= 0).sum(axis=0))
     p = np.minimum(1, 2 * np.minimum(below, above) / (len(drawn) + 1))
-    return np.percentile(drawn, [2.5, 97.5], axis=0), p
+    bounds = np.percentile(drawn, [2.5, 97.5], axis=0)
+    bound = intervals.none_of(n_recordings)
+    return np.where(drawn.any(axis=0), bounds, [[-bound], [bound]]), p
 
 
 def holm(p) -> np.ndarray:
