@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+from pathlib import Path
 
 import amg
 from amg import code, files, paths
@@ -17,8 +18,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def check(address) -> None:
-    """InputError unless the scheduler at `address` has workers, and all of them this
-    workspace and this kit."""
+    """InputError unless the scheduler at `address` has workers, all with this workspace and kit."""
     with _joined(address):
         pass
 
@@ -31,12 +31,10 @@ def results(function, jobs, address):
     Raises InputError as `check` (for a worker that joins later, too), if the scheduler is lost, and
     if several workers are by the same job.
     """
-    with _joined(address) as (client, here):
+    with _joined(address, function) as (client, here):
         import distributed
 
-        # as a task of its own: sent once to each worker, and known to the scheduler if all are lost
-        held = client.submit(_hold, (function, here), pure=False)
-        futures = client.map(_call, jobs, held=held, pure=False, batch_size=1000)
+        futures = client.map(_call, jobs, here=here, pure=False, batch_size=1000)
         number = {future.key: i for i, future in enumerate(futures)}
         done = distributed.as_completed(futures, loop=client.loop, with_results=True)
         del futures  # a result that is referred to would be computed again if its worker were lost
@@ -56,15 +54,24 @@ def results(function, jobs, address):
 
 
 @contextlib.contextmanager
-def _joined(address):
-    """Yield a client of the scheduler, and what workers are asked for: workspace, file, kit."""
+def _joined(address, function=None):
+    """Yield a client of the scheduler, and what workers are asked for: workspace, file, kit.
+
+    The file holds the function, with what arrays it has: a task that depended on another would go
+    where that one was done.
+    """
     kept = paths.resolve("data/cache")
     kept.mkdir(parents=True, exist_ok=True)
     with (
         _connected(address) as client,
-        tempfile.NamedTemporaryFile(dir=kept, prefix="dask-") as marker,
+        tempfile.NamedTemporaryFile(dir=kept, prefix="dask-") as file,
     ):
-        here = str(paths.home()), marker.name, _kit()
+        from distributed.protocol import pickle
+
+        file.write(pickle.dumps(function))
+        file.flush()
+        os.fsync(file.fileno())  # for the other machines
+        here = str(paths.home()), file.name, _kit()
         _check_workers(client, here)
         yield client, here
 
@@ -77,15 +84,12 @@ def _connected(address):
             "tcp://host:8786, or empty."
         )
     try:
-        import dask
         import distributed
     except ImportError:
         raise InputError(
             f"dask is {address!r}, but Dask is not installed here; pip install distributed, or "
             "leave dask empty."
         ) from None
-    # a function may hold arrays, as a pool of noises, of which Dask would warn
-    dask.config.set({"distributed.admin.large-graph-warning-threshold": "10GB"})
     # it would print a stack trace of a scheduler that was lost
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     client = distributed.Client.__new__(distributed.Client)
@@ -127,9 +131,9 @@ def _kit():
 
 
 @functools.lru_cache(1)
-def _objection(home, marker, kit):
+def _objection(home, file, kit):
     """Why this process is no worker for a client of this workspace and kit; "" if it is one."""
-    if str(paths.home()) != home or not os.path.exists(marker):
+    if str(paths.home()) != home or not os.path.exists(file):
         return (
             f"has the workspace {paths.home()}, and does not see in it what was just written to "
             f"{home}; all machines must share that folder, and workers be started with "
@@ -140,20 +144,23 @@ def _objection(home, marker, kit):
     return ""
 
 
-def _hold(value):
-    return value
+@functools.lru_cache(1)
+def _function(file):
+    from distributed.protocol import pickle
+
+    return pickle.loads(Path(file).read_bytes())
 
 
-def _call(job, held):
+def _call(job, here):
     """One job, in a worker's thread."""
     from distributed import get_worker
 
-    function, here = held
     objection = _objection(*here)  # of a worker that came later
     if objection:
         raise InputError(f"worker {get_worker().address} {objection}")
     for name in THREADS:  # of what the job starts, too
         os.environ.setdefault(name, "1")
+    function = _function(here[1])
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     return function(*job)

@@ -64,3 +64,11 @@ def failing(number):
 
 def deadly(number):
     os._exit(1)
+
+
+def cell(cell, report):
+    """One of a sweep."""
+    from amg.report import sweep_runs
+
+    mark(cell.label)
+    return sweep_runs.run_cell(cell, report)

@@ -22,9 +22,17 @@ from joblib.externals.loky import get_reusable_executor
 from amg import cluster, files, progress
 from amg.check import InputError
 from amg.fingerprint import extraction, fingerprinters
+from amg.report import sweep_runs, sweeps
 from amg.sound import clips, pools
 
 RATE = 8000
+SWEEP = """# Which loss?
+profile: smoke
+all: {duration_max: 10, query_frames: [5]}
+seeds: [0]
+budget: {updates: 2}
+cells: {AMG: {}, triplet: {loss: triplet}, mean: {encoder: mean}}
+"""
 
 
 @contextmanager
@@ -107,11 +115,12 @@ def test_results_come_in_order_or_as_they_are_done_each_with_one_thread(schedule
     assert progress.workforce(2, address) == address
     # loaded with the function, before the number of threads is set
     assert list(progress.parallel(torch.get_num_threads, [(), ()], address)) == [1, 1]
+    assert list(progress.parallel(marked.slow, [(0, 1.0), (1, 1.0)], address)) == [0, 1]
+    assert len({process for process, _ in marked.marks()}) == 2
     jobs = [(0, 3.0), *((number, 0.0) for number in range(1, 9))]
     assert list(progress.parallel(marked.slow, jobs, address)) == list(range(9))
     done = list(progress.parallel(marked.slow, jobs, address, ordered=False))
     assert sorted(done) == list(range(9)) and done[0] != 0
-    assert len({process for process, _ in marked.marks()}) == 2
     assert list(progress.parallel(marked.threads, [(0,), (1,)], address)) == [(1, 1)] * 2
     for where in (address, 2):
         with pytest.raises(InputError, match="^1 cannot be done.$"):
@@ -146,6 +155,49 @@ def test_what_a_lost_worker_has_done_is_not_done_again(scheduler, worker):
     times = Counter(what for _, what in marked.marks())
     assert len(begun) > 1 and len(times) == 8
     assert {what: n for what, n in times.items() if n > 1} == {begun[-1]: 2}
+
+
+@pytest.mark.slow
+def test_a_worker_is_killed_in_the_midst_of_a_sweep(
+    smoke, home, scheduler, worker, tmp_path_factory, monkeypatch
+):
+    """What is trained and found is what a run on this machine trains and finds."""
+    address, _ = scheduler
+    near = tmp_path_factory.mktemp("near")
+    for place in (home, near):
+        for part in ("data/train", "database"):
+            shutil.copytree(smoke / part, place / part, symlinks=True)
+    (home / "mine.yaml").write_text(SWEEP)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def kill():
+        wait_for(lambda: len(marked.marks()) == 2)
+        time.sleep(1)  # a kernel is being started
+        victims.append(marked.marks()[-1])
+        lose(int(victims[0][0]))
+
+    worker()
+    worker()
+    victims, watch, found = [], threading.Thread(target=kill), []
+    watch.start()
+    for place, where in ((home, address), (near, 1)):
+        monkeypatch.setenv("AMG_HOME", str(place))
+        asked = sweep_runs.budgeted(sweeps.read(str(home / "mine.yaml")), "sweeps/mine", where)
+        with monkeypatch.context() as patch:
+            if where == address:
+                patch.setattr(sweep_runs, "run_cell", marked.cell)
+            sweep_runs.run(asked, "sweeps/mine", where)
+        results = sweep_runs.results(asked, "sweeps/mine")
+        assert [result.failed for result in results] == [""] * 3
+        weights = place.glob("data/models/smoke/*/best.safetensors")
+        of_file = {file.parent.name: files.sha256(file) for file in weights}
+        found.append((of_file, [result.trials.to_csv() for result in results]))
+    watch.join()
+    assert found[0] == found[1] and len(found[0][0]) >= 2
+    monkeypatch.setenv("AMG_HOME", str(home))
+    times = Counter(what for _, what in marked.marks())
+    assert len(times) == 3 and len({process for process, _ in marked.marks()}) == 2
+    assert {what: n for what, n in times.items() if n > 1} == {victims[0][1]: 2}
 
 
 def test_a_worker_is_killed_in_the_midst_of_an_extraction(home, scheduler, worker, monkeypatch):
