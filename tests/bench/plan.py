@@ -1,6 +1,6 @@
 """The forecast of `amg plan` against what really took: `PYTHONPATH=tests python -m bench.plan`.
 
-Three sizes of the embedded corpus, notebooks 01 to 05, each forecast and then run in a workspace of
+Three sizes of the embedded corpus, notebooks 01 to 04, each forecast and then run in a workspace of
 its own. Writes `reports/bench/plan.csv`, a row per step and one per size; on an idle machine, a
 quarter of an hour on 2 cores.
 """
@@ -21,7 +21,6 @@ PROFILE = """
 02_split: {{database: database/plan}}
 03_train: {{for_each: {{duration_max: [5, 10]}}, train_set: plan, n_valid: {tenth}, epochs: 8}}
 04_evaluate: {{train_set: plan, database: database/plan, durations: [5, 10]}}
-05_ablations: {{train_set: plan, database: database/plan, duration_max: 10, losses: {{}}}}
 """
 
 
