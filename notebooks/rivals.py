@@ -142,6 +142,7 @@ class LearntLift(nn.Module):
     def __init__(self, bits=4096, pairs=0.0, softness=0.3):
         super().__init__()
         self.bits, self.softness = 8 * (bits // 8), softness
+        self.dimension = self.bits  # of class centres, if the loss has such
         self.n_pairs = int(pairs * self.bits)
         drawn = lift.directions(self.bits + self.n_pairs)
         self.directions = nn.Parameter(drawn[: self.bits].clone())
