@@ -486,7 +486,7 @@ def test_the_failing_cell_is_named(home):
 def test_command_line_refuses_in_one_sentence(home):
     done = run_module("amg", "reproduce", "--profile", "huge")
     assert done.returncode == 1
-    assert done.stderr.startswith("amg: profile is 'huge', but must be one of: demo")
+    assert done.stderr.startswith("amg: profile is 'huge', but must be one of: arrangements, demo")
     assert "Traceback" not in done.stderr
 
 

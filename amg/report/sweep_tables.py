@@ -171,7 +171,8 @@ def overview(variants, rates, described) -> pd.DataFrame:
 
 def readable(overview) -> pd.DataFrame:
     """`sweep.csv` as people read it."""
-    return _without_nan(tables.readable(overview.fillna({"failed": ""}), "sweep", ["cell"]))
+    told = overview.assign(failed=overview.failed.astype(object).fillna(""))
+    return _without_nan(tables.readable(told, "sweep", ["cell"]))
 
 
 def readable_differences(table) -> pd.DataFrame:
