@@ -4,119 +4,110 @@ writes nothing."""
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import unit_rows, write_training_set
 
 from amg.__main__ import main
 from amg.embedding import crops
 from amg.fingerprint import features
-from amg.report import forecast, pipeline, plan, rates
+from amg.report import forecast, pipeline, plan
 from amg.retrieval import archives, databases, trials
 
 
-class Same(dict):
-    """Any unit takes as long."""
-
-    def __missing__(self, key):
-        return 0.5
+@pytest.fixture
+def unmeasured(home, monkeypatch):
+    """A workspace in which any unit of work takes half a second."""
+    monkeypatch.setattr(forecast, "measure", lambda kinds, *_: dict.fromkeys(kinds, 0.5))
+    return home
 
 
 def works_of(profile):
+    """Step -> name of a kind of work -> amount; and the sizes."""
     steps = pipeline.load_profile(profile)
-    sizes, _, _ = forecast.sizes_of(steps)
-    return forecast.works_of(steps, sizes), sizes
+    sizes, *_ = forecast.sizes_of(steps)
+    works, amounts = plan.works_of(steps, sizes), {}
+    for label, of_step in works.items():
+        amounts[label] = dict.fromkeys((" ".join(kind[:2]) for kind, _ in of_step), 0)
+        for kind, n in of_step:
+            amounts[label][" ".join(kind[:2])] += n
+    return amounts, sizes
 
 
-def named(works, what):
-    return sum(work.n for work in works if work.what.startswith(what))
-
-
-def test_the_work_of_the_smoke_profile_is_that_of_loops():
+def test_the_work_of_the_smoke_profile_is_that_of_loops(home):
     """Counted one by one."""
     of, sizes = works_of("smoke")
     songs, versions, tests, dummies = 8 + 2, 3, 4, 6
     files = [(song, version) for song in range(songs) for version in range(versions)]
     assert sizes.n_files == len(files) and sizes.n_frames == (tests + dummies) * 59
-    assert named(of["01_data_prep"], "degrade") == sum(v > 0 for _, v in files) + tests
-    assert named(of["01_data_prep"], "fingerprint") == songs + tests + dummies
-    assert named(of["01_data_prep"], "render") == songs + tests + dummies + 2 * 16
-    assert named(of["01_data_prep"], "rooms") == 2 * 3
-    pieces = [song for song in range(10) for length in (9, 19, 29) for _ in range(59 // length)]
-    assert named(of["02_split"], "write") == len(pieces) + dummies  # test songs are cut already
-    assert named(of["03_train-5"], "updates") == 2  # epochs of one batch of 24 rows
-    assert named(of["03_train-5"], "validate") == 2 * (10 * 12 + 2 * 2 * 6)
+    assert of["01_data_prep"] == {
+        "start": 1,
+        "decode": 0,
+        "degrade": sum(version > 0 for _, version in files) + tests,
+        "fingerprint": songs + tests + dummies,
+        "render": songs + tests + dummies + 2 * 16,
+        "noise or room": 240 + 80 + 2 * 3,
+    }
+    updates = 2 * (1 + 1 / 9)  # epochs of one batch; of 24 crops 8 are originals, a third forward
+    assert of["03_train-5"] == {"start": 1, "update mt": pytest.approx(updates)}
     n_trials = len(trials.draw([59] * tests, (1, 5, 19), 2, 0, [9, 19, 29, 59]))
-    assert sizes.n_trials() == n_trials == 4 * 3 * 2
-    answered = 2 * 4 * 2 * n_trials  # durations, encoders, protocols
-    assert named(of["04_evaluate"], "answer") == answered
-    assert named(of["04_evaluate"], "base") == n_trials * (2 + 2 * 0.5)
-    assert named(of["05_ablations"], "updates") == 3 * 2  # cells that train
-    assert not of.keys() & {"00_fingerprinter", "06_robustness", "08_scale"}
-    assert of["10_explore"] == [plan.Work("start", ("start",), 1)]
+    assert sizes.n_trials == n_trials == 4 * 3 * 2
+    asked = {"search AMG": 2 * 4 * 2 * n_trials, "search NAFP": n_trials * (2 + 2 * 0.5)}
+    assert of["04_evaluate"] == {"start": 1, **asked}  # durations, encoders, protocols
+    assert of["05_ablations"]["update mt"] == pytest.approx(2 * updates)  # CNN: another kind
+    assert of["09_more_songs"]["search AMG"] == 7 * n_trials  # five trainings, two beside them
+    assert not of.keys() & {"00_fingerprinter", "06_robustness", "08_scale", "10_explore"}
 
 
 def test_a_table_sums_naively_and_workers_share_what_they_can():
-    of, _ = works_of("demo")
-    found = plan.table(of, Same(), 4)
-    alone, shared = 0.0, 0.0
-    for works in of.values():
-        for work in works:
-            alone += 0.5 * work.n
-            shared += 0.5 * work.n / (4 if work.spread else 1)
-    assert found.alone_s.sum() == pytest.approx(alone)
-    assert found.seconds.sum() == pytest.approx(shared)
-    assert shared < alone
+    works = {"a": [(("start",), 1), (("decode",), 6)], "b": [(("decode",), 0), (("start",), 2)]}
+    found = plan.table(works, {("start",): 3.0, ("decode",): 2.0}, 4)
+    rows = [("a", "start", 1, 3, 3), ("a", "decode", 6, 12, 3), ("b", "start", 2, 6, 6)]
+    assert list(found.itertuples(index=False, name=None)) == rows
+    hours = 21 / 3600, 15 / 3600, 11 / 3600, 9 / 3600
+    assert [plan.workers_for(one, found) for one in hours] == [1, 2, 6, None]
 
 
-def test_workers_for_a_time():
-    found = pd.DataFrame({"alone_s": [7200.0, 1800.0], "spread": [True, False]})
-    assert [plan.workers_for(hours, found) for hours in (2.5, 1.5, 0.6, 0.5, 0.4)] == [
-        1,
-        2,
-        20,
-        None,
-        None,
-    ]
-
-
-def test_the_size_of_the_paper():
+def test_the_size_of_the_paper(home):
     of, sizes = works_of("fma")
     assert sizes.n_files == 100_100 * 10 and sizes.n_test == 500
     assert sizes.n_frames == 500 * 59 + 10_000 * 539
-    updates = [work for work in of["03_train-10"] if work.what.startswith("updates")]
-    assert updates[0].n == 50 * math.ceil(1_000_000 / 640)
-    steps = pipeline.load_profile("fma")
-    bytes_of = plan.disk(sizes, steps[0].resolved, 4)
-    assert bytes_of["training set, packed"] == 1_001_000 * 59 * 128 * 4
+    assert of["03_train-10"]["update mt"] == 50 * math.ceil(1_000_000 / 640) * (1 + 1 / 30)
+    space = plan.space(sizes, ["01_data_prep", "03_train"], 2, 1e9)
+    assert space["disk", "training set, packed"] == 1_001_000 * 59 * 128 * 4
+    assert space["memory", "03_train"] == 1e9 + 5 * 100_100 * 100 * 10
+    assert "sound (8 kHz FLAC)" not in plan.space(sizes, ["03_train"], 2, 1e9)["disk"]
 
 
-def test_a_plan_is_printed_and_nothing_is_written(home, monkeypatch, capsys):
-    monkeypatch.setattr(
-        rates, "measure", lambda keys, *_: dict.fromkeys(keys, 1e-3) | {"peak": 1e9}
-    )
+def test_a_plan_is_printed_and_nothing_is_written(unmeasured, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["amg", "plan", "open_music", "--hours", "1e5"])
     main()
     said = capsys.readouterr().out
-    assert "for 100000 h workers: 1" in said and "memory: 01_data_prep" in said
+    assert "for 100000 h: 1 workers" in said and "memory  01_data_prep" in said
     assert "not counted: 08_scale; it says of itself: 80 minutes on `open_music`" in said
-    assert list(home.iterdir()) == []
+    assert "assumed: 5000 MB" in said and list(unmeasured.iterdir()) == []
 
 
 def test_the_archives_are_looked_at_and_the_cost_of_the_larger_one_is_told(
-    home, monkeypatch, capsys
+    unmeasured, monkeypatch, capsys
 ):
-    monkeypatch.setattr(rates, "measure", lambda keys, *_: Same(peak=1e9))
     monkeypatch.setattr("sys.argv", ["amg", "plan", "published"])
     main()
     said = capsys.readouterr().out
     assert "data/train/data-1k holds no fingerprints" in said and "database is missing" in said
-    assert "1000 songs x 10 are assumed" in said
+    assert "planned for: 1000 songs x 10; 500 tests among 10000 distractors" in said
     smaller, larger = said.split("with data-10w in place of data-1k:")
-    assert "updates, mcnn" in smaller and "training set, packed 30.2" in larger
-    assert "memory: 03_train" in smaller and "memory: 01_data_prep" not in said
-    write_training_set(home / "data/train/data-1k", 4, 3)
-    assert forecast.sizes_of(pipeline.load_profile("published"))[0].n_songs == 4
+    assert "update mcnn" in smaller and "training set, packed       30.21" in larger
+    assert "memory  03_train" in smaller and "sound (8 kHz FLAC)" not in said
+    write_training_set(unmeasured / "data/train/data-1k", 4, 3)
+    sizes, *_ = forecast.sizes_of(pipeline.load_profile("published"))
+    assert (sizes.n_songs, sizes.n_clips) == (4, 3)
+
+
+def test_every_profile_has_a_plan(unmeasured):
+    for profile in pipeline.profiles():
+        steps = pipeline.load_profile(profile)
+        found, *_ = forecast.forecast(steps, forecast.sizes_of(steps)[0])
+        assert found.seconds.sum() > 0
 
 
 def test_a_checker_names_what_is_missing_or_broken(home):
@@ -161,34 +152,26 @@ def test_a_checker_reads_a_database(home):
 
 @pytest.mark.slow
 def test_a_minute_measures_what_is_asked(home, monkeypatch):
-    """Every kind of key gives a time, from a workspace that is gone afterwards."""
-    monkeypatch.setattr(rates, "N_RENDERED", 3)
-    monkeypatch.setattr(rates, "MOST_FRAMES", 2000)
+    """Every kind of work takes time, in a workspace that is gone afterwards."""
+    monkeypatch.setattr(forecast, "N_RENDERED", 3)
+    monkeypatch.setattr(forecast, "MOST_FRAMES", 2000)
     of = "01_data_prep", "02_split", "03_train-5", "04_evaluate"
     steps = [step for step in pipeline.load_profile("smoke") if step.label in of]
     sizes, files, _ = forecast.sizes_of(steps)
     found, peak, workers = forecast.forecast(steps, sizes, files)
     assert (found.seconds > 0).all() and peak > 1e8 and workers in (1, 2)
-    assert set(found.step) == {step.label for step in steps}
-    assert list(home.iterdir()) == []
+    assert {*found.step} == {*of} and list(home.iterdir()) == []
 
 
-def test_more_frames_than_are_measured_take_longer_as_it_grows(monkeypatch):
-    """Of a trial that takes a second, and one more per 1,000 songs of 59 frames."""
-    monkeypatch.setattr(rates, "MOST_FRAMES", 4000)
-    monkeypatch.setattr(rates, "_timed", lambda ask, *given: (ask(*given), None))
-
-    def ask(database, queries, asked):
-        return len(asked) * (1 + len(database.sequences.frames) / 59000)
-
+def test_more_frames_than_are_measured_take_longer_as_it_grows(home, monkeypatch):
+    """Of a trial that takes a second, and one more per 59,000 frames."""
+    monkeypatch.setattr(forecast, "MOST_FRAMES", 4000)
+    sizes = []
+    of = databases.Database.of
+    monkeypatch.setattr(
+        databases.Database, "of", lambda songs, n: sizes.append(59 * len(songs)) or of(songs, n)
+    )
+    monkeypatch.setattr(forecast, "_timed", lambda ask: 5 * 12 * (1 + sizes[-1] / 59000))
     for n_frames in (2950, 59000):
-        found = rates._per_trial(n_frames, 5, ask)
+        found = forecast._search("NAFP", 0, n_frames, 5)
         assert found == pytest.approx(1 + n_frames / 59000, abs=0.03)
-
-
-def test_every_profile_has_a_plan(home, monkeypatch):
-    monkeypatch.setattr(rates, "measure", lambda keys, *_: Same(peak=1e9))
-    for profile in pipeline.profiles():
-        steps = pipeline.load_profile(profile)
-        found, *_ = forecast.forecast(steps, forecast.sizes_of(steps)[0])
-        assert found.seconds.sum() > 0

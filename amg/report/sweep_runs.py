@@ -81,17 +81,21 @@ def _seconds_of_an_update(variants, report, workers):
 
 
 def _timed(key, cell):
-    """Median seconds of an update of a training that is thrown away."""
-    steps, config = cell.steps("sweeps"), cell.config  # which imports what is its own
-    run = training.Run(config, data_of(cell), steps[0].resolved["train_set"], cell.train["device"])
-    how = config.batch_size, config.batches, config.duration_max, run.crop
+    train, _ = cell.steps("sweeps")  # which imports what is its own
+    data, device = data_of(cell), cell.train["device"]
+    return key, update_s(training.Run(cell.config, data, train.resolved["train_set"], device))
+
+
+def update_s(run) -> float:
+    """Median seconds of an update of a `training.Run`, which is thrown away."""
+    how = run.config.batch_size, run.config.batches, run.config.duration_max, run.crop
     of_epoch = batches.epoch(np.random.default_rng(0), run.learnt, *how)
     seconds = []
     for batch in (of_epoch * SOME)[:SOME]:
         began = time.perf_counter()
-        run._update(batch, config.lr)
+        run._update(batch, run.config.lr)
         seconds.append(time.perf_counter() - began)
-    return key, statistics.median(seconds[1:])
+    return statistics.median(seconds[1:])
 
 
 def run(sweep, report, workers) -> None:
