@@ -160,17 +160,14 @@ def _of_sound(workers, prints, files):
     jobs = [(file, file.parent, paths.resolve("data/audio/plan"), 30) for file in files]
     megabytes = sum(file.stat().st_size for file in files) / 1e6
     pool, folder = ("test", sounds, 8, 0, workers), paths.resolve("data/train/plan")
+    pool_s = _timed(pools.make, *pool)
+    degraded = clips, folder, 2, pools.make(*pool), prints, 0, *how[1:]
     rendered_s = [*progress.parallel(_rendered_s, pieces, workers)]
     done = {  # units, and seconds by all workers
         "render": (workers, TAIL * float(np.median(rendered_s))),
         "fingerprint": (n, _timed(extraction.originals, clips, *how)),
-        "noise or room": (workers * (plan.NOISES["test"] + 8), _timed(pools.make, *pool)),
-        "degrade": (
-            n,
-            _timed(
-                extraction.training_set, clips, folder, 2, pools.make(*pool), prints, 0, *how[1:]
-            ),
-        ),
+        "noise or room": (workers * (plan.NOISES["test"] + 8), pool_s),
+        "degrade": (n, _timed(extraction.training_set, *degraded)),
         "decode": (megabytes, _timed(list, progress.parallel(recordings.decode, jobs, workers))),
     }
     return {(kind,): took * workers / units for kind, (units, took) in done.items()}

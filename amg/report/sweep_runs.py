@@ -49,13 +49,10 @@ def budgeted(sweep, report, workers):
         taken = _seconds_of_an_update(variants, report, workers)
         for name, cell in variants.items():
             epochs[name] = max(1, round(60 * amount / taken[name] / _of_epoch(cell)[0]))
-    cells = [_with_epochs(cell, epochs[cell.name]) if cell.config else cell for cell in sweep.cells]
+    cells = [
+        cell.trained_with(epochs=epochs[cell.name]) if cell.config else cell for cell in sweep.cells
+    ]
     return replace(sweep, cells=cells)
-
-
-def _with_epochs(cell, epochs):
-    config = replace(cell.config, epochs=epochs)
-    return replace(cell, config=config, train=cell.train | {"epochs": epochs})
 
 
 def _of_epoch(cell):

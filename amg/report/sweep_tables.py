@@ -78,9 +78,8 @@ def _rows(variant, stage, columns):
 LABELS = ["cell", "stage", "tolerance", "query_frames", "query_s", "n_seeds"]
 
 
-def _table(parts, columns):
-    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-    return rows[columns].round(4)
+def _joined(parts, columns):
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def rates(variants: list[Variant]) -> pd.DataFrame:
@@ -95,7 +94,8 @@ def rates(variants: list[Variant]) -> pd.DataFrame:
             columns = {"top1": of_seeds.mean(axis=0), "top1_low": low, "top1_high": high}
             columns |= {"sd": spread, "least": of_seeds.min(axis=0), "most": of_seeds.max(axis=0)}
             parts.append(_rows(variant, stage, columns))
-    return _table(parts, [*LABELS, "top1", "top1_low", "top1_high", "sd", "least", "most"])
+    order = [*LABELS, "top1", "top1_low", "top1_high", "sd", "least", "most"]
+    return _joined(parts, order)[order].round(4)
 
 
 def of_seeds(variants: list[Variant]) -> pd.DataFrame:
@@ -106,7 +106,8 @@ def of_seeds(variants: list[Variant]) -> pd.DataFrame:
             for result, top1 in zip(variant.done, seeds.rates(*variant.trials(stage))):
                 of_one = _rows(variant, stage, {"top1": top1})
                 parts.append(of_one.assign(seed=result.cell.seed))
-    return _table(parts, [*LABELS, "seed", "top1"])
+    columns = [*LABELS, "seed", "top1"]
+    return _joined(parts, columns)[columns].round(4)
 
 
 def differences(variants: list[Variant]) -> pd.DataFrame:
@@ -126,11 +127,9 @@ def differences(variants: list[Variant]) -> pd.DataFrame:
             named = {"against": first.name, "n_seeds": min(few, default=0)}
             named |= {"n_recordings": n_recordings}
             parts.append(_rows(variant, stage, gained).assign(**named))
-    columns = ["difference", "low", "high", "p", "p_holm", "n_recordings"]
-    every = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"p": []})
-    return _table(
-        [every.assign(p_holm=seeds.holm(every.p))] if parts else [], ["against", *LABELS, *columns]
-    )
+    columns = ["against", *LABELS, "difference", "low", "high", "p", "p_holm", "n_recordings"]
+    every = _joined(parts, columns)
+    return every.assign(p_holm=seeds.holm(every.p))[columns].round(4)
 
 
 def training(variants: list[Variant]) -> pd.DataFrame:
@@ -141,7 +140,7 @@ def training(variants: list[Variant]) -> pd.DataFrame:
         for result in variant.done
         if result.history is not None
     ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["cell", "seed"])
+    return _joined(parts, ["cell", "seed"])
 
 
 def overview(variants, rates, described) -> pd.DataFrame:
@@ -172,7 +171,7 @@ def overview(variants, rates, described) -> pd.DataFrame:
 def readable(overview) -> pd.DataFrame:
     """`sweep.csv` as people read it."""
     told = overview.assign(failed=overview.failed.astype(object).fillna(""))
-    return _without_nan(tables.readable(told, "sweep", ["cell"]))
+    return tables.readable(told, "sweep", ["cell"]).replace(r"^[+-]?nan\b.*", "", regex=True)
 
 
 def readable_differences(table) -> pd.DataFrame:
@@ -180,10 +179,6 @@ def readable_differences(table) -> pd.DataFrame:
     query = table.query_s.map("{:g} s".format).mask(table.query_frames.isna(), "mean")
     rows = table.assign(query=query, said=[said(row) for row in table.itertuples()])
     return tables.readable(rows, "sweep_differences", ["cell", "stage, hit", "query"])
-
-
-def _without_nan(table):
-    return table.replace(r"^[+-]?nan\b.*", "", regex=True)
 
 
 def said(row) -> str:

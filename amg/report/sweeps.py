@@ -43,6 +43,11 @@ class Cell:
         """Its folder's name."""
         return f"{slug(self.name)}-seed{self.seed}"
 
+    def trained_with(self, **parameters) -> "Cell":
+        """The cell with other parameters of its training."""
+        config = self.config and replace(self.config, **parameters)
+        return replace(self, train=self.train | parameters, config=config)
+
     def steps(self, report, run="") -> tuple[Step | None, Step]:
         """Of the training, None if there is none, and of the evaluation of a `run`."""
         place = f"{report}/cells/{self.label}"
@@ -110,7 +115,7 @@ def read(file, profile="") -> Sweep:
     except InputError as error:
         raise InputError(f"sweep {path.name}: {error}") from None
     trained = [
-        replace(cell, seed=seed, train=cell.train | {"seed": seed}, config=_seeded(cell, seed))
+        replace(cell.trained_with(seed=seed), seed=seed)
         for seed in seeds
         for cell in cells
         if cell.config or seed == seeds[0]
@@ -119,19 +124,14 @@ def read(file, profile="") -> Sweep:
     return Sweep(path.stem, question, budget, trained)
 
 
-def _seeded(cell, seed):
-    return cell.config and replace(cell.config, seed=seed)
-
-
 def _budget(budget):
     allowed = ", ".join(" with ".join(kind) for kind in BUDGETS)
     if not isinstance(budget, dict) or (budget and sorted(budget) not in BUDGETS):
         raise InputError(f"budget is {budget!r}, but must be a mapping of one of: {allowed}.")
-    for name, value in budget.items():
-        if name == "minutes":
-            check.number("minutes", value, 0.01, 1e6)
-        else:
-            check.integers(1, **{name: value})
+    if "minutes" in budget:
+        check.number("minutes", budget["minutes"], 0.01, 1e6)
+    else:
+        check.integers(1, **budget)
     return budget
 
 

@@ -10,6 +10,7 @@ of sheet_music, and of a folder, it is some names, by their hash; of fma, some a
 """
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -120,11 +121,8 @@ def further(kinds, corpus, seed, workers=2, folder="") -> list[Clip]:
     parts = [[track for track in tracks if track.role in heard]]
     if "speeds" in kinds:
         parts.append(recordings.at_speeds(tracks, workers))
-    return [
-        clip
-        for part in parts
-        for clip in _heard(sum(map(_cut, part), []), "further songs", seed, workers)[0]
-    ]
+    cut = [[*chain.from_iterable(map(_cut, part))] for part in parts]
+    return [clip for part in cut for clip in _heard(part, "further songs", seed, workers)[0]]
 
 
 def _heard(clips, role, seed, workers):
