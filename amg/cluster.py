@@ -14,7 +14,6 @@ from amg import code, files, paths
 from amg.check import InputError
 
 WAIT_S = 8  # for a scheduler to answer, and for a worker to join
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def check(address) -> None:
@@ -158,9 +157,8 @@ def _call(job, here):
     objection = _objection(*here)  # of a worker that came later
     if objection:
         raise InputError(f"worker {get_worker().address} {objection}")
-    for name in THREADS:  # of what the job starts, too
-        os.environ.setdefault(name, "1")
+    n_threads = os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what the job starts, too
     function = _function(here[1])
     if torch := sys.modules.get("torch"):
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        torch.set_num_threads(int(n_threads))
     return function(*job)

@@ -40,7 +40,7 @@ def started(*words, folder, **environment):
     """A Dask command in a session of its own, with working and temporary folder of its own."""
     folder.mkdir(exist_ok=True)
     code = environment.pop("code", CHECKOUT)
-    own = {name: value for name, value in os.environ.items() if name not in cluster.THREADS}
+    own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     own |= {"PYTHONPATH": f"{code}:{CHECKOUT / 'tests'}", "TMPDIR": str(folder), **environment}
     command = [sys.executable, "-m", "dask", *map(str, words), "--no-dashboard"]
     with (folder / "log").open("w") as log:

@@ -40,8 +40,7 @@ def training_set(folder) -> list[str]:
         f"{paths.relative(folder)}: {n_songs} songs x {n_clips} clips, {state}; arrays: {shown}."
     ]
     if missing:
-        more = ", ..." if len(missing) > MOST else ""
-        said.append(f"missing: {', '.join(missing[:MOST])}{more}; training does without them.")
+        said.append(f"missing, training does without them: {', '.join(_some(missing))}")
     return said + _some(wrong)
 
 
@@ -56,17 +55,14 @@ def database(root) -> list[str]:
         f"queries; {len(db.sequences.frames):,} frames."
     ]
     for duration in crops.DURATIONS:
-        if databases.split_folder(root / databases.DUMMY, duration).is_dir():
-            try:
-                databases.load_segments(root, db, duration)
-                said.append(f"segments of {duration} s: whole.")
-            except InputError as reason:
-                said.append(str(reason))
-        else:
-            said.append(f"segments of {duration} s: none; notebook 02_split makes them.")
+        try:
+            databases.load_segments(root, db, duration)
+            said.append(f"segments of {duration} s: whole.")
+        except InputError as reason:
+            said.append(f"segments of {duration} s: {reason}")
     return said
 
 
-def _some(sentences):
-    more = len(sentences) - MOST
-    return sentences[:MOST] + ([f"... and {more} more."] if more > 0 else [])
+def _some(items):
+    more = len(items) - MOST
+    return items[:MOST] + ([f"... and {more} more"] if more > 0 else [])
