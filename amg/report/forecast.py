@@ -118,7 +118,7 @@ def _source(corpus, folder):
     """MB to decode, seconds of a distractor, some files, and what is there or assumed."""
     if corpus == "folder":
         recordings.root(folder)
-    files = recordings.find(paths.resolve(folder)) if corpus in ("fma", "folder") else []
+    files = recordings.find(paths.resolve(folder or "none")) if corpus in ("fma", "folder") else []
     if not files:
         name = os.path.basename(folder) if corpus == "fma" else corpus
         megabytes, seconds = SOURCES.get(name, SOURCES["fma_full"])
