@@ -82,7 +82,7 @@ def test_a_plan_is_printed_and_nothing_is_written(unmeasured, monkeypatch, capsy
     monkeypatch.setattr("sys.argv", ["amg", "plan", "open_music", "--hours", "1e5"])
     main()
     said = capsys.readouterr().out
-    assert "for 100000 h: 1 workers" in said and "memory  01_data_prep" in said
+    assert "for 100000 h: workers: 1" in said and "memory  01_data_prep" in said
     assert "not counted: 08_scale; it says of itself: 80 minutes on `open_music`" in said
     assert "assumed: 5000 MB" in said and list(unmeasured.iterdir()) == []
 

@@ -63,7 +63,7 @@ def _tell(steps, sizes, files, hours):
     print(shown, of_step.to_string(float_format="{:,.2f}".format), sep="\n\n")
     if hours is not None:
         n = plan.workers_for(hours, table)
-        print(f"for {hours:g} h:", f"{n} workers, a core each" if n else "no number is enough")
+        print(f"for {hours:g} h:", f"workers: {n}, a core each" if n else "no number is enough")
     size = plan.space(sizes, _parameters(steps), workers, peak) / 1e9
     free, there = shutil.disk_usage(paths.home()).free, machine.describe()["machine"]["memory_gb"]
     print(f"\nGB of disk ({free / 1e9:.0f} are free) and of memory ({there} are there):")
