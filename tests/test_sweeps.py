@@ -134,7 +134,7 @@ def test_a_broken_cell_does_not_stop_the_others(own, smoke, tmp_path, monkeypatc
     for name, line in (("fine", ""), ("broken", "raise RuntimeError('no luck')\n        ")):
         (tmp_path / f"own_{name}.py").write_text(MODULE.format(name=name, line=line))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     cells = """seeds: [0]
 cells:
   mean pooling: {encoder: mean}
