@@ -149,7 +149,7 @@ def _later(name):
 
 
 def _reproduce(arguments):
-    from amg.report import pipeline
+    from amg.report.running import pipeline
 
     pipeline.reproduce(arguments.profile)
 
@@ -167,20 +167,20 @@ def _reference(arguments):
 
 
 def _plan(arguments):
-    from amg.report import forecast
+    from amg.report.running import forecast
 
     forecast.tell(arguments.profile, arguments.hours)
 
 
 def _sweep(arguments):
-    from amg.report import pipeline, sweeps
+    from amg.report.running import pipeline, sweeps
 
     file, where = arguments.sweep, {"workers": arguments.workers, "dask": arguments.dask}
     pipeline.sweep(sweeps.read(file), sweeps.find(file).resolve(), arguments.show, **where)
 
 
 def _run(arguments):
-    from amg.report import pipeline
+    from amg.report.running import pipeline
 
     executed = pipeline.run(arguments.notebook, dict(arguments.p))
     print(f"executed notebook, tables and figures: {paths.relative(executed.parents[1])}/")

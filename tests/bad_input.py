@@ -30,7 +30,7 @@ from amg.check import InputError
 from amg.embedding import runs
 from amg.fingerprint import features, fingerprinters
 from amg.fingerprint import folder as folder_
-from amg.report import pipeline, steps, sweeps
+from amg.report.running import pipeline, steps, sweeps
 from amg.retrieval import databases, published
 from amg.sound import audio, corpora, ffmpeg
 

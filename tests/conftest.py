@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from amg.embedding import encoders, losses, training
-from amg.report import pipeline
+from amg.report.running import pipeline
 from amg.sound import audio
 
 CHECKOUT = Path(__file__).resolve().parent.parent

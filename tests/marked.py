@@ -68,7 +68,7 @@ def deadly(number):
 
 def cell(cell, report):
     """One of a sweep."""
-    from amg.report import sweep_runs
+    from amg.report.running import sweep_runs
 
     mark(cell.label)
     return sweep_runs.run_cell(cell, report)

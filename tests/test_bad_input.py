@@ -10,7 +10,7 @@ from conftest import CHECKOUT
 
 from amg import files
 from amg.__main__ import main
-from amg.report import pipeline
+from amg.report.running import pipeline
 
 NAMES = [f"{kind}: {what}" for kind, what, _ in ROWS]
 DOCUMENTED = (CHECKOUT / "docs/bad_input.md").read_text()

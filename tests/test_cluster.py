@@ -22,7 +22,7 @@ from joblib.externals.loky import get_reusable_executor
 from amg import cluster, files, progress
 from amg.check import InputError
 from amg.fingerprint import extraction, fingerprinters
-from amg.report import sweep_runs, sweeps
+from amg.report.running import sweep_runs, sweeps
 from amg.sound import clips, pools
 
 RATE = 8000

@@ -12,7 +12,7 @@ from torch import nn
 
 from amg import code, provenance
 from amg.embedding import encoders, runs
-from amg.report import steps
+from amg.report.running import steps
 
 RUN = "amg.embedding.training", "amg.embedding.encoders.transformer", "amg.embedding.losses.amg"
 MADE = {  # what is made -> the modules that its recipe names

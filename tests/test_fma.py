@@ -9,7 +9,7 @@ from conftest import CHECKOUT
 
 from amg import paths
 from amg.check import InputError
-from amg.report import reads
+from amg.report.running import reads
 from amg.retrieval import databases
 from amg.sound import clips, corpora, fma
 

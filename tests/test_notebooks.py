@@ -19,7 +19,8 @@ from papermill.exceptions import PapermillExecutionError
 import amg
 from amg.check import InputError
 from amg.fingerprint import features
-from amg.report import compare, pages, pipeline, reads, steps
+from amg.report import compare, pages
+from amg.report.running import pipeline, reads, steps
 from amg.retrieval import cost, databases, intervals
 
 NOTEBOOKS = [CHECKOUT / "notebooks" / f"{name}.ipynb" for name in reads.NOTEBOOKS]

@@ -10,7 +10,7 @@ from conftest import unit_rows, write_training_set
 from amg.__main__ import main
 from amg.embedding import crops
 from amg.fingerprint import features
-from amg.report import forecast, pipeline, plan
+from amg.report.running import forecast, pipeline, plan
 from amg.retrieval import archives, databases, trials
 
 

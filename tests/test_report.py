@@ -21,14 +21,12 @@ from amg.report import (
     figures,
     lift_charts,
     pages,
-    pipeline,
-    reads,
     scale_charts,
     sentences,
-    steps,
     tables,
     verdict,
 )
+from amg.report.running import pipeline, reads, steps
 
 RATES = pd.DataFrame(
     [

@@ -11,8 +11,9 @@ from torch import nn
 
 from amg.check import InputError
 from amg.embedding import encoders, songs
-from amg.report import pipeline, steps, sweep_runs, sweep_tables, sweeps
-from amg.report.sweep_runs import Result
+from amg.report import sweep_tables
+from amg.report.running import pipeline, steps, sweep_runs, sweeps
+from amg.report.running.sweep_runs import Result
 from amg.retrieval import cost
 
 SWEEP = """# Which is better?
@@ -134,7 +135,9 @@ def test_a_broken_cell_does_not_stop_the_others(own, smoke, tmp_path, monkeypatc
     for name, line in (("fine", ""), ("broken", "raise RuntimeError('no luck')\n        ")):
         (tmp_path / f"own_{name}.py").write_text(MODULE.format(name=name, line=line))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    )
     cells = """seeds: [0]
 cells:
   mean pooling: {encoder: mean}

@@ -18,6 +18,7 @@ STAGES = {"single": "segment", "two": "exact"}
 TRIAL = ["song", "start", "query_frames"]
 ALPHA = 0.05  # of all comparisons of a table together
 ENOUGH = 3  # seeds
+AMOUNTS = ["epochs", "updates", "crops", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,10 @@ def overview(variants, rates, described) -> pd.DataFrame:
 
 
 def readable(overview) -> pd.DataFrame:
-    """`sweep.csv` as people read it."""
+    """`sweep.csv` as people read it, without the AMOUNTS that are the same in all rows."""
     told = overview.assign(failed=overview.failed.astype(object).fillna(""))
-    return tables.readable(told, "sweep", ["cell"]).replace(r"^[+-]?nan\b.*", "", regex=True)
+    shown = tables.readable(told, "sweep", ["cell"]).replace(r"^[+-]?nan\b.*", "", regex=True)
+    return shown.drop(columns=[name for name in AMOUNTS if shown[name].nunique() == 1])
 
 
 def readable_differences(table) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def fuzz(reader, corpus, seconds):
         from amg import checkpoint
         from amg.check import InputError
         from amg.fingerprint import features
-        from amg.report import pipeline
+        from amg.report.running import pipeline
         from amg.retrieval import published
         from amg.sound import audio
     file = Path(tempfile.mkdtemp()) / "file"

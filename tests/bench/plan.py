@@ -12,7 +12,7 @@ import tempfile
 import pandas as pd
 
 from amg import files, paths
-from amg.report import forecast, pipeline
+from amg.report.running import forecast, pipeline
 
 SIZES = {"small": 40, "medium": 130, "large": 400}  # training songs
 PROFILE = """

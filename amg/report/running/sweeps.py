@@ -14,8 +14,8 @@ from amg import check, paths
 from amg.check import InputError
 from amg.embedding import encoders, losses, registry, runs
 from amg.embedding.variations import Variation
-from amg.report import pipeline
-from amg.report.steps import Step, read_notebook
+from amg.report.running import pipeline
+from amg.report.running.steps import Step, read_notebook
 
 TRAIN, EVALUATE = "03_train", "04_evaluate"
 KEYS = ("profile", "all", "seeds", "budget", "cells", "grid")

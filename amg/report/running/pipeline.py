@@ -17,8 +17,8 @@ import yaml
 from amg import check, machine, paths, provenance
 from amg.check import InputError, one_of
 from amg.report import pages
-from amg.report.reads import NOTEBOOKS
-from amg.report.steps import Step, read_notebook
+from amg.report.running.reads import NOTEBOOKS
+from amg.report.running.steps import Step, read_notebook
 
 TOLD = ("label", "commit", "wall_s", "peak_memory_mb", "begun_before", "kept")  # in the manifest
 

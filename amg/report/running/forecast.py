@@ -25,8 +25,9 @@ from amg import machine, paths, progress
 from amg.check import InputError
 from amg.embedding import crops, encoders, runs, training
 from amg.fingerprint import extraction, features, fingerprinters
-from amg.report import pipeline, plan, sweep_runs, tables
-from amg.report.plan import CLIP_FRAMES
+from amg.report import tables
+from amg.report.running import pipeline, plan, sweep_runs
+from amg.report.running.plan import CLIP_FRAMES
 from amg.retrieval import archives, databases, evaluate, intervals, nafp_search, search, trials
 from amg.sound import pools, recordings, sheet_music
 

@@ -18,7 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from amg import code, files, machine, paths, provenance
 from amg.check import InputError
 from amg.embedding import registry
-from amg.report.reads import MAKES, READS, RUNS
+from amg.report.running.reads import MAKES, READS, RUNS
 
 WHERE = ("workers", "dask")  # parameters that say where a step is done, not what
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from amg.report import sweeps
+from amg.report.running import sweeps
 from amg.sound import audio
 from amg.sound.clips import CLIP_S
 
