@@ -170,10 +170,12 @@ def overview(variants, rates, described) -> pd.DataFrame:
 
 
 def readable(overview) -> pd.DataFrame:
-    """`sweep.csv` as people read it, without the AMOUNTS that are the same in all rows."""
+    """`sweep.csv` as people read it, without columns that are empty, and the AMOUNTS that are the
+    same in all rows."""
     told = overview.assign(failed=overview.failed.astype(object).fillna(""))
     shown = tables.readable(told, "sweep", ["cell"]).replace(r"^[+-]?nan\b.*", "", regex=True)
-    return shown.drop(columns=[name for name in AMOUNTS if shown[name].nunique() == 1])
+    same = [name for name in AMOUNTS if shown[name].nunique() == 1]
+    return shown.drop(columns={*same, *shown.columns[(shown == "").all()]})
 
 
 def readable_differences(table) -> pd.DataFrame:

@@ -110,11 +110,14 @@ def sweep(asked, file, show, **where) -> None:
         step.execute()
         print(f"{paths.relative(pages.write_notebook(step))} written")
     else:
-        _report(profile, [step], {"command": f"amg sweep {named}", "question": asked.question})
+        _talk()  # of its cells, and of the time left
+        told = {"command": f"amg sweep {named}", "question": asked.question}
+        _report(profile, [step], told, talks=True)
 
 
-def _report(profile, steps, told):
-    """Run the steps that are not done, and write the report; told: more for its manifest."""
+def _report(profile, steps, told, **shown):
+    """Run the steps that are not done, and write the report; told: more for its manifest; shown: as
+    of `Step.execute`."""
     began, folder = time.perf_counter(), paths.resolve(f"reports/{profile}")
     folder.mkdir(parents=True, exist_ok=True)
     with provenance.lock(folder):
@@ -123,7 +126,7 @@ def _report(profile, steps, told):
             record = step.finished()
             if record:
                 print(f"{step.label}: unchanged, skipped", file=sys.stderr)
-            records.append(record or step.run())
+            records.append(record or step.run(**shown))
             pages.write_notebook(step, before, after)
         manifest = {
             "profile": profile,
@@ -161,13 +164,18 @@ def run(notebook, given) -> Path:
             raise InputError(f"{name} is {value!r}, but must be YAML, as 30 or [5, 10].") from None
     check.texts(report=parameters["report"])
     step = Step(notebook, parameters, notebook, parameters["report"])
+    _talk()
+    step.execute(talks=True)
+    return step.executed
+
+
+def _talk():
+    """From now on print what the cells of notebooks say."""
     logger, handler = logging.getLogger("papermill"), logging.StreamHandler(sys.stdout)
     handler.terminator = ""
     handler.setFormatter(_Said())
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
-    step.execute(talks=True)
-    return step.executed
 
 
 class _Said(logging.Formatter):

@@ -80,15 +80,15 @@ class Step:
             return None
         return {**record, "kept": sorted({*record["kept"], *changed})}
 
-    def run(self, bar=True) -> dict:
-        """Execute the notebook and return its record; InputError tells which cell failed. bar:
-        whether it is shown how far that is."""
+    def run(self, **shown) -> dict:
+        """Execute the notebook and return its record; InputError tells which cell failed. shown: as
+        of `execute`."""
         self.state.unlink(missing_ok=True)
         begun_before = self.executed.exists()  # its time is that of what was left to do
         began, recipe, commit = time.perf_counter(), self.recipe(), machine.commit()
         before = self._written()
         with machine.PeakMemory() as memory:
-            self.execute(bar=bar)
+            self.execute(**shown)
         written = [path for path, at in self._written().items() if at != before.get(path)]
         outputs = self._paths(MAKES) + written
         record = {
@@ -111,8 +111,8 @@ class Step:
         return dict(sorted(times.items(), key=lambda item: item[1]))
 
     def execute(self, talks=False, bar=True) -> None:
-        """Execute the notebook; talks: what its cells print and show is printed as it comes, in
-        place of a bar."""
+        """Execute the notebook. bar: whether it is shown how far that is; talks: what its cells
+        print and show is printed as it comes, in place of a bar."""
         self.executed.parent.mkdir(parents=True, exist_ok=True)
         where = f"see {paths.relative(self.executed)}"
         # a kernel that ends while its last message is under way is no news
