@@ -6,10 +6,11 @@ constructor, without default, is given the longest training input, M.
 
 An encoder with an attribute `dimension` gives vectors of that many values instead of 128; one with
 a method `prepare` changes fingerprints first, and that of frames, float32 (..., 128), is what class
-centres begin from. One with
-an attribute `bits`, D, gives (B, D), of which only the signs are kept: D bits for a vector, which
-stand for the unit vector +-1 / sqrt(D). One with an attribute `trained`, False, needs no training;
-if it has a method `fit`, that is given frames of other music, float32 (N, 128).
+centres begin from.
+
+One with an attribute `bits`, D, gives (B, D), of which only the signs are kept: D bits for a
+vector, which stand for the unit vector +-1 / sqrt(D). One with an attribute `trained`, False, needs
+no training; if it has a method `fit`, that is given frames of other music, float32 (N, 128).
 """
 
 import hashlib
