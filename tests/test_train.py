@@ -1,5 +1,6 @@
 """Training of the AMG encoder: gradients, resuming, learning; runs as files."""
 
+import dataclasses
 import multiprocessing
 import shutil
 import threading
@@ -13,7 +14,7 @@ from conftest import interrupted_at, unit_rows, write_training_set
 from torch import nn
 from torch.nn import functional as F
 
-from amg import checkpoint, files, provenance
+from amg import checkpoint, files, machine, provenance
 from amg.check import InputError
 from amg.embedding import (
     batches,
@@ -743,3 +744,23 @@ def test_a_training_may_continue_another(data):
         training.Run(config({"start": "t/mt-none"}), data, "t", "cpu")
     with pytest.raises(InputError, match="do not fit"):
         training.Run(config({"start": start, "layers": 2}), data, "t", "cpu")
+    others = dataclasses.replace(data, fingerprinter="another")
+    with pytest.raises(InputError, match="another fingerprinter"):
+        training.Run(config({"start": start}), others, "t", "cpu")
+
+
+def test_a_crop_law_of_ones_own_and_a_power_exclude_each_other(data):
+    with pytest.raises(InputError, match="crop_power is 2, but"):
+        training.Run(config({"crop_power": 2}), data, "t", "cpu", crop=lambda rng, length: length)
+
+
+def test_products_by_onednn_are_as_exact():
+    rng = torch.Generator().manual_seed(0)
+    a, b = torch.randn(4096, 256, generator=rng), torch.randn(256, 768, generator=rng)
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    with machine.products_by_onednn():
+        products = a @ b, a.T @ (a @ b)
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    a, b = a.double(), b.double()
+    for ours, theirs in zip(products, (a @ b, a.T @ (a @ b))):
+        assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()  # bfloat16: above 1e-3

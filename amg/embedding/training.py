@@ -55,6 +55,11 @@ class Run:
         self.variation = config.variation
         if crop is crops.draw:
             crop = partial(crop, power=self.variation.crop_power)
+        elif self.variation.crop_power != crops.POWER:
+            raise InputError(
+                f"crop_power is {self.variation.crop_power}, but the training has a crop law of "
+                "its own, which would not see it; give one of the two."
+            )
         self.crop, self.margin, self.schedule = crop, margin, schedule
         self.own = {"crop": crop, "margin": margin, "schedule": schedule, "optimiser": optimiser}
         self.config, self.data, self.device = config, data, machine.device(device)
@@ -76,7 +81,7 @@ class Run:
         self.songs = own[: len(self.learnt)]
         self.classes = songs.classes(config, train_set, len(self.songs))
         torch.manual_seed(config.seed)
-        self.encoder = first_encoder(config).to(self.device)
+        self.encoder = first_encoder(config, data.fingerprinter).to(self.device)
         centres = partial(songs.first_centres, config, self.encoder, data, self.classes)
         given = {"centres": centres, "margin": lambda: margin}
         self.loss = losses.registry.build(config.loss, config.settings, **given).to(self.device)
@@ -128,7 +133,8 @@ class Run:
         for batch in of_epoch[done["step"] - epoch * len(of_epoch) :]:
             torch.manual_seed(config.seed * 1_000_003 + done["step"])  # dropout
             lr = self._learning_rate(done["step"] / n_steps)
-            done["loss"] += self._update(batch, lr) * len(batch.song)
+            with machine.products_by_onednn():
+                done["loss"] += self._update(batch, lr) * len(batch.song)
             done["step"] += 1
             bar.update(done["step"] - bar.n)
             self.seconds[epoch] = time.perf_counter() - began
@@ -229,9 +235,9 @@ class Run:
         self.seconds[: len(seconds)] = seconds
 
 
-def first_encoder(config) -> nn.Module:
+def first_encoder(config, fingerprinter) -> nn.Module:
     """The encoder that a training begins with: drawn from torch's generator, or that of the run
-    that it continues."""
+    that it continues, which must be of the same fingerprinter (digest, or None if not known)."""
     model, start = encoders.build(config), config.variation.start
     if not start:
         return model
@@ -241,5 +247,11 @@ def first_encoder(config) -> nn.Module:
         raise InputError(
             f"start is {start!r}, but {paths.relative(file)} is missing; give a training set and a "
             "run of it, as open_music/mt-amg-10s-0123abcd, or train it first."
+        )
+    record = files.read_json(provenance.record_of(file.parent.resolve())) or {}
+    if record.get("inputs", {}).get("fingerprinter", fingerprinter) != fingerprinter:
+        raise InputError(
+            f"start is {start!r}, which learnt the fingerprints of another fingerprinter; continue "
+            "a run of this one's."
         )
     return runs.load_weights(model, checkpoint.part("model", checkpoint.load(file)[0]), file)
