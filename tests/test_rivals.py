@@ -44,6 +44,19 @@ def test_vectors_are_of_unit_norm_and_know_no_padding(name):
     assert encoders.embed(encoder, clips) == pytest.approx(together.detach().numpy(), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["unequal", "prenorm", "raw"])
+def test_gradients_without_padding_are_those_with_it(name):
+    encoder = build(name).train()
+    clips = [unit_rows(np.random.default_rng(i), n, 128) for i, n in enumerate((3, 3, 7))]
+    frames, length = torch.from_numpy(np.concatenate(clips)), np.array([3, 3, 7])
+    of_each = []
+    for vectors in (encoder(*encoders.pad(frames, length)), encoder.packed(frames, length)):
+        encoder.zero_grad()
+        (vectors * torch.linspace(-1, 1, 128)).sum().backward()
+        of_each.append([parameter.grad.clone() for parameter in encoder.parameters()])
+    torch.testing.assert_close(of_each[0], of_each[1], atol=1e-4, rtol=1e-4)
+
+
 def test_products_are_those_of_a_naive_loop():
     encoder, clip = build("products"), torch.from_numpy(unit_rows(np.random.default_rng(0), 5, 128))
     second = torch.stack(
