@@ -19,7 +19,8 @@ Read the rooms in this order, from samples to reports:
     studies      trace, unknown_songs, lifts, robustness, more_songs, explore
     studies      scale_distractors, scale, scale_forecast
     report       tables, sentences, verdict, fonts, figures, charts, lift_charts
-    report       query_charts, scale_charts, sweep_tables, sweep_charts, compare, pages
+    report       query_charts, scale_charts, sweep_tables, sweep_charts, answers, compare, pages
+    report       readme
     report.running      reads, steps, pipeline, sweeps, sweep_runs, plan, forecast
 
 In a program of your own, `amg.index`, `amg.identify` and `amg.Catalogue` name your music.

@@ -13,7 +13,7 @@ from amg import paths
 from amg.check import InputError, one_line
 
 # commands that read notebooks or committed reports
-OF_CHECKOUT = ("reproduce", "results", "reference", "run", "plan", "sweep")
+OF_CHECKOUT = ("reproduce", "reference", "run", "plan", "sweep")
 
 
 def main() -> None:
@@ -52,7 +52,6 @@ def _parser():
 
     profile = _option("--profile", "a file of notebooks/profiles, as demo", default="demo")
     command("reproduce", _reproduce, "run the notebooks of a profile, in order", profile)
-    command("results", _results, "print a reference run's results as Markdown", profile)
     text = "make the last run of a profile the one that others are compared with"
     command("reference", _reference, f"{text} (of committed code only)", profile)
 
@@ -152,12 +151,6 @@ def _reproduce(arguments):
     from amg.report.running import pipeline
 
     pipeline.reproduce(arguments.profile)
-
-
-def _results(arguments):
-    from amg.report import pages
-
-    print(pages.results(arguments.profile))
 
 
 def _reference(arguments):

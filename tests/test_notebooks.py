@@ -19,7 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 import amg
 from amg.check import InputError
 from amg.fingerprint import features
-from amg.report import compare, pages
+from amg.report import compare, pages, readme
 from amg.report.running import pipeline, reads, steps, sweeps
 from amg.retrieval import cost, databases, intervals
 
@@ -574,15 +574,12 @@ def test_the_runtimes_of_the_notebooks_are_those_of_the_reference(profile):
     assert n_stated > 1
 
 
-@pytest.mark.parametrize(
-    "profile, told",
-    [("demo", pages.ended), ("learning_curve", pages.results), ("open_music", pages.results)],
-)
-def test_readme_shows_the_reference_run(profile, told):
-    """The README's figures are those of the committed report, to the letter."""
-    readme = (CHECKOUT / "README.md").read_text()
-    shown = readme.split(f"<!-- {profile} -->")[1].split(f"<!-- /{profile} -->")[0]
-    assert shown.strip() == told(profile).strip()
+@pytest.mark.parametrize("name, mark", readme.BLOCKS)
+def test_documents_show_the_reference_runs(name, mark):
+    """Their figures are those of the committed reports, to the letter."""
+    text = (CHECKOUT / name).read_text()
+    shown = text.split(f"<!-- {mark} -->")[1].split(f"<!-- /{mark} -->")[0]
+    assert shown.strip() == readme.BLOCKS[name, mark]().strip()
 
 
 @pytest.mark.parametrize("profile", ["demo", "learning_curve", "open_music"])

@@ -104,7 +104,7 @@ def test_the_installed_command_says_what_needs_a_checkout(installed, tmp_path):
     for words in (["--help"], ["index", "--help"], ["reproduce", "--help"]):
         done = run(tmp_path, *words)
         assert done.returncode == 0, done.stderr
-    for words in (["reproduce"], ["results"], ["reference"], ["run", "03_train"]):
+    for words in (["reproduce"], ["reference"], ["run", "03_train"]):
         done = run(tmp_path, *words)
         assert done.returncode == 1
         assert done.stderr.startswith(f"amg: the command {words[0]} needs a checkout")

@@ -21,6 +21,7 @@ from amg.report import (
     figures,
     lift_charts,
     pages,
+    readme,
     scale_charts,
     sentences,
     tables,
@@ -203,7 +204,7 @@ def test_a_report_is_compared_with_its_reference(home, references, monkeypatch):
     text = (report(home, changed("n_queries", 1)) / "index.html").read_text()
     assert "not reproduced: 1 of 2 tables differ from the committed reference run" in text
     assert "retrieval differs (n_queries differs in 38 of 38 rows" in text.split("</p>")[0]
-    shown = pages.results("smoke")
+    shown = readme.results("smoke")
     assert shown.startswith("`make reproduce PROFILE=smoke`") and "commit abc1234" in shown
 
 
@@ -215,11 +216,6 @@ def test_only_a_run_of_committed_code_becomes_a_reference(home, references):
         with pytest.raises(InputError, match=rf"steps of commit {commit[:4]}.*commit them"):
             pages.make_reference("smoke")
     assert not references.exists()
-
-
-def test_results_of_a_report_that_is_not_there(home, references):
-    with pytest.raises(InputError, match="make reproduce PROFILE=demo"):
-        pages.results("demo")
 
 
 def test_labels_of_any_method():

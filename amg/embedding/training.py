@@ -21,8 +21,7 @@ from amg.fingerprint.nafp import DIM
 
 EPOCHS = 1  # second word of the seeds; validation has others
 MICRO_FRAMES = 4096  # frames that are computed together; decides speed, and which dropout is drawn
-# mean cosine of different songs, above that of an encoder as it is drawn; of so many at most
-COLLAPSED, SAMPLE = 0.999, 50
+COLLAPSED, SAMPLE = 0.999, 50  # mean cosine of songs, above a drawn encoder's; of so many at most
 SAVE_S = 60.0  # seconds between checkpoints within an epoch
 
 
@@ -34,10 +33,9 @@ def cosine(done, lr, final_lr) -> float:
 class Run:
     """Encoder, loss, optimiser and history of one training.
 
-    data: the `features.TrainingSet` of the name `train_set`; device: auto, cpu or cuda. The other
-    arguments are functions that a notebook's cell may replace: the laws of crops and of margins and
-    the schedule, called as the defaults are, and the optimiser, (parameters, lr=, weight_decay=) ->
-    one of torch's. A run made with other functions is another run.
+    data: the `features.TrainingSet` of the name `train_set`; device: auto, cpu or cuda. A cell of a
+    notebook may replace the others, which makes another run: the laws of crops and margins and the
+    schedule, called as the defaults are; the optimiser, (parameters, lr=, weight_decay=) -> one.
     """
 
     def __init__(
@@ -94,9 +92,8 @@ class Run:
     def fit(self, on_epoch=lambda history: None, tried=False) -> list:
         """Train from the last checkpoint to the last epoch; returns the history, a dict per epoch.
 
-        `on_epoch` is called with the history so far. Checkpoints are written after every epoch,
-        and every SAVE_S within one. tried: as for `provenance.making`; notebook 04 goes on taking
-        what was more than a try. Raises InputError if another process is training this run.
+        `on_epoch` is called with the history so far. Checkpoints are written after every epoch, and
+        every SAVE_S within. tried: as for `provenance.making`. InputError if another trains it.
         """
         of_data = self.data.content, self.data.fingerprinter
         recipe = runs.recipe(self.config, *of_data, self.device, self.own)
@@ -166,15 +163,13 @@ class Run:
     def _update(self, batch, lr):
         """One optimiser step on a `batches.Batch`; returns the loss.
 
-        The batch is sorted by crop length and embedded in micro-batches, nearly without padding.
-        The loss is taken once, over the whole batch; its gradient then goes back through each
-        micro-batch. So the update is that of the padded batch, and memory that of its crops.
+        It is sorted by crop length and embedded in micro-batches, nearly without padding. The loss
+        is taken once, of all; its gradient goes back through each. So the update is the padded one.
         """
         self.encoder.train()
         self.optimiser.zero_grad(set_to_none=True)
-        # batch normalisation cannot be computed in parts
         whole = any(isinstance(module, _BatchNorm) for module in self.encoder.modules())
-        most = batch.crop.length.sum() if whole else MICRO_FRAMES
+        most = batch.crop.length.sum() if whole else MICRO_FRAMES  # no part has its normalisation
         groups = crops.micro_batches(batch.crop.length, most)
         parts = [self._embed(batch, group) for group in groups]
         vectors = torch.cat([part.detach() for part in parts]).requires_grad_()
@@ -212,8 +207,7 @@ class Run:
         """Write the checkpoint `last`; after a whole epoch `best`, too, if validation improved."""
         record = {"config": asdict(self.config), "history": self.history, "progress": self.progress}
         tensors = self.encoder.state_dict(prefix="model.")
-        # without validation, the last is the best
-        scores = [row.get("top1", row["epoch"]) for row in self.history]
+        scores = [row.get("top1", row["epoch"]) for row in self.history]  # or the last is best
         if is_whole and scores[-1] > max(scores[:-1], default=-1):
             checkpoint.save(self.folder / "best.safetensors", tensors, record)
         tensors |= self.loss.state_dict(prefix="loss.")
@@ -236,8 +230,7 @@ class Run:
 
 
 def first_encoder(config, fingerprinter) -> nn.Module:
-    """The encoder that a training begins with: drawn from torch's generator, or that of the run
-    that it continues, which must be of the same fingerprinter (digest, or None if not known)."""
+    """The encoder that a training begins with: drawn, or of a run of the same fingerprinter."""
     model, start = encoders.build(config), config.variation.start
     if not start:
         return model

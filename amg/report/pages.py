@@ -15,6 +15,7 @@ from pygments.formatters import HtmlFormatter
 from amg import files, machine, paths, provenance
 from amg.check import InputError
 from amg.report import (
+    answers,
     charts,
     compare,
     figures,
@@ -129,7 +130,7 @@ def _draw_index(base, manifest, here, compared):
         files=[path for path in here if "tables" in path.parts],
         html=_html,
         sentences=sentences,
-        supports=sweep_tables.supports,
+        answers=answers,
         verdict=verdict,
     )
 
@@ -145,38 +146,6 @@ def _has(section, drawn, figures):
     """Whether one of a section's tables or figures is there."""
     parts = [*section["parts"], *section.get("more", ())]
     return any(part.get("table") in drawn or part.get("figure") in figures for part in parts)
-
-
-def results(profile) -> str:
-    """The committed reference run of a profile as Markdown, for the README."""
-    base = compare.reference(profile)
-    run, report = files.read_json(base / "manifest.json"), compare.read(base)
-    whole = {"retrieval", "cost"} <= set(report)
-    if run is None or not (whole or "learning_curve" in report):
-        raise InputError(
-            f"reports/reference/{profile} holds no whole report; run `make reproduce "
-            f"PROFILE={profile}` and `python -m amg reference --profile {profile}`."
-        )
-    claims = verdict.claims(report, run["steps"])
-    paragraphs = [
-        "" if claims.empty else sentences.markdown(claims),
-        " ".join(sentences.growth(report.get("learning_curve", ()))[:2]),
-        sentences.size(report),
-        f"`{run['command']}`, commit {run['commit']}; {run['machine']['processor']}.",
-    ]
-    return "\n\n".join(filter(None, paragraphs))
-
-
-def ended(profile) -> str:
-    """What a run that agrees with a profile's reference ends with, and what it took, for the
-    README."""
-    base = compare.reference(profile)
-    run = json.loads((base / "manifest.json").read_text())
-    minutes = sum(step["wall_s"] for step in run["steps"]) / 60
-    memory = max(step["peak_memory_mb"] for step in run["steps"]) / 1000
-    said, cores = compare.with_reference(profile, compare.read(base))[0], run["machine"]["cores"]
-    took = f"{minutes:.0f} min on {cores} cores, {memory:.1f} GB of memory, no GPU."
-    return f"```\n{said}\n```\n\n{took}"
 
 
 def make_reference(profile) -> Path:

@@ -5,19 +5,26 @@ import numpy as np
 from amg.report import figures
 from amg.sound.audio import seconds
 
+LEARNT = {
+    "loss": "loss",
+    "top1": "validation Top-1 (%)",
+    "alike": "mean cosine between songs",
+}
+
 
 def training(epochs) -> figures.Figure:
-    """Validation Top-1, or else the loss, against epochs, a colour per cell, a thin line per seed;
-    epochs: `sweep_training.csv`."""
-    figure, ((axis,),) = figures.panels(figsize=(8.4, 4.2))
-    score, label = ("top1", "validation Top-1 (%)") if "top1" in epochs else ("loss", "loss")
-    for cell, colour in figures.colours(epochs.cell).items():
-        for number, (_, of_seed) in enumerate(epochs[epochs.cell == cell].groupby("seed")):
-            look = {"color": colour, "lw": 0.9, "marker": ".", "ms": 3}
-            axis.plot(of_seed.epoch, of_seed[score], label=None if number else cell, **look)
-    axis.set(xlabel="epoch", ylabel=label)
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    """Loss, validation Top-1 and mean cosine between songs against epochs, a panel for each that is
+    there, a colour per cell, a thin line per seed; epochs: `sweep_training.csv`."""
+    shown = [name for name in LEARNT if name in epochs and epochs[name].notna().any()]
+    figure, (axes,) = figures.panels(1, len(shown), figsize=(2.4 + 3.0 * len(shown), 3.8))
+    for axis, score in zip(axes, shown):
+        for cell, colour in figures.colours(epochs.cell).items():
+            for number, (_, of_seed) in enumerate(epochs[epochs.cell == cell].groupby("seed")):
+                look = {"color": colour, "lw": 0.9, "marker": ".", "ms": 3}
+                axis.plot(of_seed.epoch, of_seed[score], label=None if number else cell, **look)
+        axis.set(xlabel="epoch", ylabel=LEARNT[score])
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
 
 

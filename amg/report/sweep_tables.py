@@ -147,7 +147,7 @@ def training(variants: list[Variant]) -> pd.DataFrame:
 def overview(variants, rates, described) -> pd.DataFrame:
     """`sweep.csv`: a row per variant; described: of each, as `sweep_runs.described`, {} if nothing
     is there. Rates are means over seeds and lengths; minutes, epochs, updates, crops and
-    validation Top-1 means over trainings."""
+    validation Top-1, of the best epoch, means over trainings."""
     rows = []
     for variant, of in zip(variants, described):
         row = {"cell": variant.name, "own": variant.own, "n_seeds": len(variant.done)}
@@ -160,7 +160,7 @@ def overview(variants, rates, described) -> pd.DataFrame:
         epochs = np.mean([len(history) for history in histories]) if histories else np.nan
         best = [history.top1.max() for history in histories if "top1" in history]
         updates, crops = of.get("of_epoch", (np.nan, np.nan))
-        row |= {"valid_top1": np.mean(best) if best else np.nan}
+        row |= {"valid_top1": np.mean(best) if best else of.get("valid_top1", np.nan)}
         row |= {name: of.get(name, np.nan) for name in ("parameters", "gflops", "bytes")}
         row |= {"epochs": epochs, "updates": epochs * updates, "crops": epochs * crops}
         taken = [history.seconds.sum() / 60 for history in histories]

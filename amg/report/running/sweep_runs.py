@@ -17,7 +17,7 @@ import pandas as pd
 
 from amg import files, paths, progress
 from amg.check import InputError
-from amg.embedding import batches, crops, encoders, songs, training
+from amg.embedding import batches, crops, encoders, songs, training, validation
 from amg.fingerprint import features
 from amg.retrieval import cost
 
@@ -197,8 +197,8 @@ def _result(cell, report):
 
 
 def described(cell) -> dict:
-    """What a cell's encoder takes: parameters, GFLOPs for a segment, bytes of a vector, and the
-    updates and crops of an epoch."""
+    """What a cell's encoder takes: parameters, GFLOPs for a segment, bytes of a vector; also the
+    updates and crops of an epoch, or, of one that needs no training, validation Top-1."""
     name, length = cell.train["encoder"], crops.segment_frames(cell.train["duration_max"])
     config = cell.config
     model = encoders.build(config) if config else encoders.registry.build(name, {})
@@ -209,5 +209,8 @@ def described(cell) -> dict:
         "bytes": bits // 8 or 4 * getattr(model, "dimension", 128),
     }
     if config:
-        told["of_epoch"] = _of_epoch(cell)
-    return told
+        return told | {"of_epoch": _of_epoch(cell)}
+    data = data_of(cell)
+    held_out = np.arange(len(data.length))[len(data.length) - cell.train["n_valid"] :]
+    rank = validation.ranks(model, data, held_out, cell.train["duration_max"], cell.seed)["rank"]
+    return told | {"valid_top1": 100 * (rank < 1).mean()}

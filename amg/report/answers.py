@@ -1,0 +1,150 @@
+"""Answers to the registered questions, by the rules of docs/registered.md, from tables of sweeps.
+
+The endpoint is the single-stage Top-1 (segment), the mean of all query lengths. A report is a dict
+of a sweep's tables by name.
+"""
+
+import pandas as pd
+
+from amg.report import sentences, sweep_tables
+from amg.report.sweep_tables import ENOUGH
+
+COLLAPSED = 0.9  # mean cosine between different songs, at the last epoch
+LETTER, RAW, MEAN = "to the letter", "fingerprints before whitening", "mean pooling"
+CHANGES = ["warm-up", "rate 0.0003", "rate 0.0001", "unequal layers", "norm first"]
+CHANGES += ["classes of recordings"]  # the smallest first
+GROWING, FIXED = "growing from 0.2 to 0.4", "fixed"
+LIFT, GAIN = "one-bit lift", 3  # points that learnt bits are to gain
+YES, NO, OPEN = "Yes", "No", "Not settled"
+
+
+def told(name, report) -> list[str]:
+    """What a sweep's tables answer, and what they support; [] for a report of none."""
+    if "sweep" not in report:
+        return []
+    supported = sweep_tables.supports(report["sweep"], report["sweep_differences"])
+    return of(name.rpartition("/")[2], report) + supported
+
+
+def of(name, report) -> list[str]:
+    """What a sweep's tables answer, in sentences; [] if no rule was registered for its name."""
+    if name not in RULES:
+        return []
+    few = report["sweep"].query(f"n_seeds == 0 or (n_seeds < {ENOUGH} and epochs.notna())").cell
+    if len(few):
+        return [f"Not answered yet: fewer than {ENOUGH} trainings are there of {', '.join(few)}."]
+    return RULES[name](report)
+
+
+def endpoints(report) -> pd.DataFrame:
+    """By cell: the row of `sweep.csv`, and of `sweep_differences.csv` that is of the endpoint."""
+    rows = report["sweep_differences"]
+    rows = rows[(rows.stage == "single") & rows.query_frames.isna()].set_index("cell")
+    return (
+        report["sweep"]
+        .set_index("cell")
+        .join(rows[["difference", "low", "high", "p_holm", "n_recordings"]])
+    )
+
+
+def settled(low, high, enough) -> str:
+    """Yes if an interval lies above 0, no if below `enough`."""
+    return YES if low > 0 else NO if high < enough else OPEN
+
+
+def ends(report) -> pd.DataFrame:
+    """The last epoch of each training, and whether it `trains`: has not collapsed, and has half of
+    mean pooling's validation Top-1."""
+    last = report["sweep_training"].groupby(["cell", "seed"], sort=False).tail(1)
+    least = report["sweep"].set_index("cell").valid_top1[MEAN] / 2
+    return last.assign(trains=(last.alike <= COLLAPSED) & (last.top1 >= least))
+
+
+def recipe(report) -> list[str]:
+    """Does the published recipe train, and what makes it?"""
+    last, rows = ends(report), endpoints(report)
+    letter, n = last[last.cell == LETTER], last.groupby("cell").trains.agg(["sum", "size"])
+    told = [
+        f"{YES if letter.trains.sum() >= 2 else NO}, to the letter {_share(n, LETTER)}: after "
+        f"{rows.updates[LETTER]:,.0f} updates validation Top-1 is {each(letter.top1, 1)} % (mean "
+        f"pooling: {rows.valid_top1[MEAN]:.1f}), and the mean cosine between different songs "
+        f"{each(letter.alike, 2)}. The single-stage Top-1 of its vectors is "
+        f"{rows.top1[LETTER]:.1f} %, mean pooling's {rows.top1[MEAN]:.1f}."
+    ]
+    if RAW in n.index:
+        raw = last[last.cell == RAW]
+        told.append(
+            f"On fingerprints as they were before whitening, {_share(n, RAW)}: validation Top-1 "
+            f"{each(raw.top1, 1)} %, mean cosine {each(raw.alike, 2)}."
+        )
+    changes = [cell for cell in CHANGES if cell in n.index]
+    whole = [cell for cell in changes if n["sum"][cell] == n["size"][cell]]
+    if changes:
+        shares = ", ".join(f"{cell} ({n['sum'][cell]} of {n['size'][cell]})" for cell in changes)
+        told.append(
+            f"With one change each, so many trainings train: {shares}. The smallest change with "
+            f"which all do: {whole[0] if whole else 'none'}."
+        )
+    return told
+
+
+def _share(n, cell):
+    return f"{n['sum'][cell]} of {n['size'][cell]} trainings train"
+
+
+def each(values, digits) -> str:
+    """Figures, one after the other."""
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def training(report) -> list[str]:
+    """Does training make the vector? Cells are named by recipe and level of data, the least level
+    first."""
+    rows = endpoints(report).drop(index=[MEAN, LIFT])
+    level = rows.index.str.partition(", ").get_level_values(2)
+    told = []
+    for name in dict.fromkeys(level[::-1]):
+        best = rows[level == name].sort_values("valid_top1").iloc[-1]
+        word = settled(best.low, best.high, 2)
+        told.append(
+            f"{word if not told else f'With less, {name}: {word.lower()}'}: "
+            f"{best.name} (the best there on validation songs, {best.valid_top1:.1f} %), is "
+            f"{sentences.points(best)} points from mean pooling."
+        )
+    return told
+
+
+def margins(report) -> list[str]:
+    """Do margins that grow with the overlap teach more than the fixed one that is best on
+    validation songs?"""
+    rows = endpoints(report)
+    best = rows[rows.index.str.startswith(FIXED)].sort_values("valid_top1").iloc[-1]
+    gain = pd.Series(
+        {"difference": 0 - best.difference, "low": 0 - best.high, "high": 0 - best.low}
+    )
+    return [
+        f"{settled(gain.low, gain.high, 1)}: {GROWING} is {sentences.points(gain)} points from "
+        f"{best.name}, the best fixed margin on validation songs."
+    ]
+
+
+def bits(report) -> list[str]:
+    """Are learnt bits better than drawn ones, by so much that they are kept?"""
+    rows = endpoints(report)
+    learnt = rows[rows.index.str.startswith("learnt")].sort_values("valid_top1").iloc[-1]
+    kept = learnt.difference >= GAIN and learnt.low > 0
+    return [
+        f"{YES if kept else NO}: {learnt.name} (the better on validation songs) is "
+        f"{sentences.points(learnt)} points from drawn bits, of as many bytes; {GAIN} or more, "
+        "beyond chance, was the least."
+    ]
+
+
+RULES = {
+    "published_recipe": recipe,
+    "published_recipe_most": recipe,
+    "training": training,
+    "margins_best": margins,
+    "learnt_bits_512": bits,
+    "learnt_bits_128": bits,
+}
