@@ -744,6 +744,11 @@ def test_a_training_may_continue_another(data):
         training.Run(config({"start": "t/mt-none"}), data, "t", "cpu")
     with pytest.raises(InputError, match="do not fit"):
         training.Run(config({"start": start, "layers": 2}), data, "t", "cpu")
+    once, _ = train(config({"start": "t/mt-amg-10s"}), data)
+    assert runs.find("t", folder=once.folder).name == once.folder.name
+    train(config({"songs": 5}), data)  # which the name stands for now
+    again, _ = train(config({"start": "t/mt-amg-10s"}), data)
+    assert again.folder != once.folder
     others = dataclasses.replace(data, fingerprinter="another")
     with pytest.raises(InputError, match="another fingerprinter"):
         training.Run(config({"start": start}), others, "t", "cpu")

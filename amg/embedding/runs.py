@@ -91,15 +91,39 @@ class Config:
         return re.sub(r"[^\w.+-]", "", "-".join(words))
 
 
-def recipe(config, content, fingerprinter, device, own=()) -> provenance.Recipe:
+def start(config, fingerprinter) -> Path | None:
+    """The checkpoint that a training continues, None if it begins anew. InputError if it is
+    missing, or of another fingerprinter; fingerprinter: its digest, None if not known."""
+    name = config.variation.start
+    if name == "":
+        return None
+    check.texts(start=name)
+    file = paths.resolve(f"data/models/{name}") / "best.safetensors"
+    if not file.is_file():
+        raise InputError(
+            f"start is {name!r}, but {paths.relative(file)} is missing; give a training set and a "
+            "run of it, as open_music/mt-amg-10s, or train it first."
+        )
+    record = files.read_json(provenance.record_of(file.parent.resolve())) or {}
+    if record.get("inputs", {}).get("fingerprinter", fingerprinter) != fingerprinter:
+        raise InputError(
+            f"start is {name!r}, which learnt the fingerprints of another fingerprinter; continue "
+            "a run of this one's."
+        )
+    return file
+
+
+def recipe(config, content, fingerprinter, device, own=(), continued=None) -> provenance.Recipe:
     """All that decides a run. content, fingerprinter: as the `TrainingSet` has them; own: the
-    functions that `training.Run` is given, by name."""
+    functions that `training.Run` is given, by name; continued: file of the weights that it begins
+    with, if they are not drawn."""
     inputs = {
         "training set": content,
         "fingerprinter": fingerprinter,
         **encoders.registry.source(config.encoder),
         **losses.registry.source(config.loss),
     }
+    inputs |= {"start": files.sha256(continued)} if continued else {}
     precision = "bfloat16 autocast" if device == "cuda" else "float32"
     classes = encoders.registry[config.encoder], losses.registry[config.loss]
     modules = [base.__module__ for cls in classes for base in cls.__mro__]
@@ -171,7 +195,8 @@ def find(
             "away and run notebook 03_train."
         )
     of_data = inputs.get("training set"), inputs.get("fingerprinter")
-    if inputs and inputs != recipe(config, *of_data, "").inputs:
+    of_classes = {name: digest for name, digest in inputs.items() if name != "start"}
+    if inputs and of_classes != recipe(config, *of_data, "").inputs:
         raise InputError(
             f"{name} was trained with another class of the name {encoder} "
             f"or {loss} than the one registered now; train it again, or give notebook "

@@ -79,7 +79,8 @@ class Run:
         self.songs = own[: len(self.learnt)]
         self.classes = songs.classes(config, train_set, len(self.songs))
         torch.manual_seed(config.seed)
-        self.encoder = first_encoder(config, data.fingerprinter).to(self.device)
+        self.start = runs.start(config, data.fingerprinter)
+        self.encoder = first_encoder(config, self.start).to(self.device)
         centres = partial(songs.first_centres, config, self.encoder, data, self.classes)
         given = {"centres": centres, "margin": lambda: margin}
         self.loss = losses.registry.build(config.loss, config.settings, **given).to(self.device)
@@ -96,7 +97,7 @@ class Run:
         every SAVE_S within. tried: as for `provenance.making`. InputError if another trains it.
         """
         of_data = self.data.content, self.data.fingerprinter
-        recipe = runs.recipe(self.config, *of_data, self.device, self.own)
+        recipe = runs.recipe(self.config, *of_data, self.device, self.own, self.start)
         with provenance.making(self.path, recipe, self.config.differs, tried) as place:
             self.folder = place.folder
             self._resume()
@@ -229,22 +230,9 @@ class Run:
         self.seconds[: len(seconds)] = seconds
 
 
-def first_encoder(config, fingerprinter) -> nn.Module:
-    """The encoder that a training begins with: drawn, or of a run of the same fingerprinter."""
-    model, start = encoders.build(config), config.variation.start
-    if not start:
+def first_encoder(config, start) -> nn.Module:
+    """The encoder that a training begins with: drawn, or with the weights of the file `start`."""
+    model = encoders.build(config)
+    if start is None:
         return model
-    check.texts(start=start)
-    file = paths.resolve(f"data/models/{start}") / "best.safetensors"
-    if not file.is_file():
-        raise InputError(
-            f"start is {start!r}, but {paths.relative(file)} is missing; give a training set and a "
-            "run of it, as open_music/mt-amg-10s-0123abcd, or train it first."
-        )
-    record = files.read_json(provenance.record_of(file.parent.resolve())) or {}
-    if record.get("inputs", {}).get("fingerprinter", fingerprinter) != fingerprinter:
-        raise InputError(
-            f"start is {start!r}, which learnt the fingerprints of another fingerprinter; continue "
-            "a run of this one's."
-        )
-    return runs.load_weights(model, checkpoint.part("model", checkpoint.load(file)[0]), file)
+    return runs.load_weights(model, checkpoint.part("model", checkpoint.load(start)[0]), start)

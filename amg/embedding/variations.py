@@ -21,7 +21,7 @@ class Variation:
     crop_power: int = crops.POWER  # a crop shows the share u ** crop_power of the centre
     warm_up: float = 0.0  # share of the updates in which the rate rises from 0
     patience: int = 0  # epochs without a better validation Top-1 that end it; 0: it never ends so
-    start: str = ""  # run whose encoder it continues, as open_music/mt-amg-10s-0123abcd; "": none
+    start: str = ""  # run whose encoder it continues, as open_music/mt-amg-10s; "": none
 
     limits = {
         "classes": ("clip", "recording"),

@@ -27,6 +27,11 @@ def _own(p):
     return [str(paths.checkout() / "notebooks" / f"{own}.py")] if own else []
 
 
+def _start(p):
+    start = p["settings"].get("start")
+    return [f"data/models/{start}"] if start else []
+
+
 def _songs(p):
     """A database of notebook 01 is one thing. Of one from elsewhere the songs count, since notebook
     02 writes beside them."""
@@ -117,7 +122,7 @@ READS = {
     "00_fingerprinter": [_folder],
     "01_data_prep": [_weights, _folder],
     "02_split": [_songs],
-    "03_train": [_train_set, _own],
+    "03_train": [_train_set, _own, _start],
     "04_evaluate": [_songs, _split, _runs, _own],
     "05_ablations": [_sweep],
     "06_robustness": [_weights, _songs, _trials, _trained],
