@@ -70,30 +70,21 @@ class HolographicReduced(nn.Module):
         return F.normalize(x.sum(1) + bound.sum(1))
 
 
-class Layers(Transformer):
-    """A Transformer whose layers are drawn one by one; torch copies the first into all others."""
+@encoders.register("unequal")
+class Unequal(Transformer):
+    """The paper's Transformer, its layers drawn one by one; torch copies the first into all."""
 
-    def __init__(
-        self, layers=10, width=256, heads=8, feedforward=256, dropout=0.1, norm_first=False
-    ):
+    packed, norm_first = packed.transformer, False
+
+    def __init__(self, layers=10, width=256, heads=8, feedforward=256, dropout=0.1):
         super().__init__(layers, width, heads, feedforward, dropout)
-        options = {"batch_first": True, "norm_first": norm_first}
+        options = {"batch_first": True, "norm_first": self.norm_first}
         self.encoder.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(width, heads, feedforward, dropout, **options)
             for _ in range(layers)
         )
-        if norm_first:  # the last sum would else never be normalised
+        if self.norm_first:  # the last sum would else never be normalised
             self.encoder.norm = nn.LayerNorm(width)
-
-
-@encoders.register("unequal")
-class Unequal(Layers):
-    """The paper's Transformer, but its layers begin unequal."""
-
-    packed = packed.transformer
-
-    def __init__(self, layers=10, width=256, heads=8, feedforward=256, dropout=0.1):
-        super().__init__(layers, width, heads, feedforward, dropout)
 
 
 def packed_norm_first(encoder, frames, length) -> torch.Tensor:
@@ -112,13 +103,10 @@ def packed_norm_first(encoder, frames, length) -> torch.Tensor:
 
 
 @encoders.register("prenorm")
-class PreNorm(Layers):
+class PreNorm(Unequal):
     """The same with the norm before attention and feed-forward, in place of after their sums."""
 
-    packed = packed_norm_first
-
-    def __init__(self, layers=10, width=256, heads=8, feedforward=256, dropout=0.1):
-        super().__init__(layers, width, heads, feedforward, dropout, norm_first=True)
+    packed, norm_first = packed_norm_first, True
 
 
 @encoders.register("raw")

@@ -14,6 +14,13 @@ from amg.report.running import forecast, pipeline, plan
 from amg.retrieval import archives, databases, trials
 
 
+SWEEP = """# Why?
+profile: smoke
+all: {duration_max: 10, query_frames: [5], batch_size: 6}
+seeds: [0]
+"""
+
+
 @pytest.fixture
 def unmeasured(home, monkeypatch):
     """A workspace in which any unit of work takes half a second."""
@@ -56,6 +63,29 @@ def test_the_work_of_the_smoke_profile_is_that_of_loops(home):
     assert of["05_ablations"]["update mt"] == pytest.approx(2 * updates)  # CNN: another kind
     assert of["09_more_songs"]["search AMG"] == 7 * n_trials  # five trainings, two beside them
     assert not of.keys() & {"00_fingerprinter", "06_robustness", "08_scale", "10_explore"}
+
+
+@pytest.mark.parametrize(
+    "budget, kind, n",
+    [
+        ("{updates: 6}", "update mt", 6),
+        ("{crops: 30}", "update mt", 4),  # two epochs and a half
+        ("{epochs: 5, patience: 2}", "update mt", 10),
+        ("{minutes: 3}", "minute", 3),
+    ],
+)
+def test_a_sweep_is_planned_by_its_own_budget_and_sizes(home, tmp_path, budget, kind, n):
+    """Six songs with one version: an epoch is two updates of six crops."""
+    text = f"""{SWEEP}budget: {budget}
+cells: {{a: {{songs: 6, versions: 1}}, b: {{encoder: mean}}}}
+"""
+    (tmp_path / "mine.yaml").write_text(text)
+    steps = pipeline.parse_profile("p", f"05_ablations: {{sweep: {tmp_path}/mine.yaml}}")
+    (found,) = plan.works_of(steps, plan.Sizes(8, 2, 3, 4, 6, n_starts=2)).values()
+    amounts = [(" ".join(kind[:2]), n) for kind, n in found]
+    evaluated = [("start", 1), ("search AMG", 4 * 1 * 2)]
+    trained = [("start", 1), (kind, pytest.approx(n * (1 + (kind != "minute") / 6)))]
+    assert amounts == [("start", 1), *evaluated, *trained, *evaluated]
 
 
 def test_a_table_sums_naively_and_workers_share_what_they_can():

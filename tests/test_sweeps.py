@@ -12,7 +12,7 @@ from torch import nn
 from amg.check import InputError
 from amg.embedding import encoders, songs
 from amg.report import sweep_tables
-from amg.report.running import pipeline, steps, sweep_runs, sweeps
+from amg.report.running import pipeline, reads, steps, sweep_runs, sweeps
 from amg.report.running.sweep_runs import Result
 from amg.retrieval import cost
 
@@ -100,11 +100,28 @@ def test_minutes_are_measured_once(home, tmp_path, monkeypatch):
     assert sweep_runs.budgeted(sweep, "sweeps/mine", 1) == first
 
 
-def test_more_songs_than_there_are_are_refused_before_anything_runs(home, tmp_path):
+@pytest.mark.parametrize("budget", ["{updates: 6}", "{epochs: 6, patience: 2}"])
+def test_more_songs_than_there_are_are_refused_before_anything_runs(home, tmp_path, budget):
     write_training_set(home / "data/train/smoke", n_songs=8, n_frames=59)
-    sweep = read(tmp_path, f"{SMALL}cells: {{few: {{songs: 4}}, many: {{songs: 400}}}}\n")
+    cells = "cells: {few: {songs: 4}, many: {songs: 400}}\n"
+    sweep = read(tmp_path, f"{SWEEP}budget: {budget}\n{cells}")
     with pytest.raises(InputError, match="mine: cell 'many': songs is 400, but must be .* to 6"):
         sweep_runs.budgeted(sweep, "sweeps/mine", 1)
+
+
+def test_what_any_cell_reads_is_read_by_the_sweep(tmp_path):
+    cells = "cells: {a: {own_module: rivals, encoder: linear}, b: {start: mine/mt-amg-10s}}\n"
+    read = reads.READS["05_ablations"][0]
+    paths_of = read({"sweep": write(tmp_path, SMALL + cells), "profile": "", "report": "none"})
+    names = [path.rpartition("/")[2] for path in paths_of]
+    assert names == [
+        "mine.yaml",
+        "smoke.yaml",
+        *["smoke"] * 2,
+        "trials.csv",
+        "rivals.py",
+        "mt-amg-10s",
+    ]
 
 
 MODULE = '''"""One class of somebody's own."""

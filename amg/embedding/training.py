@@ -131,8 +131,7 @@ class Run:
         for batch in of_epoch[done["step"] - epoch * len(of_epoch) :]:
             torch.manual_seed(config.seed * 1_000_003 + done["step"])  # dropout
             lr = self._learning_rate(done["step"] / n_steps)
-            with machine.products_by_onednn():
-                done["loss"] += self._update(batch, lr) * len(batch.song)
+            done["loss"] += self._update(batch, lr) * len(batch.song)
             done["step"] += 1
             bar.update(done["step"] - bar.n)
             self.seconds[epoch] = time.perf_counter() - began
@@ -161,6 +160,7 @@ class Run:
     def _learning_rate(self, done):
         return self.variation.rate(done) * self.schedule(done, self.config.lr, self.config.final_lr)
 
+    @machine.products_by_onednn()
     def _update(self, batch, lr):
         """One optimiser step on a `batches.Batch`; returns the loss.
 

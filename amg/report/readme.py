@@ -1,4 +1,4 @@
-"""What README and docs quote of the committed references, as Markdown.
+"""What README quotes of the committed references, as Markdown.
 
 It stands there between comments, <!-- mark --> and <!-- /mark -->.
 """

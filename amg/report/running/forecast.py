@@ -34,7 +34,7 @@ from amg.sound import pools, recordings, sheet_music
 LARGER = 100_000  # songs of data-10w; data-1k has 1000, both ten clips of each
 # MB of audio and mean seconds of a distractor, where nothing is there
 SOURCES = {"sheet_music": (0, 30), "open_music": (5000, 140)}
-SOURCES |= {"fma_full": (943_000, 270), "fma_large": (99_900, 30)}
+SOURCES |= {"fma_full": (943_000, 270), "fma_large": (99_900, 30), "fma_small": (7_700, 30)}
 N_RENDERED, N_FILES = 10, 6  # by each worker, of what is repeated
 TAIL = 2.85  # mean by median of what 325 renderings took: a few scores take seconds to read
 MOST_FRAMES = 100_000  # that are searched; more take longer as it grows to there
@@ -102,7 +102,8 @@ def sizes_of(steps) -> tuple[plan.Sizes, list, list[str]]:
     if p:
         source_mb, dummy_s, files, said = _source(p["corpus"], p["folder"])
         n = p["n_train"], p["n_valid"] * (p["n_train"] > 0), p["n_versions"], p["n_test"]
-        return plan.Sizes(*n, p["n_dummy"], dummy_s, source_mb, **asked), files, [said]
+        told = [said, *(f"not counted: further songs, {kind}" for kind in p["further"])]
+        return plan.Sizes(*n, p["n_dummy"], dummy_s, source_mb, **asked), files, told
     train, data = of.get("03_train", {"train_set": "data-1k", "n_valid": 0}), paths.resolve("data")
     folder, root = data / f"train/{train['train_set']}", paths.resolve(split["database"])
     n_songs = len([*folder.glob("*-00.npy")]) or (LARGER if folder.name == "data-10w" else 1000)
@@ -134,7 +135,7 @@ def _source(corpus, folder):
 
 def measure(kinds, workers, fingerprinter="", files=()) -> dict:
     """Seconds of one unit, by one worker, of each kind of work; files: a folder's music."""
-    rates: dict = {"start": _start, "update": _update, "search": _search}
+    rates: dict = {"start": _start, "update": _update, "search": _search, "minute": lambda: 60}
     seconds = {kind: rates[kind[0]](*kind[1:]) for kind in kinds if kind[0] in rates}
     if len(seconds) < len(kinds):
         seconds |= _of_sound(workers, fingerprinters.find(fingerprinter), files)

@@ -38,14 +38,30 @@ def _file(name):
     return paths.checkout() / "notebooks" / "profiles" / f"{name}.yaml"
 
 
-def parse_profile(name, text) -> list:
-    """Steps of a profile, given its text."""
+class _Loader(yaml.SafeLoader):
+    """One that refuses a name that stands twice."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(f"{name} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(name, text, of) -> dict:
+    """The mapping that a text is in YAML; InputError if it is none, or not as `mapping` wants."""
     try:
-        sections = yaml.safe_load(text)
+        read = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"profile {name} is not valid YAML ({reason}).") from None
-    sections = mapping(f"profile {name}", sections, "a section for each notebook to run")
+        raise InputError(f"{name} is not valid YAML ({reason}).") from None
+    return mapping(name, read, of)
+
+
+def parse_profile(name, text) -> list:
+    """Steps of a profile, given its text."""
+    sections = read_yaml(f"profile {name}", text, "a section for each notebook to run")
     for section in sections:
         one_of(f"a section of profile {name}", section, ("all", *NOTEBOOKS))
     if "all" in sections:

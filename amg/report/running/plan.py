@@ -72,11 +72,15 @@ def _prepare(p, s):
 
 def _train(p, s, n_updates=None):
     """Updates; validation embeds an original of each song after an epoch, without gradients."""
-    per_epoch = -(-s.n_songs * s.n_clips // p["batch_size"])
+    per_epoch = _per_epoch(p, s)
     epochs = max(round(n_updates / per_epoch), 1) if n_updates else p["epochs"]
     model, rows = (p["encoder"], p["layers"]), round(s.n_songs * s.n_clips / per_epoch)
     update = ("update", *model, p["duration_max"], s.n_songs, s.n_clips, rows)
     return [(update, epochs * per_epoch * (1 + (s.n_valid > 0) / (3 * s.n_clips)))]
+
+
+def _per_epoch(p, s):
+    return -(-s.n_songs * s.n_clips // p["batch_size"])
 
 
 def _search(s, duration, n_trials):
@@ -92,13 +96,29 @@ def _evaluate(p, s):
 
 
 def _sweep(p, s):
-    cells, found = sweeps.read(p["sweep"], p["profile"]).cells, []
-    first = next(cell.train for cell in cells if cell.config)
-    n_updates = first["epochs"] * -(-s.n_songs * s.n_clips // first["batch_size"])
-    for cell in cells:
-        found += [(("start",), 1), _search(s, cell.train["duration_max"], s.n_trials)]
-        found += [(("start",), 1), *_train(cell.train, s, n_updates)] if cell.config else []
+    sweep, found = sweeps.read(p["sweep"], p["profile"]), []
+    first = next(cell for cell in sweep.cells if cell.config)
+    usual = {"updates": first.train["epochs"] * _per_epoch(first.train, _of_cell(first, s))}
+    kind, amount = next(iter((sweep.budget or usual).items()))  # of patience the most epochs
+    for cell in sweep.cells:
+        of, train = _of_cell(cell, s), cell.train
+        found += [(("start",), 1), _search(of, train["duration_max"], of.n_trials)]
+        if cell.config and kind == "minutes":
+            found += [(("start",), 1), (("minute",), amount)]
+        elif cell.config:
+            batch = {"updates": 1, "crops": train["batch_size"]}
+            n_updates = amount / batch[kind] if kind in batch else amount * _per_epoch(train, of)
+            found += [(("start",), 1), *_train(train, of, n_updates)]
     return found
+
+
+def _of_cell(cell, s):
+    """The sizes that a cell of a sweep has."""
+    varied, query_frames = cell.train["settings"], tuple(cell.evaluate["query_frames"])
+    n_clips = varied["versions"] + 1 if varied.get("versions") else s.n_clips
+    n_songs = varied.get("songs") or s.n_songs
+    asked = query_frames or s.query_frames
+    return replace(s, n_songs=n_songs, n_clips=n_clips, query_frames=asked)
 
 
 def _unknown(p, s):

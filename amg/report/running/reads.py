@@ -99,7 +99,8 @@ def _said(file):
 
 
 def _sweep(p):
-    """Its file, that of its profile, their data, and the records of the cells that failed."""
+    """Its file, that of its profile, their data, own modules and runs that they continue, and the
+    records of the cells that failed."""
     notebooks = paths.checkout() / "notebooks"
     file = notebooks / p["sweep"]
     sweep = _said(file)
@@ -108,10 +109,18 @@ def _sweep(p):
     given = {"train_set": profile.stem, "database": f"database/{profile.stem}"}
     for part in (*map(sections.get, ("all", "03_train", "04_evaluate")), sweep.get("all")):
         given |= part if isinstance(part, dict) else {}
-    cells = paths.resolve(f"reports/{p['report']}/cells").glob("*.json")
-    failed = [path for path in cells if (files.read_json(path) or {}).get("failed")]
-    records = [str(paths.relative(path)) for path in failed]
-    return [str(file), str(profile), *_train_set(given), *_songs(given), *_trials(given), *records]
+    own = sweep.get("cells") if isinstance(sweep.get("cells"), dict) else {}
+    cells = [given, *(given | cell for cell in own.values() if isinstance(cell, dict))]
+    used = [
+        path
+        for cell in cells
+        for path in (*_own({"own_module": "", **cell}), *_start({"settings": cell}))
+    ]
+    records = paths.resolve(f"reports/{p['report']}/cells").glob("*.json")
+    failed = [path for path in records if (files.read_json(path) or {}).get("failed")]
+    data = [*_train_set(given), *_songs(given), *_trials(given)]
+    failed = [str(paths.relative(path)) for path in failed]
+    return [str(file), str(profile), *data, *dict.fromkeys(used), *failed]
 
 
 def _prepared(p):

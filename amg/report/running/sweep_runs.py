@@ -1,7 +1,7 @@
 """The cells of a sweep: what their budget makes of them, running them, and what is there.
 
 Executed notebooks and tables of a cell lie in `<report>/cells/<variant>-seed<k>/`, and beside it a
-record, `<variant>-seed<k>.json`: its run and seconds, or the sentence of its failure. Trainings lie
+record, `<variant>-seed<k>.json`: why it failed, if it did. Trainings lie
 with all others: those that are equal, in whatever sweeps, are trained once.
 """
 
@@ -33,22 +33,21 @@ def budgeted(sweep, report, workers):
     """The sweep, each of its cells with the epochs that its budget gives it: whole ones, at least
     one. workers: as of `progress.parallel`."""
     variants = {cell.name: cell for cell in sweep.cells if cell.config}
-    if "patience" in sweep.budget or not variants:
-        return sweep  # the epochs are said
-    first = next(iter(variants.values()))
-    usual = {} if sweep.budget else {"updates": first.config.epochs * _of_epoch(first)[0]}
-    ((kind, amount),) = {**sweep.budget, **usual}.items()
-    epochs = {}
+    of_epoch = {}
     for name, cell in variants.items():
         try:
-            of_epoch = dict(zip(("updates", "crops"), _of_epoch(cell)))
+            of_epoch[name] = dict(zip(("updates", "crops"), _of_epoch(cell)))
         except InputError as error:
             raise InputError(f"sweep {sweep.name}: cell {name!r}: {error}") from None
-        epochs[name] = max(1, round(amount / of_epoch.get(kind, 1)))
+    if "patience" in sweep.budget or not variants:
+        return sweep  # the epochs are said
+    first = next(iter(variants))
+    usual = {"updates": variants[first].config.epochs * of_epoch[first]["updates"]}
+    ((kind, amount),) = (sweep.budget or usual).items()
     if kind == "minutes":
         taken = _seconds_of_an_update(variants, report, workers)
-        for name, cell in variants.items():
-            epochs[name] = max(1, round(60 * amount / taken[name] / _of_epoch(cell)[0]))
+        of_epoch = {name: {kind: taken[name] * of["updates"] / 60} for name, of in of_epoch.items()}
+    epochs = {name: max(1, round(amount / of[kind])) for name, of in of_epoch.items()}
     cells = [
         cell.trained_with(epochs=epochs[cell.name]) if cell.config else cell for cell in sweep.cells
     ]
@@ -135,21 +134,18 @@ def _record(cell, report):
 def run_cell(cell, report) -> tuple[str, str]:
     """Train and evaluate a cell, as far as that is to be done: its label, and why it failed, or
     ""."""
-    record, began = _record(cell, report), time.perf_counter()
+    record = _record(cell, report)
     record.parent.mkdir(parents=True, exist_ok=True)
     # one that an interrupted sweep has left behind may still be at it
     with filelock.FileLock(record.with_name(f".{cell.label}.lock")):
         try:
             _run_steps(cell, report)
-            told = {"run": run_of(cell, report), "failed": ""}
-        except InputError as error:
-            told = {"failed": str(error)}
+            failed = ""
         except Exception as error:  # whatever it was, the others go on
-            told = {"failed": f"{type(error).__name__}: {error}"}
-        of_cell = {"cell": cell.name, "seed": cell.seed, **told}
-        seconds = round(time.perf_counter() - began, 1)
-        files.write_json(record, {**of_cell, "seconds": seconds})
-    return cell.label, told["failed"]
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            failed = f"{kind}{error}"
+        files.write_json(record, {"failed": failed})
+    return cell.label, failed
 
 
 def _run_steps(cell, report):

@@ -8,8 +8,6 @@ import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import yaml
-
 from amg import check, paths
 from amg.check import InputError
 from amg.embedding import encoders, losses, registry, runs
@@ -81,25 +79,13 @@ def find(file) -> Path:
     return there[0]
 
 
-class _Loader(yaml.SafeLoader):
-    """One that refuses a name that stands twice."""
-
-    def construct_mapping(self, node, deep=False):
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"{name!r} stands twice, but must stand once.")
-        return super().construct_mapping(node, deep)
-
-
 def read(file, profile="") -> Sweep:
     """A sweep's file; profile: in place of that which it names. InputError, one sentence, for
     whatever it may not say."""
     path = find(file)
-    text = path.read_text()
+    text, of = path.read_text(), "profile, budget, and cells or a grid"
+    sections = pipeline.read_yaml(f"sweep {path.name}", text, of)
     try:
-        sections = yaml.load(text, _Loader)
-        sections = pipeline.mapping("it", sections, "profile, budget, and cells or a grid")
         for key in sections:
             check.one_of("a key", key, KEYS)
         if not re.match(r"# *\S", text):
@@ -108,10 +94,6 @@ def read(file, profile="") -> Sweep:
         sections |= {"profile": profile} if profile else {}
         budget = _budget(sections.get("budget", {}))
         cells = _cells(sections, budget)
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"sweep {path.name} is not valid YAML ({' '.join(str(error).split())})."
-        ) from None
     except InputError as error:
         raise InputError(f"sweep {path.name}: {error}") from None
     trained = [
@@ -218,5 +200,10 @@ def _cell(name, own, given, usual, budget):
         settings = {key: train[key] for key in train if key in known - names} | train["settings"]
         config = runs.Config(**{key: train[key] for key in names}, settings=settings)
         cell = replace(cell, config=config)
+    elif fixed := sorted(own.keys() & registry.defaults(encoders.registry[train["encoder"]])):
+        raise InputError(
+            f"{fixed[0]} of {train['encoder']}, which needs no training, is what it is; give an "
+            "encoder of your own."
+        )
     cell.steps("sweeps")  # which checks the types
     return cell
