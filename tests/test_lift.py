@@ -1,14 +1,12 @@
 """The one-bit lift: its kernel, its bits, and what it is for."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import unit_rows, write_training_set
 
-from amg import files
 from amg.check import InputError
-from amg.embedding import encoders, runs, validation
+from amg.embedding import encoders, validation
 from amg.embedding.encoders import lift
 from amg.fingerprint import features
 from amg.retrieval import databases, evaluate, search
@@ -142,21 +140,3 @@ def test_refusals():
         evaluate.untrained(5, None)
     with pytest.raises(InputError, match="encoder is 'none', but must be one of"):
         encoders.needs_training("none")
-
-
-def test_the_lifts_card_tells_what_its_table_says():
-    rows = [
-        (lifts.KEPT, "bits", 4096, 70.0),
-        (lifts.KEPT, "bits", 512, 50.0),
-        (lifts.KEPT, "values", 512, 60.0),
-        ("square", "bits", 4096, 69.0),
-        (lifts.MEAN, "values", 128, 55.0),
-    ]
-    chosen = pd.DataFrame(rows, columns=["function", "kind", "dimensions", "top1"])
-    card = lifts.lift_card(chosen.assign(duration_max=10, n_queries=700), "mine")
-    assert card["validation_top1"] == {"512 bits": 50.0, "4096 bits": 70.0}
-    assert (
-        card["of_mean_pooling"] == 55.0 and card["queries"] == 700 and card["chosen_on"] == "mine"
-    )
-    shipped = files.read_json(runs.shipped("lift").with_suffix(".json"))
-    assert shipped.keys() == card.keys() and shipped["function"] == card["function"]

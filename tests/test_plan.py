@@ -13,7 +13,6 @@ from amg.fingerprint import features
 from amg.report.running import forecast, pipeline, plan
 from amg.retrieval import archives, databases, trials
 
-
 SWEEP = """# Why?
 profile: smoke
 all: {duration_max: 10, query_frames: [5], batch_size: 6}

@@ -85,24 +85,6 @@ def kernels(angle) -> dict:
     return curves
 
 
-def lift_card(chosen, train_set) -> dict:
-    """Model card of the lift, which has no weights; chosen: `lifts.csv`, from a training set's
-    validation songs."""
-    bits = chosen[(chosen.function == KEPT) & (chosen.kind == "bits")].sort_values("dimensions")
-    return {
-        "encoder": "lift",
-        "function": KEPT,
-        "seed": 0,
-        "weights": "none: directions follow from the seed, usual energies from the distractors of "
-        "whatever database it is used on",
-        "chosen_on": train_set,
-        "duration_max": float(chosen.duration_max.iloc[0]),
-        "queries": int(chosen.n_queries.iloc[0]),
-        "validation_top1": dict(zip([f"{n} bits" for n in bits.dimensions], bits.top1)),
-        "of_mean_pooling": float(chosen.top1[chosen.function == MEAN].iloc[0]),
-    }
-
-
 def compare_lifts(data, n_valid, duration_max, seed=0) -> pd.DataFrame:
     """Whether each candidate finds each degraded version of the last `n_valid` songs.
 
