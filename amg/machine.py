@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amg import paths
 from amg.check import InputError, one_of
@@ -35,14 +36,17 @@ def products_by_onednn():
     """Within it, on CPUs with AVX-512 but not AMX, oneDNN multiplies float32 matrices.
 
     It is as exact as MKL, torch's choice, which on AMD's processors takes twice as long. torch asks
-    oneDNN if products may be rounded to bfloat16; oneDNN does so with AMX alone.
+    oneDNN if products may be rounded to bfloat16; oneDNN does so with AMX alone. Attention in one
+    piece would take eight times as long with it, and so is computed by products, too.
     """
     able, products = torch.cpu.get_capabilities(), torch.backends.mkldnn.matmul
-    before = products.fp32_precision
-    if able.get("avx512_dq", False) and not able.get("amx_bf16", False):
-        products.fp32_precision = "bf16"
-    try:
+    if not able.get("avx512_dq", False) or able.get("amx_bf16", False):
         yield
+        return
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         products.fp32_precision = before
 

@@ -404,6 +404,17 @@ def test_cosines_by_overlap_are_those_of_the_crops(data):
     )
 
 
+def test_songs_are_looked_for_among_the_first_ones_and_themselves(data, monkeypatch):
+    held_out = np.array([5, 7])
+    found = validation.ranks(encoders.Mean(), data, held_out, 10)
+    monkeypatch.setattr(validation, "MOST", 3)
+    kept = validation.ranks(encoders.Mean(), data, held_out, 10)
+    among = data.part(np.array([0, 1, 2, 5, 7]))
+    again = validation.ranks(encoders.Mean(), among, np.array([3, 4]), 10)
+    assert kept["rank"].tolist() == again["rank"].tolist()
+    assert (kept["rank"] <= found["rank"]).all()
+
+
 def test_ranks_count_the_originals_that_score_as_high(data):
     found = validation.ranks(encoders.Mean(), data, np.arange(8), 10)
     assert (

@@ -120,6 +120,7 @@ class Run:
                 raise KeyboardInterrupt(kept) from None
         return [{**row, "seconds": seconds} for row, seconds in zip(self.history, self.seconds)]
 
+    @machine.products_by_onednn()
     def _train(self, epoch, bar):
         """The rest of an epoch, and its row of the history."""
         config, done = self.config, self.progress

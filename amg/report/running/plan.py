@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from amg.embedding import validation
 from amg.report.running import sweeps
 from amg.sound import audio
 from amg.sound.clips import CLIP_S
@@ -71,12 +72,14 @@ def _prepare(p, s):
 
 
 def _train(p, s, n_updates=None):
-    """Updates; validation embeds an original of each song after an epoch, without gradients."""
+    """Updates; validation embeds originals of at most so many songs after an epoch, without
+    gradients."""
     per_epoch = _per_epoch(p, s)
     epochs = max(round(n_updates / per_epoch), 1) if n_updates else p["epochs"]
     model, rows = (p["encoder"], p["layers"]), round(s.n_songs * s.n_clips / per_epoch)
     update = ("update", *model, p["duration_max"], s.n_songs, s.n_clips, rows)
-    return [(update, epochs * per_epoch * (1 + (s.n_valid > 0) / (3 * s.n_clips)))]
+    embedded = min(s.n_songs, validation.MOST) * (s.n_valid > 0) / (s.n_songs * s.n_clips)
+    return [(update, epochs * per_epoch * (1 + embedded / 3))]
 
 
 def _per_epoch(p, s):
@@ -185,7 +188,7 @@ def space(s, notebooks, workers, measured) -> pd.Series:
     }
     memory = {
         "01_data_prep": kernel + workers * 0.55e9 + database + 3e3 * s.n_files,
-        "03_train": measured + 5 * s.n_valid * s.n_clips * (s.n_songs + s.n_valid),
+        "03_train": measured + 5 * s.n_valid * s.n_clips * min(s.n_songs, validation.MOST),
         "04_evaluate": kernel + 5 * database,
     }
     return pd.concat({"disk": pd.Series(disk), "memory": pd.Series(memory).filter([*notebooks])})
