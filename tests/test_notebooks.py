@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -17,6 +18,7 @@ from jupyter_client.manager import start_new_kernel
 from papermill.exceptions import PapermillExecutionError
 
 import amg
+from amg import files
 from amg.check import InputError
 from amg.fingerprint import features
 from amg.report import compare, pages, readme
@@ -582,7 +584,21 @@ def test_documents_show_the_reference_runs(name, mark):
     assert shown.strip() == readme.BLOCKS[name, mark]().strip()
 
 
-@pytest.mark.parametrize("profile", ["demo", "learning_curve", "open_music"])
+SWEPT = sorted(path.parent.name for path in compare.reference("sweeps").glob("*/manifest.json"))
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_the_reference_of_a_sweep_has_the_cells_of_its_file(name):
+    swept, base = sweeps.read(f"sweeps/{name}.yaml"), compare.reference(f"sweeps/{name}")
+    assert files.read_json(base / "manifest.json")["question"] == swept.question
+    table = compare.read(base)["sweep"]
+    n_seeds = Counter(cell.name for cell in swept.cells)
+    assert dict(zip(table.cell, table.n_seeds)) == n_seeds and list(table.cell) == list(n_seeds)
+
+
+@pytest.mark.parametrize(
+    "profile", ["demo", "learning_curve", "open_music", *(f"sweeps/{name}" for name in SWEPT)]
+)
 def test_the_page_of_a_reference_is_what_the_code_draws(profile, tmp_path, monkeypatch):
     base = shutil.copytree(compare.reference(profile), tmp_path / profile)
     monkeypatch.setattr(compare, "reference", lambda profile: base)

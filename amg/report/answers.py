@@ -13,6 +13,7 @@ COLLAPSED = 0.9  # mean cosine between different songs, at the last epoch
 LETTER, RAW, MEAN = "to the letter", "fingerprints before whitening", "mean pooling"
 CHANGES = ["warm-up", "rate 0.0003", "rate 0.0001", "unequal layers", "norm first"]
 CHANGES += ["classes of recordings"]  # the smallest first
+PAPER = 50 * 10 * 100_000 // 640  # updates: epochs, versions, songs, in batches
 GROWING, FIXED = "growing from 0.2 to 0.4", "fixed"
 LIFT, GAIN = "one-bit lift", 3  # points that learnt bits are to gain
 YES, NO, OPEN = "Yes", "No", "Not settled"
@@ -69,7 +70,8 @@ def recipe(report) -> list[str]:
         f"{rows.updates[LETTER]:,.0f} updates validation Top-1 is {each(letter.top1, 1)} % (mean "
         f"pooling: {rows.valid_top1[MEAN]:.1f}), and the mean cosine between different songs "
         f"{each(letter.alike, 2)}. The single-stage Top-1 of its vectors is "
-        f"{rows.top1[LETTER]:.1f} %, mean pooling's {rows.top1[MEAN]:.1f}."
+        f"{rows.top1[LETTER]:.1f} %, mean pooling's {rows.top1[MEAN]:.1f}. The paper's 50 million "
+        f"crops would be {PAPER:,} updates."
     ]
     if RAW in n.index:
         raw = last[last.cell == RAW]
@@ -143,6 +145,7 @@ def bits(report) -> list[str]:
 RULES = {
     "published_recipe": recipe,
     "published_recipe_most": recipe,
+    "published_recipe_demo": recipe,
     "training": training,
     "margins_best": margins,
     "learnt_bits_512": bits,

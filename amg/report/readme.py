@@ -1,12 +1,14 @@
-"""What README quotes of the committed references, as Markdown.
+"""What README and docs quote of the committed references, as Markdown.
 
 It stands there between comments, <!-- mark --> and <!-- /mark -->.
 """
 
 import json
 
+import pandas as pd
+
 from amg import paths
-from amg.report import compare, sentences, verdict
+from amg.report import answers, compare, sentences, sweep_tables, verdict
 
 
 def results(profile) -> str:
@@ -34,10 +36,29 @@ def ended(profile) -> str:
     return f"```\n{said}\n```\n\n{took}"
 
 
+def sweeps() -> str:
+    """The questions of the committed sweeps, and what in each is beyond chance."""
+    rows = []
+    for base in sorted(path.parent for path in compare.reference("sweeps").glob("*/manifest.json")):
+        run, report = json.loads((base / "manifest.json").read_text()), compare.read(base)
+        others, first = answers.endpoints(report).iloc[1:], report["sweep"].iloc[0]
+        beyond = [row for row in others.itertuples() if sweep_tables.said(row) in ("more", "less")]
+        shown = [f"{row.Index} {sentences.points(row)}" for row in beyond]
+        page = f"../reports/reference/sweeps/{base.name}/index.html"
+        row = {
+            "question": f"[{run['question']}]({page})",
+            "first cell": f"{first.cell}: {sentences.rate(first)}",
+            "beyond chance, points from it": "; ".join(shown) or f"none of {len(others)} others",
+        }
+        rows.append(row)
+    return sentences.markdown(pd.DataFrame(rows).set_index("question"))
+
+
 BLOCKS = {  # file and mark: what stands there
     ("README.md", "demo"): lambda: ended("demo"),
     ("README.md", "open_music"): lambda: results("open_music"),
     ("README.md", "learning_curve"): lambda: results("learning_curve"),
+    ("docs/sweeps.md", "sweeps"): sweeps,
 }
 
 
