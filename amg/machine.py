@@ -35,9 +35,9 @@ def device(name="auto") -> str:
 def products_by_onednn():
     """Within it, on CPUs with AVX-512 but not AMX, oneDNN multiplies float32 matrices.
 
-    It is as exact as MKL, torch's choice, which on AMD's processors takes twice as long. torch asks
-    oneDNN if products may be rounded to bfloat16; oneDNN does so with AMX alone. Attention in one
-    piece would take eight times as long with it, and so is computed by products, too.
+    It is as exact as MKL, torch's choice, and faster on AMD's processors. torch means to let it
+    round products to bfloat16, which oneDNN does with AMX alone. Attention in one piece is slow so,
+    and is computed by products, too.
     """
     able, products = torch.cpu.get_capabilities(), torch.backends.mkldnn.matmul
     if not able.get("avx512_dq", False) or able.get("amx_bf16", False):

@@ -74,7 +74,8 @@ class HolographicReduced(nn.Module):
 class Unequal(Transformer):
     """The paper's Transformer, its layers drawn one by one; torch copies the first into all."""
 
-    packed, norm_first = packed.transformer, False
+    packed = packed.transformer
+    norm_first = False
 
     def __init__(self, layers=10, width=256, heads=8, feedforward=256, dropout=0.1):
         super().__init__(layers, width, heads, feedforward, dropout)
@@ -106,7 +107,8 @@ def packed_norm_first(encoder, frames, length) -> torch.Tensor:
 class PreNorm(Unequal):
     """The same with the norm before attention and feed-forward, in place of after their sums."""
 
-    packed, norm_first = packed_norm_first, True
+    packed = packed_norm_first
+    norm_first = True
 
 
 @encoders.register("raw")
@@ -115,9 +117,6 @@ class Raw(Transformer):
 
     Whitening kept only the direction of (v - mean) M; as v has unit norm, that is enough to find v.
     """
-
-    def packed(self, frames, length):  # (N, 128), (B,) -> (B, 128)
-        return packed.transformer(self, self.prepare(frames), length)
 
     def __init__(self, layers=10, width=256, heads=8, feedforward=256, dropout=0.1):
         super().__init__(layers, width, heads, feedforward, dropout)
@@ -134,6 +133,9 @@ class Raw(Transformer):
     def forward(self, x, padding):
         x = x.masked_fill(padding[..., None], DIM**-0.5)  # any unit row: zeros have no direction
         return super().forward(self.prepare(x), padding)
+
+    def packed(self, frames, length):  # (N, 128), (B,) -> (B, 128)
+        return packed.transformer(self, self.prepare(frames), length)
 
 
 @encoders.register("learnt_lift")

@@ -70,6 +70,8 @@ def test_the_work_of_the_smoke_profile_is_that_of_loops(home):
         ("{updates: 6}", "update mt", 6),
         ("{crops: 30}", "update mt", 4),  # two epochs and a half
         ("{epochs: 5, patience: 2}", "update mt", 10),
+        ("{patience: 2, epochs: 5}", "update mt", 10),
+        ("{}", "update mt", 4),  # two epochs by its profile
         ("{minutes: 3}", "minute", 3),
     ],
 )

@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import write_training_set
 from torch import nn
 
 from amg.check import InputError
-from amg.embedding import encoders, songs
+from amg.embedding import encoders, songs, validation
+from amg.fingerprint import features
 from amg.report import sweep_tables
 from amg.report.running import pipeline, reads, steps, sweep_runs, sweeps
 from amg.report.running.sweep_runs import Result
@@ -296,6 +298,21 @@ class Product(nn.Module):
 
     def forward(self, x, padding):
         return self.layer(x).mean(1)
+
+
+def test_an_encoder_without_training_is_validated_as_it_is_evaluated(home, tmp_path, monkeypatch):
+    """Fitted, as in notebook 04: the lift's bits are above or below what is usual."""
+    folder = write_training_set(home / "data/train/smoke", n_songs=12, n_frames=59)
+    cell, other = read(
+        tmp_path, f"{SMALL}cells: {{a: {{encoder: lift}}, b: {{encoder: mean}}}}"
+    ).cells
+    data, held_out, ranks, asked = features.pack(folder), np.array([10, 11]), validation.ranks, []
+    fitted = encoders.untrained("lift", np.concatenate([data.clip(song, 0) for song in range(10)]))
+    monkeypatch.setattr(validation, "ranks", lambda *of: asked.append(of[0]) or ranks(*of))
+    for of, model in ((cell, fitted), (other, encoders.untrained("mean", None))):
+        rank = ranks(model, data, held_out, 10)["rank"]
+        assert sweep_runs.described(of)["valid_top1"] == 100 * (rank == 0).mean() > 0
+    assert torch.equal(asked[0].usual, fitted.usual)
 
 
 def test_operations_are_those_of_matrix_products():

@@ -11,7 +11,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from amg import check, checkpoint, files, machine, paths, progress, provenance
@@ -21,7 +20,8 @@ from amg.fingerprint.nafp import DIM
 
 EPOCHS = 1  # second word of the seeds; validation has others
 MICRO_FRAMES = 4096  # frames that are computed together; decides speed, and which dropout is drawn
-COLLAPSED, SAMPLE = 0.999, 50  # mean cosine of songs, above a drawn encoder's; of so many at most
+# mean cosine of different songs, above that of an encoder as it is drawn; of so many at most
+COLLAPSED, SAMPLE = 0.999, 50
 SAVE_S = 60.0  # seconds between checkpoints within an epoch
 
 
@@ -33,9 +33,10 @@ def cosine(done, lr, final_lr) -> float:
 class Run:
     """Encoder, loss, optimiser and history of one training.
 
-    data: the `features.TrainingSet` of the name `train_set`; device: auto, cpu or cuda. A cell of a
-    notebook may replace the others, which makes another run: the laws of crops and margins and the
-    schedule, called as the defaults are; the optimiser, (parameters, lr=, weight_decay=) -> one.
+    data: the `features.TrainingSet` of the name `train_set`; device: auto, cpu or cuda. The other
+    arguments are functions that a notebook's cell may replace: the laws of crops and of margins and
+    the schedule, called as the defaults are, and the optimiser, (parameters, lr=, weight_decay=) ->
+    one of torch's. A run made with other functions is another run.
     """
 
     def __init__(
@@ -80,7 +81,10 @@ class Run:
         self.classes = songs.classes(config, train_set, len(self.songs))
         torch.manual_seed(config.seed)
         self.start = runs.start(config, data.fingerprinter)
-        self.encoder = first_encoder(config, self.start).to(self.device)
+        self.encoder = encoders.build(config).to(self.device)
+        if self.start:
+            weights = checkpoint.part("model", checkpoint.load(self.start)[0])
+            runs.load_weights(self.encoder, weights, self.start)
         centres = partial(songs.first_centres, config, self.encoder, data, self.classes)
         given = {"centres": centres, "margin": lambda: margin}
         self.loss = losses.registry.build(config.loss, config.settings, **given).to(self.device)
@@ -93,8 +97,9 @@ class Run:
     def fit(self, on_epoch=lambda history: None, tried=False) -> list:
         """Train from the last checkpoint to the last epoch; returns the history, a dict per epoch.
 
-        `on_epoch` is called with the history so far. Checkpoints are written after every epoch, and
-        every SAVE_S within. tried: as for `provenance.making`. InputError if another trains it.
+        `on_epoch` is called with the history so far. Checkpoints are written after every epoch,
+        and every SAVE_S within one. tried: as for `provenance.making`; notebook 04 goes on taking
+        what was more than a try. Raises InputError if another process is training this run.
         """
         of_data = self.data.content, self.data.fingerprinter
         recipe = runs.recipe(self.config, *of_data, self.device, self.own, self.start)
@@ -120,7 +125,6 @@ class Run:
                 raise KeyboardInterrupt(kept) from None
         return [{**row, "seconds": seconds} for row, seconds in zip(self.history, self.seconds)]
 
-    @machine.products_by_onednn()
     def _train(self, epoch, bar):
         """The rest of an epoch, and its row of the history."""
         config, done = self.config, self.progress
@@ -165,13 +169,15 @@ class Run:
     def _update(self, batch, lr):
         """One optimiser step on a `batches.Batch`; returns the loss.
 
-        It is sorted by crop length and embedded in micro-batches, nearly without padding. The loss
-        is taken once, of all; its gradient goes back through each. So the update is the padded one.
+        The batch is sorted by crop length and embedded in micro-batches, nearly without padding.
+        The loss is taken once, over the whole batch; its gradient then goes back through each
+        micro-batch. So the update is that of the padded batch, and memory that of its crops.
         """
         self.encoder.train()
         self.optimiser.zero_grad(set_to_none=True)
+        # batch normalisation cannot be computed in parts
         whole = any(isinstance(module, _BatchNorm) for module in self.encoder.modules())
-        most = batch.crop.length.sum() if whole else MICRO_FRAMES  # no part has its normalisation
+        most = batch.crop.length.sum() if whole else MICRO_FRAMES
         groups = crops.micro_batches(batch.crop.length, most)
         parts = [self._embed(batch, group) for group in groups]
         vectors = torch.cat([part.detach() for part in parts]).requires_grad_()
@@ -198,6 +204,7 @@ class Run:
             vectors = encoders.forward(self.encoder, self.data.frames, first, length, self.device)
         return vectors.float()
 
+    @machine.products_by_onednn()
     def _validate(self):
         """Top-1 and Top-10 (%) of the held-out songs; {} if none has a degraded version."""
         rank = validation.ranks(
@@ -209,7 +216,8 @@ class Run:
         """Write the checkpoint `last`; after a whole epoch `best`, too, if validation improved."""
         record = {"config": asdict(self.config), "history": self.history, "progress": self.progress}
         tensors = self.encoder.state_dict(prefix="model.")
-        scores = [row.get("top1", row["epoch"]) for row in self.history]  # or the last is best
+        # without validation, the last is the best
+        scores = [row.get("top1", row["epoch"]) for row in self.history]
         if is_whole and scores[-1] > max(scores[:-1], default=-1):
             checkpoint.save(self.folder / "best.safetensors", tensors, record)
         tensors |= self.loss.state_dict(prefix="loss.")
@@ -229,11 +237,3 @@ class Run:
         self.history, self.progress = record["history"], record["progress"]
         seconds = (files.read_json(self.folder / "seconds.json") or {}).get("seconds", [])
         self.seconds[: len(seconds)] = seconds
-
-
-def first_encoder(config, start) -> nn.Module:
-    """The encoder that a training begins with: drawn, or with the weights of the file `start`."""
-    model = encoders.build(config)
-    if start is None:
-        return model
-    return runs.load_weights(model, checkpoint.part("model", checkpoint.load(start)[0]), start)

@@ -11,10 +11,14 @@ from amg import paths
 from amg.report import answers, compare, sentences, sweep_tables, verdict
 
 
+def _read(base):
+    """Manifest and tables of a reference's folder."""
+    return json.loads((base / "manifest.json").read_text()), compare.read(base)
+
+
 def results(profile) -> str:
     """What the reference run of a profile says of the paper's claims, or of more songs."""
-    base = compare.reference(profile)
-    run, report = json.loads((base / "manifest.json").read_text()), compare.read(base)
+    run, report = _read(compare.reference(profile))
     claims = verdict.claims(report, run["steps"])
     paragraphs = [
         "" if claims.empty else sentences.markdown(claims),
@@ -27,11 +31,10 @@ def results(profile) -> str:
 
 def ended(profile) -> str:
     """What a run that agrees with a profile's reference ends with, and what it took."""
-    base = compare.reference(profile)
-    run = json.loads((base / "manifest.json").read_text())
+    run, report = _read(compare.reference(profile))
     minutes = sum(step["wall_s"] for step in run["steps"]) / 60
     memory = max(step["peak_memory_mb"] for step in run["steps"]) / 1000
-    said, cores = compare.with_reference(profile, compare.read(base))[0], run["machine"]["cores"]
+    said, cores = compare.with_reference(profile, report)[0], run["machine"]["cores"]
     took = f"{minutes:.0f} min on {cores} cores, {memory:.1f} GB of memory, no GPU."
     return f"```\n{said}\n```\n\n{took}"
 
@@ -40,7 +43,7 @@ def sweeps() -> str:
     """The questions of the committed sweeps, and what in each is beyond chance."""
     rows = []
     for base in sorted(path.parent for path in compare.reference("sweeps").glob("*/manifest.json")):
-        run, report = json.loads((base / "manifest.json").read_text()), compare.read(base)
+        run, report = _read(base)
         others, first = answers.endpoints(report).iloc[1:], report["sweep"].iloc[0]
         beyond = [row for row in others.itertuples() if sweep_tables.said(row) in ("more", "less")]
         shown = [f"{row.Index} {sentences.points(row)}" for row in beyond]

@@ -100,18 +100,22 @@ def _evaluate(p, s):
 
 def _sweep(p, s):
     sweep, found = sweeps.read(p["sweep"], p["profile"]), []
-    first = next(cell for cell in sweep.cells if cell.config)
-    usual = {"updates": first.train["epochs"] * _per_epoch(first.train, _of_cell(first, s))}
-    kind, amount = next(iter((sweep.budget or usual).items()))  # of patience the most epochs
+    budget, usual = sweep.budget, None  # updates of the first training, where no budget is given
     for cell in sweep.cells:
         of, train = _of_cell(cell, s), cell.train
         found += [(("start",), 1), _search(of, train["duration_max"], of.n_trials)]
-        if cell.config and kind == "minutes":
-            found += [(("start",), 1), (("minute",), amount)]
-        elif cell.config:
-            batch = {"updates": 1, "crops": train["batch_size"]}
-            n_updates = amount / batch[kind] if kind in batch else amount * _per_epoch(train, of)
-            found += [(("start",), 1), *_train(train, of, n_updates)]
+        if cell.config is None:
+            continue
+        usual = usual or train["epochs"] * _per_epoch(train, of)
+        if "minutes" in budget:
+            trained = [(("minute",), budget["minutes"])]
+        elif "crops" in budget:
+            trained = _train(train, of, budget["crops"] / train["batch_size"])
+        elif "patience" in budget:
+            trained = _train(train, of)  # the most epochs
+        else:
+            trained = _train(train, of, budget.get("updates", usual))
+        found += [(("start",), 1), *trained]
     return found
 
 

@@ -111,11 +111,10 @@ def _sweep(p):
         given |= part if isinstance(part, dict) else {}
     own = sweep.get("cells") if isinstance(sweep.get("cells"), dict) else {}
     cells = [given, *(given | cell for cell in own.values() if isinstance(cell, dict))]
-    used = [
-        path
-        for cell in cells
-        for path in (*_own({"own_module": "", **cell}), *_start({"settings": cell}))
-    ]
+    used = []
+    for cell in cells:
+        settings = cell.get("settings") or {}
+        used += _own({"own_module": "", **cell}) + _start({"settings": {**settings, **cell}})
     records = paths.resolve(f"reports/{p['report']}/cells").glob("*.json")
     failed = [path for path in records if (files.read_json(path) or {}).get("failed")]
     data = [*_train_set(given), *_songs(given), *_trials(given)]

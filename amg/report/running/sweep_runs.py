@@ -1,8 +1,8 @@
 """The cells of a sweep: what their budget makes of them, running them, and what is there.
 
 Executed notebooks and tables of a cell lie in `<report>/cells/<variant>-seed<k>/`, and beside it a
-record, `<variant>-seed<k>.json`: why it failed, if it did. Trainings lie
-with all others: those that are equal, in whatever sweeps, are trained once.
+record, `<variant>-seed<k>.json`: why it failed, if it did. Trainings lie with all others: those
+that are equal, in whatever sweeps, are trained once.
 """
 
 import contextlib
@@ -194,19 +194,22 @@ def _result(cell, report):
 
 def described(cell) -> dict:
     """What a cell's encoder takes: parameters, GFLOPs for a segment, bytes of a vector; also the
-    updates and crops of an epoch, or, of one that needs no training, validation Top-1."""
-    name, length = cell.train["encoder"], crops.segment_frames(cell.train["duration_max"])
-    config = cell.config
-    model = encoders.build(config) if config else encoders.registry.build(name, {})
+    updates and crops of an epoch, or, of one that needs no training, and is fitted to the originals
+    of the training songs, validation Top-1."""
+    duration = cell.train["duration_max"]
+    if cell.config:
+        model, told = encoders.build(cell.config), {"of_epoch": _of_epoch(cell)}
+    else:
+        data = data_of(cell)
+        n_songs = len(data.length) - cell.train["n_valid"]
+        originals = np.concatenate([data.clip(song, 0) for song in range(n_songs)])
+        model = encoders.untrained(cell.train["encoder"], originals)
+        held_out = np.arange(n_songs, len(data.length))
+        rank = validation.ranks(model, data, held_out, duration, cell.seed)["rank"]
+        told = {"valid_top1": 100 * (rank < 1).mean()}
     bits = getattr(model, "bits", 0)
-    told = {
+    return told | {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "gflops": cost.gflops(model, length),
+        "gflops": cost.gflops(model, crops.segment_frames(duration)),
         "bytes": bits // 8 or 4 * getattr(model, "dimension", 128),
     }
-    if config:
-        return told | {"of_epoch": _of_epoch(cell)}
-    data = data_of(cell)
-    held_out = np.arange(len(data.length))[len(data.length) - cell.train["n_valid"] :]
-    rank = validation.ranks(model, data, held_out, cell.train["duration_max"], cell.seed)["rank"]
-    return told | {"valid_top1": 100 * (rank < 1).mean()}
