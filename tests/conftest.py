@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from amg.embedding import encoders, losses, training
+from amg.embedding import encoders, losses, registry, training
 from amg.report.running import pipeline
 from amg.sound import audio
 
@@ -31,6 +31,17 @@ def pytest_collection_modifyitems(items):
     items.sort(
         key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST)
     )
+
+
+@pytest.fixture
+def rivals():
+    """The encoders of notebooks/rivals.py, for one test: the others know the kit's alone."""
+    kept = dict(encoders.registry)
+    registry.load("rivals")
+    yield
+    encoders.registry.clear()
+    encoders.registry.update(kept)
+    del sys.modules["rivals"]
 
 
 @pytest.fixture(scope="session")

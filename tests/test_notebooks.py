@@ -588,7 +588,7 @@ SWEPT = sorted(path.parent.name for path in compare.reference("sweeps").glob("*/
 
 
 @pytest.mark.parametrize("name", SWEPT)
-def test_the_reference_of_a_sweep_has_the_cells_of_its_file(name):
+def test_the_reference_of_a_sweep_has_the_cells_of_its_file(name, rivals):
     swept, base = sweeps.read(f"sweeps/{name}.yaml"), compare.reference(f"sweeps/{name}")
     assert files.read_json(base / "manifest.json")["question"] == swept.question
     table = compare.read(base)["sweep"]

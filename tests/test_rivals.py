@@ -1,28 +1,18 @@
 """The encoders that sweeps compare with the paper's, against naive loops."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
 from conftest import unit_rows
 
-from amg.embedding import encoders, registry, runs
+from amg.embedding import encoders, runs
 from amg.embedding.encoders import lift
 from amg.fingerprint import nafp
 
 NAMES = ("linear", "products", "hrr", "unequal", "prenorm", "raw")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def registered():
-    """Other tests know the kit's encoders alone."""
-    kept = dict(encoders.registry)
-    registry.load("rivals")
-    yield
-    encoders.registry.clear()
-    encoders.registry.update(kept)
-    del sys.modules["rivals"]
+pytestmark = pytest.mark.usefixtures("rivals")
 
 
 def build(name):
