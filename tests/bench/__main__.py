@@ -9,7 +9,7 @@ import pandas as pd
 
 from amg import files, machine, paths
 from amg.report import sentences
-from bench import data, evaluation, extraction, parallel, training
+from bench import data, evaluation, extraction, parallel, timing, training
 from bench.timing import row
 
 
@@ -37,11 +37,9 @@ def markdown(rows, described):
             for r in rows
         ]
     )
-    where = described["machine"]
     return (
         f"{sentences.markdown(table.set_index(''))}\n\n`make bench`, batches of {training.BATCH}, "
-        f"published Transformer, seed 0, commit {described['commit']}; {where['processor']}, "
-        f"{where['cores']} cores, {where['memory_gb']} GB.\n"
+        f"published Transformer, seed 0, {timing.where(described)}.\n"
     )
 
 

@@ -1,8 +1,8 @@
 """The forecast of `amg plan` against what really took: `PYTHONPATH=tests python -m bench.plan`.
 
 Three sizes of the embedded corpus, notebooks 01 to 04, each forecast and then run in a workspace of
-its own. Writes `reports/bench/plan.csv`, a row per step and one per size; on an idle machine, a
-quarter of an hour on 2 cores.
+its own. Writes `reports/bench/plan.md`, a row per step and one per size; on an idle machine, ten
+minutes on 2 cores.
 """
 
 import os
@@ -11,8 +11,10 @@ import tempfile
 
 import pandas as pd
 
-from amg import files, paths
+from amg import files, machine, paths
+from amg.report import sentences
 from amg.report.running import forecast, pipeline
+from bench import timing
 
 SIZES = {"small": 40, "medium": 130, "large": 400}  # training songs
 PROFILE = """
@@ -44,9 +46,11 @@ def rows(size, n):
 
 def main(names):
     found = pd.concat([rows(name, SIZES[name]) for name in names or SIZES]).round(2)
-    with files.atomic(paths.checkout() / "reports/bench/plan.csv") as temporary:
-        found.to_csv(temporary, index=False)
-    print(found.to_string(index=False))
+    table, where = sentences.markdown(found.set_index("size")), timing.where(machine.describe())
+    told = f"{table}\n\n`PYTHONPATH=tests python -m bench.plan`, {where}.\n"
+    with files.atomic(paths.checkout() / "reports/bench/plan.md") as temporary:
+        temporary.write_text(told)
+    print(told)
 
 
 if __name__ == "__main__":

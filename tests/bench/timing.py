@@ -107,3 +107,12 @@ def row(name, ours, published_way, unit):
         "ratio": round(ours / published_way, 2) if compared else None,
         "unit": unit,
     }
+
+
+def where(described):
+    """The commit and the machine of `machine.describe()`, in words."""
+    of = described["machine"]
+    return (
+        f"commit {described['commit']}; {of['processor']}, {of['cores']} cores, "
+        f"{of['memory_gb']} GB"
+    )
