@@ -112,7 +112,8 @@ def test_more_songs_than_there_are_are_refused_before_anything_runs(home, tmp_pa
 
 
 def test_what_any_cell_reads_is_read_by_the_sweep(tmp_path):
-    cells = "cells: {a: {own_module: rivals, encoder: linear}, b: {start: mine/mt-amg-10s}}\n"
+    cells = "cells: {a: {own_module: rivals, encoder: linear}, b: {start: mine/mt-amg-10s}, c: }\n"
+    cells += "grid: {start: [yours/mt-amg-10s], lr: 1}\n"  # the notebook says what is wrong with 1
     read = reads.READS["05_ablations"][0]
     paths_of = read({"sweep": write(tmp_path, SMALL + cells), "profile": "", "report": "none"})
     names = [path.rpartition("/")[2] for path in paths_of]
@@ -122,6 +123,7 @@ def test_what_any_cell_reads_is_read_by_the_sweep(tmp_path):
         *["smoke"] * 2,
         "trials.csv",
         "rivals.py",
+        "mt-amg-10s",
         "mt-amg-10s",
     ]
 

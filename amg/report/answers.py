@@ -65,7 +65,7 @@ def recipe(report) -> list[str]:
     """Does the published recipe train, and what makes it?"""
     last, rows = ends(report), endpoints(report)
     letter, n = last[last.cell == LETTER], last.groupby("cell").trains.agg(["sum", "size"])
-    told = [
+    said = [
         f"{YES if letter.trains.sum() >= 2 else NO}, to the letter {_share(n, LETTER)}: after "
         f"{rows.updates[LETTER]:,.0f} updates validation Top-1 is {each(letter.top1, 1)} % (mean "
         f"pooling: {rows.valid_top1[MEAN]:.1f}), and the mean cosine between different songs "
@@ -75,7 +75,7 @@ def recipe(report) -> list[str]:
     ]
     if RAW in n.index:
         raw = last[last.cell == RAW]
-        told.append(
+        said.append(
             f"On fingerprints as they were before whitening, {_share(n, RAW)}: validation Top-1 "
             f"{each(raw.top1, 1)} %, mean cosine {each(raw.alike, 2)}."
         )
@@ -83,11 +83,11 @@ def recipe(report) -> list[str]:
     whole = [cell for cell in changes if n["sum"][cell] == n["size"][cell]]
     if changes:
         shares = ", ".join(f"{cell} ({n['sum'][cell]} of {n['size'][cell]})" for cell in changes)
-        told.append(
+        said.append(
             f"With one change each, so many trainings train: {shares}. The smallest change with "
             f"which all do: {whole[0] if whole else 'none'}."
         )
-    return told
+    return said
 
 
 def _share(n, cell):
@@ -104,16 +104,16 @@ def training(report) -> list[str]:
     first."""
     rows = endpoints(report).drop(index=[MEAN, LIFT])
     level = rows.index.str.partition(", ").get_level_values(2)
-    told = []
+    said = []
     for name in dict.fromkeys(level[::-1]):
         best = rows[level == name].sort_values("valid_top1").iloc[-1]
         word = settled(best.low, best.high, 2)
-        told.append(
-            f"{word if not told else f'With less, {name}: {word.lower()}'}: "
+        said.append(
+            f"{word if not said else f'With less, {name}: {word.lower()}'}: "
             f"{best.name} (the best there on validation songs, {best.valid_top1:.1f} %), is "
             f"{sentences.points(best)} points from mean pooling."
         )
-    return told
+    return said
 
 
 def margins(report) -> list[str]:

@@ -95,6 +95,10 @@ def _said(file):
         said = yaml.safe_load(file.read_text())
     except (OSError, yaml.YAMLError):
         said = None
+    return _mapping(said)
+
+
+def _mapping(said):
     return said if isinstance(said, dict) else {}
 
 
@@ -108,9 +112,11 @@ def _sweep(p):
     sections = _said(profile)
     given = {"train_set": profile.stem, "database": f"database/{profile.stem}"}
     for part in (*map(sections.get, ("all", "03_train", "04_evaluate")), sweep.get("all")):
-        given |= part if isinstance(part, dict) else {}
-    own = sweep.get("cells") if isinstance(sweep.get("cells"), dict) else {}
-    cells = [given, *(given | cell for cell in own.values() if isinstance(cell, dict))]
+        given |= _mapping(part)
+    cells, grid = (_mapping(sweep.get(name)) for name in ("cells", "grid"))
+    own = [*map(_mapping, cells.values())]
+    own += [{name: each} for name, of in grid.items() if isinstance(of, list) for each in of]
+    cells = [given, *(given | cell for cell in own)]
     used = []
     for cell in cells:
         settings = cell.get("settings") or {}
