@@ -19,7 +19,7 @@ from amg.check import InputError, one_of
 DEVICES = ("auto", "cpu", "cuda")
 CODE = ("amg", "notebooks", ":!amg/weights/*.json", ":!amg/weights/*.md")  # what runs
 
-# oneDNN keeps a program per shape of product, and crops have many: its 1,024 take half a gigabyte
+# oneDNN keeps a program per shape of product, and crops have many: fewer than its 1,024 save memory
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 
@@ -40,7 +40,7 @@ def products_by_onednn():
 
     It is as exact as MKL, torch's choice, and faster on AMD's processors. torch means to let it
     round products to bfloat16, which oneDNN does with AMX alone. Attention in one piece is slow so,
-    and is computed by products, too. A training of two layers takes 1.2 GB so, and 0.6 by MKL.
+    and is computed by products, too. It takes more memory than MKL does.
     """
     able, products = torch.cpu.get_capabilities(), torch.backends.mkldnn.matmul
     if not able.get("avx512_dq", False) or able.get("amx_bf16", False):
