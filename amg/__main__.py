@@ -168,8 +168,8 @@ def _plan(arguments):
 def _sweep(arguments):
     from amg.report.running import pipeline, sweeps
 
-    file, where = arguments.sweep, {"workers": arguments.workers, "dask": arguments.dask}
-    pipeline.sweep(sweeps.read(file), sweeps.find(file).resolve(), arguments.show, **where)
+    where = {"workers": arguments.workers, "dask": arguments.dask}
+    pipeline.sweep(sweeps.read(arguments.sweep), arguments.show, **where)
 
 
 def _run(arguments):

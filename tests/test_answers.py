@@ -7,13 +7,13 @@ import pytest
 from amg.report import answers
 
 
-def report(valid, differences=(), n_seeds=3, training=()):
+def report(valid, differences=(), n_seeds=3, training=(), p_holm=0.01):
     """Tables of a sweep: validation Top-1 by cell; (difference, low, high) by cell; epochs."""
     sweep = pd.DataFrame({"cell": valid.keys(), "valid_top1": valid.values(), "top1": 40.0})
     rows = pd.DataFrame(
         [(cell, *of) for cell, of in dict(differences).items()],
         columns=["cell", "difference", "low", "high"],
-    ).assign(stage="single", query_frames=np.nan, p_holm=0.01, n_recordings=100)
+    ).assign(stage="single", query_frames=np.nan, p_holm=p_holm, n_recordings=100)
     others = rows.assign(difference=-50.0, low=-60.0, high=-40.0)  # of other stages and lengths
     every = [rows, others.assign(stage="two"), others.assign(query_frames=9.0)]
     return {
@@ -66,6 +66,8 @@ def test_training_is_judged_at_the_largest_level_by_the_recipe_that_is_best_on_v
     assert told[0].startswith(f"{word}: two layers, 9 songs (the best there on validation")
     assert f"+1.0 [{of[1]:+.1f}, {of[2]:+.1f}] points from mean pooling" in told[0]
     assert told[1].startswith("With less, 5 songs: yes: two layers, 5 songs") and len(told) == 2
+    corrected = answers.of("training", report(valid, differences, p_holm=0.06))
+    assert corrected[0] == told[0] and corrected[1].startswith("With less, 5 songs: not settled: ")
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,17 @@ cells: {{a: {{songs: 6, versions: 1}}, b: {{encoder: mean}}}}
     assert amounts == [("start", 1), *evaluated, *trained, *evaluated]
 
 
+def test_an_encoder_of_a_sweep_is_timed_with_its_own_settings(home, tmp_path, rivals):
+    """A dimension for which class centres can only begin at random."""
+    learnt = "{own_module: rivals, encoder: learnt_lift, bits: 64, centres: random}"
+    (tmp_path / "mine.yaml").write_text(f"{SWEEP}cells: {{learnt: {learnt}}}\n")
+    steps = pipeline.parse_profile("p", f"05_ablations: {{sweep: {tmp_path}/mine.yaml}}")
+    (found,) = plan.works_of(steps, plan.Sizes(8, 2, 3, 4, 6, n_starts=2)).values()
+    (kind,) = (kind for kind, _ in found if kind[0] == "update")
+    assert kind[:3] == ("update", "learnt_lift", (("bits", 64), ("centres", "random")))
+    assert forecast.measure([kind], 1)[kind] > 0
+
+
 def test_a_table_sums_naively_and_workers_share_what_they_can():
     works = {"a": [(("start",), 1), (("decode",), 6)], "b": [(("decode",), 0), (("start",), 2)]}
     found = plan.table(works, {("start",): 3.0, ("decode",): 2.0}, 4)

@@ -46,7 +46,7 @@ def test_rates_and_draws_are_those_of_a_plain_loop(n_seeds, monkeypatch):
     n_drawn = max(n_seeds - 1, 1)
     of_seed = np.random.default_rng([1, 5]).multinomial(n_drawn, np.full(n_seeds, 1 / n_seeds), 20)
     plain = [plain_rates(*of, *drawn) for drawn in zip(of_recording, of_seed)]
-    drawn = seeds.draws(*of, group=5)
+    drawn = seeds.draws(*of, group=5, n_draws=20)
     assert drawn == pytest.approx(np.array(plain))
     low, high = seeds.interval(*of, group=5)
     assert low == pytest.approx(np.percentile(plain, 2.5, axis=0))
@@ -55,9 +55,13 @@ def test_rates_and_draws_are_those_of_a_plain_loop(n_seeds, monkeypatch):
 
 def test_recordings_are_drawn_once_for_all_and_seeds_for_each():
     of = trials(1)
-    assert np.array_equal(seeds.draws(*of, group=0), seeds.draws(*of, group=1))
+    assert np.array_equal(
+        seeds.draws(*of, group=0, n_draws=99), seeds.draws(*of, group=1, n_draws=99)
+    )
     of = trials(3)
-    assert not np.allclose(seeds.draws(*of, group=0), seeds.draws(*of, group=1))
+    assert not np.allclose(
+        seeds.draws(*of, group=0, n_draws=99), seeds.draws(*of, group=1, n_draws=99)
+    )
 
 
 def test_the_variance_of_few_seeds_is_not_underestimated():
@@ -65,7 +69,7 @@ def test_the_variance_of_few_seeds_is_not_underestimated():
     level = np.array([10, 20, 60])
     n = 3000  # trials, each of a recording of its own: next to no variance of theirs
     hit = np.arange(n) % 100 < level[:, None]
-    drawn = seeds.draws(hit, np.full(n, 9), np.arange(n), group=0)[:, 0]
+    drawn = seeds.draws(hit, np.full(n, 9), np.arange(n), group=0, n_draws=seeds.N_DRAWS)[:, 0]
     assert drawn.std() == pytest.approx(level.std(ddof=1) / 3**0.5, rel=0.03)
 
 

@@ -59,6 +59,17 @@ grid: {{shortlist: [20, 50]}}
     assert cell.evaluate["durations"] == [10] and cell.evaluate["alone"]
     assert (cell.evaluate["shortlist"], cell.evaluate["query_frames"]) == (20, [5, 19])
     assert sweep.cells[4].config is None
+    of_training = read(tmp_path, text.replace("shortlist: [20, 50]", "lr: [0.1, 0.2]"))
+    assert [cell.name for cell in of_training.cells[4:6]] == ["mean", "growing, lr 0.1"]
+
+
+def test_a_report_is_of_the_file_and_the_profile(tmp_path):
+    """Another profile's results do not replace those of the file's own."""
+    file = write(tmp_path, f"{SMALL}cells: {{a: {{}}}}\n")
+    names = [sweeps.read(file, profile).name for profile in ("", "smoke", "demo")]
+    assert names == ["mine", "mine", "mine-demo"]
+    with pytest.raises(InputError, match="sweep margins.yaml: a sweep of the kit has this name"):
+        sweeps.read(write(tmp_path, SMALL, "margins.yaml"))
 
 
 def test_a_profile_of_several_durations_leaves_the_notebooks_own(tmp_path):
@@ -120,9 +131,7 @@ def test_what_any_cell_reads_is_read_by_the_sweep(tmp_path):
     assert names == [
         "mine.yaml",
         "smoke.yaml",
-        *["smoke"] * 2,
-        "trials.csv",
-        "rivals.py",
+        *("smoke", "trials.csv", "smoke", "rivals.py"),
         "mt-amg-10s",
         "mt-amg-10s",
     ]
@@ -166,7 +175,7 @@ cells:
   my own: {own_module: own_fine, encoder: fine}
 """
     file = write(tmp_path, f"{SMALL}{cells}")
-    sweep, ran, run = sweeps.read(file), [], steps.Step.run
+    sweep, ran, run, records = sweeps.read(file), [], steps.Step.run, []
 
     def counted(step, **options):
         ran.append(step.base.name)
@@ -178,7 +187,9 @@ cells:
         budgeted = sweep_runs.budgeted(sweep, "sweeps/mine", 1)
         sweep_runs.run(budgeted, "sweeps/mine", 1)
         assert ran == [f"{name}-seed0" for name in expected]
-    pipeline.sweep(sweep, sweeps.find(file), True, workers=1, dask="")
+        records.append((smoke / "reports/sweeps/mine/cells/broken-seed0.json").read_text())
+    assert records[0] != records[1]  # a step that reads them is not done
+    pipeline.sweep(sweep, True, workers=1, dask="")
     table = pd.read_csv(smoke / "reports/sweeps/mine/tables/sweep.csv").set_index("cell")
     assert table.n_seeds.to_dict() == {"mean pooling": 1, "broken": 0, "my own": 1}
     assert "03_train failed in cell In [" in table.failed["broken"]
@@ -258,6 +269,16 @@ def test_p_is_corrected_for_all_comparisons_of_the_table(results):
     assert table.p_holm[table.p == lowest].min() == pytest.approx(min(1, 18 * lowest), abs=1e-4)
 
 
+def test_a_table_of_many_comparisons_can_settle_one(tmp_path):
+    """Of 300 corrected for, the smallest p of 9,999 draws would be above 0.05."""
+    names = ", ".join(f"c{i}: {{lr: {0.001 * (i + 1):.3f}}}" for i in range(51))
+    cells = read(tmp_path, f"{SMALL}seeds: [0]\ncells: {{{names}}}\n").cells
+    made = [hits(cell, 0.9 if cell.name == "c1" else 0.2) for cell in cells]
+    variants = sweep_tables.variants(made, [f"r{song}" for song in range(400)])
+    table = sweep_tables.differences(variants)
+    assert len(table) == 300 and table.p_holm[table.cell == "c1"].min() < 0.05
+
+
 @pytest.mark.parametrize(
     "change, said",
     [
@@ -303,7 +324,7 @@ class Product(nn.Module):
 
 
 def test_an_encoder_without_training_is_validated_as_it_is_evaluated(home, tmp_path, monkeypatch):
-    """Fitted, as in notebook 04: the lift's bits are above or below what is usual."""
+    """Fitted: the lift's bits are above or below what is usual in the originals learnt from."""
     folder = write_training_set(home / "data/train/smoke", n_songs=12, n_frames=59)
     cell, other = read(
         tmp_path, f"{SMALL}cells: {{a: {{encoder: lift}}, b: {{encoder: mean}}}}"

@@ -7,7 +7,7 @@ of a sweep's tables by name.
 import pandas as pd
 
 from amg.report import sentences, sweep_tables
-from amg.report.sweep_tables import ENOUGH
+from amg.report.sweep_tables import ALPHA, ENOUGH
 
 COLLAPSED = 0.9  # mean cosine between different songs, at the last epoch
 LETTER, RAW, MEAN = "to the letter", "fingerprints before whitening", "mean pooling"
@@ -108,6 +108,8 @@ def training(report) -> list[str]:
     for name in dict.fromkeys(level[::-1]):
         best = rows[level == name].sort_values("valid_top1").iloc[-1]
         word = settled(best.low, best.high, 2)
+        if said and word == YES and best.p_holm >= ALPHA:  # no question of its own: corrected
+            word = OPEN
         said.append(
             f"{word if not said else f'With less, {name}: {word.lower()}'}: "
             f"{best.name} (the best there on validation songs, {best.valid_top1:.1f} %), is "

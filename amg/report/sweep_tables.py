@@ -115,12 +115,14 @@ def differences(variants: list[Variant]) -> pd.DataFrame:
     """`sweep_differences.csv`: Top-1 of each variant minus that of the first, in points, and p,
     also corrected for all comparisons of the table by Holm's method; empty without the first."""
     first, *others = variants
+    n_compared = len(others) * len(STAGES) * (len(np.unique(first.length)) + 1 if first.done else 0)
+    n_draws = max(seeds.N_DRAWS, 100 * n_compared)  # else no p could be small enough for so many
     parts = []
     for variant in others:
         for stage in STAGES if variant.done and first.done else ():
             of = [(*one.trials(stage), one.number) for one in (variant, first)]
             n_recordings = len(np.unique(variant.recording))
-            drawn = [seeds.draws(*one) for one in of]
+            drawn = [seeds.draws(*one, n_draws) for one in of]
             (low, high), p = seeds.difference(drawn[0], drawn[1], n_recordings)
             ours, theirs = (seeds.rates(*one[:3]).mean(axis=0) for one in of)
             gained = {"difference": ours - theirs, "low": low, "high": high, "p": p}

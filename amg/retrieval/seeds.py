@@ -34,17 +34,17 @@ def rates(hit, length, recording) -> np.ndarray:
     return _with_mean(100 * hits.sum(axis=2) / trials.sum(axis=1))
 
 
-def draws(hit, length, recording, group) -> np.ndarray:
-    """Mean hit rate of seeds and recordings as they are drawn, (N_DRAWS, L + 1).
+def draws(hit, length, recording, group, n_draws) -> np.ndarray:
+    """Mean hit rate of seeds and recordings as they are drawn, (n_draws, L + 1).
 
     group: number of the group of seeds, of which its draws of seeds follow.
     """
     hits, trials = counts(hit, length, recording)
     n, n_recordings = len(hits), trials.shape[1]
     equal = np.full(n_recordings, 1 / n_recordings)
-    of_recording = np.random.default_rng(0).multinomial(n_recordings, equal, N_DRAWS)
+    of_recording = np.random.default_rng(0).multinomial(n_recordings, equal, n_draws)
     of_seed = np.random.default_rng([1, group]).multinomial(
-        max(n - 1, 1), np.full(n, 1 / n), N_DRAWS
+        max(n - 1, 1), np.full(n, 1 / n), n_draws
     )
     share = of_seed / of_seed.sum(axis=1, keepdims=True)
     drawn = np.einsum("bs,slr,br->bl", share, hits, of_recording, optimize=True)
@@ -54,7 +54,7 @@ def draws(hit, length, recording, group) -> np.ndarray:
 def interval(hit, length, recording, group) -> np.ndarray:
     """95 % interval of the mean hit rate, (2, L + 1); where hits or misses are rare, as
     `intervals.interval` does it, of the mean over seeds."""
-    bounds = np.percentile(draws(hit, length, recording, group), [2.5, 97.5], axis=0)
+    bounds = np.percentile(draws(hit, length, recording, group, N_DRAWS), [2.5, 97.5], axis=0)
     hits, trials = counts(hit, length, recording)
     for column, of_length in enumerate([*range(len(trials)), slice(None)]):
         of_recording = [
@@ -73,7 +73,7 @@ def _with_mean(of_lengths):
 def difference(ours, theirs, n_recordings) -> tuple[np.ndarray, np.ndarray]:
     """95 % interval (2, L + 1) and two-sided p (L + 1,) of a difference, by the `draws` of two
     groups; where they never differ, the bound of that many recordings. The smallest p is
-    2 / (N_DRAWS + 1)."""
+    2 / (n_draws + 1)."""
     drawn = ours - theirs
     below, above = (1 + (drawn <= 0).sum(axis=0)), (1 + (drawn >= 0).sum(axis=0))
     p = np.minimum(1, 2 * np.minimum(below, above) / (len(drawn) + 1))

@@ -194,11 +194,10 @@ def _unit(*shape):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def _update(encoder, layers, duration, n_songs, n_clips, n_rows):
+def _update(encoder, settings, duration, n_songs, n_clips, n_rows):
     """An update with that many classes, whose clips share their frames."""
     rows = min(n_rows, 64) if encoder == "mcnn" else n_rows  # which takes seconds
-    settings = {"layers": layers} if layers else {}
-    config = runs.Config(duration, encoder, batch_size=rows, n_valid=0, settings=settings)
+    config = runs.Config(duration, encoder, batch_size=rows, n_valid=0, settings=dict(settings))
     first = np.random.default_rng(1).integers(0, MOST_FRAMES - CLIP_FRAMES, (n_songs, n_clips))
     frames, length = _unit(MOST_FRAMES, 128), np.full((n_songs, n_clips), CLIP_FRAMES)
     data = features.TrainingSet(frames, first, length, "", [])

@@ -114,11 +114,10 @@ def reproduce(profile) -> None:
     _report(profile, load_profile(profile), {"command": f"make reproduce PROFILE={profile}"})
 
 
-def sweep(asked, file, show, **where) -> None:
-    """The same for a `sweeps.Sweep` alone, whose `file` it is, in `reports/sweeps/<name>`; where:
-    `workers` and `dask` of notebook 05_ablations. show: a page of what is there of it so far."""
-    profile = f"sweeps/{asked.name}"
-    notebooks = paths.checkout() / "notebooks"
+def sweep(asked, show, **where) -> None:
+    """The same for a `sweeps.Sweep` alone, in `reports/sweeps/<name>`; where: `workers` and `dask`
+    of notebook 05_ablations. show: a page of what is there of it so far."""
+    profile, file, notebooks = f"sweeps/{asked.name}", asked.file, paths.checkout() / "notebooks"
     named = str(file.relative_to(notebooks) if file.is_relative_to(notebooks) else file)
     parameters = {"sweep": named, "run": not show, "report": profile, **where}
     step = Step("05_ablations", parameters, "so_far" if show else "05_ablations", profile)

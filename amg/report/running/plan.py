@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from amg.embedding import validation
+from amg.embedding import encoders, validation
 from amg.report.running import sweeps
 from amg.sound import audio
 from amg.sound.clips import CLIP_S
@@ -76,8 +76,10 @@ def _train(p, s, n_updates=None):
     gradients."""
     per_epoch = _per_epoch(p, s)
     epochs = max(round(n_updates / per_epoch), 1) if n_updates else p["epochs"]
-    model, rows = (p["encoder"], p["layers"]), round(s.n_songs * s.n_clips / per_epoch)
-    update = ("update", *model, p["duration_max"], s.n_songs, s.n_clips, rows)
+    encoder, rows = encoders.registry.canonical(p["encoder"]), s.n_songs * s.n_clips / per_epoch
+    given, takes = {**p, **p.get("settings", {})}, {*encoders.registry.accepts(encoder), "centres"}
+    settings = tuple((name, given[name]) for name in sorted(takes & given.keys()))
+    update = ("update", encoder, settings, p["duration_max"], s.n_songs, s.n_clips, round(rows))
     embedded = min(s.n_songs, validation.MOST) * (s.n_valid > 0) / (s.n_songs * s.n_clips)
     return [(update, epochs * per_epoch * (1 + embedded / 3))]
 

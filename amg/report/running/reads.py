@@ -104,9 +104,9 @@ def _mapping(said):
 
 def _sweep(p):
     """Its file, that of its profile, their data, own modules and runs that they continue, and the
-    records of the cells that failed."""
+    records of the cells that failed, of which each try writes another."""
     notebooks = paths.checkout() / "notebooks"
-    file = notebooks / p["sweep"]
+    file = notebooks / paths.Path(p["sweep"]).expanduser()
     sweep = _said(file)
     profile = notebooks / "profiles" / f"{p['profile'] or sweep.get('profile')}.yaml"
     sections = _said(profile)
@@ -120,10 +120,11 @@ def _sweep(p):
     used = []
     for cell in cells:
         settings = cell.get("settings") or {}
-        used += _own({"own_module": "", **cell}) + _start({"settings": {**settings, **cell}})
+        used += _train_set(cell) + _own({"own_module": "", **cell})
+        used += _start({"settings": {**settings, **cell}})
     records = paths.resolve(f"reports/{p['report']}/cells").glob("*.json")
     failed = [path for path in records if (files.read_json(path) or {}).get("failed")]
-    data = [*_train_set(given), *_songs(given), *_trials(given)]
+    data = [*_songs(given), *_trials(given)]
     failed = [str(paths.relative(path)) for path in failed]
     return [str(file), str(profile), *data, *dict.fromkeys(used), *failed]
 

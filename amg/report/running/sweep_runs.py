@@ -144,7 +144,7 @@ def run_cell(cell, report) -> tuple[str, str]:
         except Exception as error:  # whatever it was, the others go on
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
             failed = f"{kind}{error}"
-        files.write_json(record, {"failed": failed})
+        files.write_json(record, {"failed": failed, "at": time.time()})
     return cell.label, failed
 
 
@@ -200,10 +200,11 @@ def described(cell) -> dict:
     if cell.config:
         model, told = encoders.build(cell.config), {"of_epoch": _of_epoch(cell)}
     else:
-        data = data_of(cell)
-        n_songs = len(data.length) - cell.train["n_valid"]
-        originals = np.concatenate([data.clip(song, 0) for song in range(n_songs)])
-        model = encoders.untrained(cell.train["encoder"], originals)
+        data, name = data_of(cell), cell.train["encoder"]
+        n_songs, originals = len(data.length) - cell.train["n_valid"], None
+        if hasattr(encoders.registry[name], "fit"):
+            originals = np.concatenate([data.clip(song, 0) for song in range(n_songs)])
+        model = encoders.untrained(name, originals)
         held_out = np.arange(n_songs, len(data.length))
         rank = validation.ranks(model, data, held_out, duration, cell.seed)["rank"]
         told = {"valid_top1": 100 * (rank < 1).mean()}

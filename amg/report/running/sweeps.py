@@ -58,7 +58,8 @@ class Cell:
 class Sweep:
     """What a sweep's file says."""
 
-    name: str
+    name: str  # of its report, too: the file's, and the profile's if that is not the file's own
+    file: Path
     question: str
     budget: dict  # {}: as many updates as the first cell has by its profile
     cells: list  # of Cell, all variants with the first seed, then with the next
@@ -82,7 +83,7 @@ def find(file) -> Path:
 def read(file, profile="") -> Sweep:
     """A sweep's file; profile: in place of that which it names. InputError, one sentence, for
     whatever it may not say."""
-    path = find(file)
+    path = find(file).resolve()
     text, of = path.read_text(), "profile, budget, and cells or a grid"
     sections = pipeline.read_yaml(f"sweep {path.name}", text, of)
     try:
@@ -90,20 +91,25 @@ def read(file, profile="") -> Sweep:
             check.one_of("a key", key, KEYS)
         if not re.match(r"# *\S", text):
             raise InputError("its first line must be its question, after a #.")
+        shipped = paths.checkout() / "notebooks" / "sweeps"
+        if path.parent != shipped and (shipped / path.name).exists():
+            raise InputError("a sweep of the kit has this name; give your file another.")
         seeds = check.each("seeds", sections.get("seeds", [0, 1, 2]), check.integer, 0, 2**32 - 1)
-        sections |= {"profile": profile} if profile else {}
+        name = path.stem
+        if profile and profile != sections.get("profile"):
+            name, sections = f"{name}-{profile}", sections | {"profile": profile}
         budget = _budget(sections.get("budget", {}))
         cells = _cells(sections, budget)
     except InputError as error:
         raise InputError(f"sweep {path.name}: {error}") from None
-    trained = [
+    every = [
         replace(cell.trained_with(seed=seed), seed=seed)
         for seed in seeds
         for cell in cells
         if cell.config or seed == seeds[0]
     ]
     question = text.splitlines()[0].lstrip("# ").strip()
-    return Sweep(path.stem, question, budget, trained)
+    return Sweep(name, path, question, budget, every)
 
 
 def _budget(budget):
@@ -122,7 +128,7 @@ def _cells(sections, budget) -> list[Cell]:
     usual, given = _usual(sections.get("profile")), sections.get("all") or {}
     pipeline.mapping("all", given or {"": ""}, "parameters and settings")
     cells, seen = [], {}
-    for name, own in _variants(sections).items():
+    for name, own in _variants(sections, usual[EVALUATE]).items():
         try:
             cell = _cell(name, own, given, usual, budget)
         except InputError as error:
@@ -153,8 +159,9 @@ def _usual(profile):
     return usual
 
 
-def _variants(sections):
-    """What is each cell's own, by its name: the cells, times all combinations of the grid."""
+def _variants(sections, evaluate):
+    """What is each cell's own, by its name: the cells, times all combinations of the grid, or, of
+    one that needs no training, of what notebook 04 has of it."""
     cells, grid = sections.get("cells", {"": None}), sections.get("grid", {})
     pipeline.mapping("cells", cells, "names with what is their own, {} if nothing is")
     pipeline.mapping("grid", grid or {"": ""}, "parameters or settings with lists of values")
@@ -167,10 +174,12 @@ def _variants(sections):
         own = {} if own is None else own
         if not isinstance(own, dict):
             raise InputError(f"cell {name!r} is {own!r}, but must be names with values, or {{}}.")
-        for values in itertools.product(*grid.values()):
+        trained = getattr(encoders.registry.get(str(own.get("encoder"))), "trained", True)
+        of = {key: grid[key] for key in grid if trained or key in evaluate}
+        for values in itertools.product(*of.values()):
             words = [str(name)] if name else []
-            words += [f"{key} {value}" for key, value in zip(grid, values)]
-            variants[", ".join(words)] = {**dict(zip(grid, values)), **own}
+            words += [f"{key} {value}" for key, value in zip(of, values)]
+            variants[", ".join(words)] = {**dict(zip(of, values)), **own}
     return variants
 
 
@@ -200,7 +209,7 @@ def _cell(name, own, given, usual, budget):
         settings = {key: train[key] for key in train if key in known - names} | train["settings"]
         config = runs.Config(**{key: train[key] for key in names}, settings=settings)
         cell = replace(cell, config=config)
-    elif fixed := sorted(own.keys() & registry.defaults(encoders.registry[train["encoder"]])):
+    elif fixed := sorted(every.keys() & registry.defaults(encoders.registry[train["encoder"]])):
         raise InputError(
             f"{fixed[0]} of {train['encoder']}, which needs no training, is what it is; give an "
             "encoder of your own."
