@@ -36,15 +36,18 @@ def trained(cell, *ends):
 
 def test_a_training_that_has_not_collapsed_and_knows_half_as_much_as_mean_pooling_trains():
     cells = ["to the letter", "fingerprints before whitening", "warm-up", "rate 0.0003"]
+    cells += ["before whitening, warm-up"]
     valid = dict.fromkeys([*cells, "mean pooling"], 50.0)
     rows = trained("to the letter", (25, 0.9), (24.9, 0.1), (80, 0.91))
     rows += trained("fingerprints before whitening", (0, 1), (0, 1), (0, 1))
     rows += trained("warm-up", (30, 0.1), (30, 0.1), (20, 0.1))
+    rows += trained("before whitening, warm-up", (30, 0.1), (30, 0.95), (30, 0.1))
     rows += trained("rate 0.0003", (30, 0.1), (30, 0.1), (30, 0.1))
     told = answers.of("published_recipe", report(valid, training=rows))
     assert told[0].startswith("No, to the letter 1 of 3 trainings train: after 390 updates")
     assert "25.0, 24.9, 80.0 % (mean pooling: 50.0)" in told[0] and "0.90, 0.10, 0.91" in told[0]
     assert "0 of 3 trainings train" in told[1]
+    assert told[1].endswith("With one change: warm-up (2 of 3).")
     assert "warm-up (2 of 3), rate 0.0003 (3 of 3). The smallest" in told[2]
     assert told[2].endswith("with which all do: rate 0.0003.")
     better = [*rows[2:], *trained("to the letter", (30, 0.1))]

@@ -152,7 +152,7 @@ def test_what_is_no_data_set_is_refused(home, tree, spoil, said):
 
 @pytest.mark.slow
 def test_from_files_to_tables(home, tree):
-    """Notebooks 01 and 02."""
+    """Notebooks 01 to 04."""
     of_role = by_role(tree)
     (tree / name_of(2)).unlink()
     for role, n in (("train", 4), ("valid", 1), ("test", 2), ("dummy", 3)):
@@ -161,11 +161,14 @@ def test_from_files_to_tables(home, tree):
     broken = name_of(of_role["train"][0])
     (tree / broken).write_bytes(b"ID3" + bytes(500))
     sizes = {"n_train": 3, "n_valid": 1, "n_test": 2, "n_dummy": 3, "n_versions": 2, "n_rooms": 2}
-    where = {"database": "database/fma", "report": "fma"}
-    given = {"corpus": "fma", "folder": str(tree), "train_set": "fma", "workers": 1, **sizes}
+    of_set, report = {"train_set": "fma"}, {"report": "fma"}
+    where = {"database": "database/fma", **report}
+    given = {"corpus": "fma", "folder": str(tree), "workers": 1, **sizes}
     for notebook, parameters in (
-        ("01_data_prep", given | where),
+        ("01_data_prep", given | of_set | where),
         ("02_split", where | {"query_frames": [5], "n_starts": 1, "durations": [10]}),
+        ("03_train", of_set | report | {"epochs": 1, "batch_size": 4, "layers": 1, "n_valid": 1}),
+        ("04_evaluate", of_set | where | {"durations": [10], "cost_frames": 5}),
     ):
         source = CHECKOUT / f"notebooks/{notebook}.ipynb"
         papermill.execute_notebook(
@@ -190,6 +193,8 @@ def test_from_files_to_tables(home, tree):
     db, queries = databases.load(paths.resolve("database/fma"))
     assert db.first_test == 3 and len(queries) == 2 and set(db.recordings) <= set(table.recording)
     assert (home / "reports/fma/tables/split.csv").exists()
+    rates = pd.read_csv(home / "reports/fma/tables/retrieval.csv")
+    assert {"nafp", "mt", "mean"} <= set(rates.encoder) and (rates.n_queries == 2).all()
 
 
 def test_a_changed_table_is_read_again(home, tree):

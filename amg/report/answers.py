@@ -11,8 +11,9 @@ from amg.report.sweep_tables import ALPHA, ENOUGH
 
 COLLAPSED = 0.9  # mean cosine between different songs, at the last epoch
 LETTER, RAW, MEAN = "to the letter", "fingerprints before whitening", "mean pooling"
-CHANGES = ["warm-up", "rate 0.0003", "rate 0.0001", "unequal layers", "norm first"]
-CHANGES += ["classes of recordings"]  # the smallest first
+ALSO = "before whitening, "  # and a change
+CHANGES = ["warm-up", "rate 0.0003", "rate 0.0001", "unequal layers"]
+CHANGES += ["norm first, unequal layers", "classes of recordings"]  # the smallest first
 PAPER = 50 * 10 * 100_000 // 640  # updates: epochs, versions, songs, in batches
 GROWING, FIXED = "growing from 0.2 to 0.4", "fixed"
 LIFT, GAIN = "one-bit lift", 3  # points that learnt bits are to gain
@@ -74,24 +75,29 @@ def recipe(report) -> list[str]:
         f"crops would be {PAPER:,} updates."
     ]
     if RAW in n.index:
-        raw = last[last.cell == RAW]
+        raw, also = last[last.cell == RAW], [cell for cell in n.index if cell.startswith(ALSO)]
         said.append(
             f"On fingerprints as they were before whitening, {_share(n, RAW)}: validation Top-1 "
             f"{each(raw.top1, 1)} %, mean cosine {each(raw.alike, 2)}."
         )
+        said[-1] += f" With one change: {_shares(n, also)}." if also else ""
     changes = [cell for cell in CHANGES if cell in n.index]
     whole = [cell for cell in changes if n["sum"][cell] == n["size"][cell]]
     if changes:
-        shares = ", ".join(f"{cell} ({n['sum'][cell]} of {n['size'][cell]})" for cell in changes)
         said.append(
-            f"With one change each, so many trainings train: {shares}. The smallest change with "
-            f"which all do: {whole[0] if whole else 'none'}."
+            f"With one change each, so many trainings train: {_shares(n, changes)}. The smallest "
+            f"change with which all do: {whole[0] if whole else 'none'}."
         )
     return said
 
 
 def _share(n, cell):
     return f"{n['sum'][cell]} of {n['size'][cell]} trainings train"
+
+
+def _shares(n, cells):
+    names = [(cell.removeprefix(ALSO), n["sum"][cell], n["size"][cell]) for cell in cells]
+    return ", ".join(f"{name} ({train} of {every})" for name, train, every in names)
 
 
 def each(values, digits) -> str:
