@@ -65,11 +65,15 @@ def test_training_is_judged_at_the_largest_level_by_the_recipe_that_is_best_on_v
     differences = {"two layers, 5 songs": (3, 2, 4), "linear, 5 songs": (0, -1, 1)}
     differences |= {"two layers, 9 songs": of, "linear, 9 songs": (9, 8, 10)}
     valid = dict(zip(["mean pooling", "one-bit lift", *differences], [50, 70, 56, 55, 57, 56]))
-    told = answers.of("training", report(valid, differences))
+    epochs = [row for cell in differences for row in trained(cell, (50, 0.1), (50, 0.1))]
+    told = answers.of("training", report(valid, differences, training=epochs))
     assert told[0].startswith(f"{word}: two layers, 9 songs (the best there on validation")
     assert f"+1.0 [{of[1]:+.1f}, {of[2]:+.1f}] points from mean pooling" in told[0]
+    assert (
+        "(the best there on validation songs, 57.0 %; its trainings ended after 2, 2 epo" in told[0]
+    )
     assert told[1].startswith("With less, 5 songs: yes: two layers, 5 songs") and len(told) == 2
-    corrected = answers.of("training", report(valid, differences, p_holm=0.06))
+    corrected = answers.of("training", report(valid, differences, training=epochs, p_holm=0.06))
     assert corrected[0] == told[0] and corrected[1].startswith("With less, 5 songs: not settled: ")
 
 

@@ -109,6 +109,7 @@ def training(report) -> list[str]:
     """Does training make the vector? Cells are named by recipe and level of data, the least level
     first."""
     rows = endpoints(report).drop(index=[MEAN, LIFT])
+    epochs = report["sweep_training"].groupby(["cell", "seed"]).size()
     level = rows.index.str.partition(", ").get_level_values(2)
     said = []
     for name in dict.fromkeys(level[::-1]):
@@ -118,8 +119,9 @@ def training(report) -> list[str]:
             word = OPEN
         said.append(
             f"{word if not said else f'With less, {name}: {word.lower()}'}: "
-            f"{best.name} (the best there on validation songs, {best.valid_top1:.1f} %), is "
-            f"{sentences.points(best)} points from mean pooling."
+            f"{best.name} (the best there on validation songs, {best.valid_top1:.1f} %; its trainings "
+            f"ended after {each(epochs[best.name], 0)} epochs), is {sentences.points(best)} points "
+            "from mean pooling."
         )
     return said
 
