@@ -119,9 +119,9 @@ def training(report) -> list[str]:
             word = OPEN
         said.append(
             f"{word if not said else f'With less, {name}: {word.lower()}'}: "
-            f"{best.name} (the best there on validation songs, {best.valid_top1:.1f} %; its trainings "
-            f"ended after {each(epochs[best.name], 0)} epochs), is {sentences.points(best)} points "
-            "from mean pooling."
+            f"{best.name} (the best there on validation songs, {best.valid_top1:.1f} %; its "
+            f"trainings ended after {each(epochs[best.name], 0)} epochs), is "
+            f"{sentences.points(best)} points from mean pooling."
         )
     return said
 
