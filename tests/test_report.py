@@ -568,9 +568,7 @@ def test_parameters_for_all_notebooks_go_to_those_that_have_them_on_top_of_the_d
 
 
 def test_all_profiles_are_sound(home):
-    assert {"smoke", "demo", "open_music", "published", "published_low_rate"} <= set(
-        pipeline.profiles()
-    )
+    assert {"smoke", "demo", "open_music", "published"} <= set(pipeline.profiles())
     assert all(pipeline.load_profile(name) for name in pipeline.profiles())
 
 
