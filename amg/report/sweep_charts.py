@@ -1,7 +1,5 @@
 """Charts of a sweep, drawn from its tables."""
 
-import numpy as np
-
 from amg.report import figures
 from amg.sound.audio import seconds
 
@@ -32,25 +30,21 @@ def compared(rates, of_seeds) -> figures.Figure:
     """Single-stage Top-1 of each cell, a panel per query length and one of their mean: dots are
     seeds, bars their mean with its 95 % interval. rates: `sweep_rates.csv`; of_seeds:
     `sweep_seeds.csv`."""
-    rates, of_seeds = (table[table.stage == "single"] for table in (rates, of_seeds))
+    rates, of_seeds = (
+        table[table.stage == "single"].fillna({"query_frames": 0}) for table in (rates, of_seeds)
+    )
     cells, lengths = [*dict.fromkeys(rates.cell)], rates.query_frames.unique()
     size = (2.2 + 2.0 * len(lengths), 1.3 + 0.36 * len(cells))
     figure, (axes,) = figures.panels(1, len(lengths), figsize=size, sharey=True)
     colours, row = figures.colours(cells), {cell: i for i, cell in enumerate(cells)}
     for axis, n_frames in zip(axes, lengths):
-        mean, dots = (
-            table[
-                table.query_frames.isna() if np.isnan(n_frames) else table.query_frames == n_frames
-            ]
-            for table in (rates, of_seeds)
-        )
+        mean, dots = (table[table.query_frames == n_frames] for table in (rates, of_seeds))
         for one in mean.itertuples():
             reach = [[one.top1 - one.top1_low], [one.top1_high - one.top1]]
             look = {"color": colours[one.cell], "capsize": 3, "elinewidth": 1.5}
             axis.errorbar(one.top1, row[one.cell], xerr=reach, fmt="|", ms=11, mew=2, **look)
         axis.plot(dots.top1, dots.cell.map(row) + 0.22, "o", ms=3, color="#444444", zorder=3)
-        title = "mean" if np.isnan(n_frames) else f"{seconds(n_frames):g} s"
-        axis.set_title(title)
+        axis.set_title(f"{seconds(n_frames):g} s" if n_frames else "mean")
         axis.set_yticks(range(len(cells)), cells)
     axes[0].yaxis.set_inverted(True)
     figure.supxlabel("single-stage Top-1, segment (%)")
