@@ -68,14 +68,15 @@ def recipe(report) -> list[str]:
     letter, n = last[last.cell == LETTER], last.groupby("cell").trains.agg(["sum", "size"])
     said = [
         f"{YES if letter.trains.sum() >= 2 else NO}, to the letter {_share(n, LETTER)}: after "
-        f"{rows.updates[LETTER]:,.0f} updates validation Top-1 is {each(letter.top1, 1)} % (mean "
-        f"pooling: {rows.valid_top1[MEAN]:.1f}), and the mean cosine between different songs "
-        f"{each(letter.alike, 2)}. The single-stage Top-1 of its vectors is "
-        f"{rows.top1[LETTER]:.1f} %, mean pooling's {rows.top1[MEAN]:.1f}. The paper's 50 million "
-        f"crops would be {PAPER:,} updates."
+        f"{rows.updates[LETTER]:,.0f} updates (the paper's 50 million crops would be {PAPER:,}) "
+        f"validation Top-1 is {each(letter.top1, 1)} % (mean pooling: "
+        f"{rows.valid_top1[MEAN]:.1f}), and the mean cosine between different songs "
+        f"{each(letter.alike, 2)}.",
+        f"The single-stage Top-1 of its vectors is {rows.top1[LETTER]:.1f} %, mean pooling's "
+        f"{rows.top1[MEAN]:.1f}.",
     ]
     if RAW in n.index:
-        raw, also = last[last.cell == RAW], [cell for cell in n.index if cell.startswith(ALSO)]
+        raw, also = last[last.cell == RAW], [cell for cell in rows.index if cell.startswith(ALSO)]
         said.append(
             f"On fingerprints as they were before whitening, {_share(n, RAW)}: validation Top-1 "
             f"{each(raw.top1, 1)} %, mean cosine {each(raw.alike, 2)}."

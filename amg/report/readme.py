@@ -57,11 +57,51 @@ def sweeps() -> str:
     return sentences.markdown(pd.DataFrame(rows).set_index("question"))
 
 
+def answered(up, most=None) -> str:
+    """What the committed sweeps answer of the registered questions, `most` sentences of each; up:
+    the way to the checkout's root."""
+    told = []
+    for name in answers.RULES:
+        if (base := compare.reference(f"sweeps/{name}")).exists():
+            run, report = _read(base)
+            page = f"[report]({up}reports/reference/sweeps/{name}/index.html)"
+            told.append(
+                f"* *{run['question']}* {' '.join(answers.of(name, report)[:most])} ({page}; "
+                f"`{run['command']}`, commit {run['commit']}, {run['machine']['processor']})"
+            )
+    return "\n".join(told)
+
+
+def recipe() -> str:
+    """How the trainings of the published recipe ended."""
+    rows = []
+    for name in [name for name, rule in answers.RULES.items() if rule is answers.recipe]:
+        if (base := compare.reference(f"sweeps/{name}")).exists():
+            run, report = _read(base)
+            of_cell, epochs = report["sweep"].set_index("cell"), report["sweep_training"]
+            alike = (epochs.alike > answers.COLLAPSED).groupby([epochs.cell, epochs.seed]).sum()
+            for cell, ends in answers.ends(report).groupby("cell", sort=False):
+                row = {
+                    "recipe": cell,
+                    "songs": f"[{name}](../reports/reference/sweeps/{name}/index.html)",
+                    "train": f"{ends.trains.sum()} of {len(ends)}",
+                    "validation Top-1 at the end (%)": answers.each(ends.top1, 1),
+                    "mean cosine between songs": answers.each(ends.alike, 2),
+                    "epochs in which it is above 0.9": answers.each(alike[cell], 0),
+                    "single-stage Top-1 (%)": sentences.rate(of_cell.loc[cell]),
+                }
+                rows.append(row)
+    return sentences.markdown(pd.DataFrame(rows).set_index("recipe")) if rows else ""
+
+
 BLOCKS = {  # file and mark: what stands there
     ("README.md", "demo"): lambda: ended("demo"),
     ("README.md", "open_music"): lambda: results("open_music"),
     ("README.md", "learning_curve"): lambda: results("learning_curve"),
+    ("README.md", "answers"): lambda: answered("", 2),
     ("docs/sweeps.md", "sweeps"): sweeps,
+    ("docs/published.md", "answers"): lambda: answered("../"),
+    ("docs/published.md", "recipe"): recipe,
 }
 
 

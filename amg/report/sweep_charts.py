@@ -8,6 +8,7 @@ LEARNT = {
     "top1": "validation Top-1 (%)",
     "alike": "mean cosine between songs",
 }
+STROKES = ("-", "--", ":")  # of cells that share a colour, where cells are many
 
 
 def training(epochs) -> figures.Figure:
@@ -15,10 +16,12 @@ def training(epochs) -> figures.Figure:
     there, a colour per cell, a thin line per seed; epochs: `sweep_training.csv`."""
     shown = [name for name in LEARNT if name in epochs and epochs[name].notna().any()]
     figure, (axes,) = figures.panels(1, len(shown), figsize=(2.4 + 3.0 * len(shown), 3.8))
+    colours = figures.colours(epochs.cell)
     for axis, score in zip(axes, shown):
-        for cell, colour in figures.colours(epochs.cell).items():
+        for i, (cell, colour) in enumerate(colours.items()):
+            stroke = STROKES[[*colours.values()][:i].count(colour) % len(STROKES)]
             for number, (_, of_seed) in enumerate(epochs[epochs.cell == cell].groupby("seed")):
-                look = {"color": colour, "lw": 0.9, "marker": ".", "ms": 3}
+                look = {"color": colour, "ls": stroke, "lw": 0.9, "marker": ".", "ms": 3}
                 axis.plot(of_seed.epoch, of_seed[score], label=None if number else cell, **look)
         axis.set(xlabel="epoch", ylabel=LEARNT[score])
         axis.xaxis.get_major_locator().set_params(integer=True)
