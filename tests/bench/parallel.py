@@ -53,8 +53,9 @@ def cells_s(workspace, workers):
         if step.label in ("01_data_prep", "02_split") and not step.finished():
             step.run(bar=False)
     seeds = list(range(N_JOBS * workers, N_JOBS * (workers + 1)))  # what is trained stays
-    (workspace / f"seeds_{workers}.yaml").write_text(f"{SWEEP}seeds: {seeds}\n")
-    sweep = sweep_runs.budgeted(sweeps.read(workspace / f"seeds_{workers}.yaml"), "sweeps/seeds", 1)
+    file = workspace / f"seeds_{workers}.yaml"
+    file.write_text(f"{SWEEP}seeds: {seeds}\n")
+    sweep = sweep_runs.budgeted(sweeps.read(str(file)), "sweeps/seeds", 1)
     began = time.perf_counter()
     sweep_runs.run(sweep, "sweeps/seeds", workers)
     return time.perf_counter() - began
