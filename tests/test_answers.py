@@ -44,17 +44,17 @@ def test_a_training_that_has_not_collapsed_and_knows_half_as_much_as_mean_poolin
     rows += trained("before whitening, warm-up", (30, 0.1), (30, 0.95), (30, 0.1))
     rows += trained("rate 0.0003", (30, 0.1), (30, 0.1), (30, 0.1))
     told = answers.of("published_recipe", report(valid, training=rows))
-    assert told[0].startswith("No, to the letter 1 of 3 trainings train: after 390 updates")
+    assert told[0].startswith("No: to the letter 1 of 3 trainings do; after 390 updates")
     assert "25.0, 24.9, 80.0 % (mean pooling: 50.0)" in told[0] and "0.90, 0.10, 0.91" in told[0]
-    assert "0 of 3 trainings train" in told[2]
+    assert "0 of 3 trainings do" in told[2]
     assert told[2].endswith("With one change: warm-up (2 of 3).")
     assert "warm-up (2 of 3), rate 0.0003 (3 of 3). The smallest" in told[3]
     assert told[3].endswith("with which all do: rate 0.0003.")
     better = [*rows[2:], *trained("to the letter", (30, 0.1))]
     better = [(cell, seed + (cell == cells[0]), *of) for cell, seed, *of in better]
-    assert answers.of("published_recipe", report(valid, training=better))[0][:3] == "No,"
+    assert answers.of("published_recipe", report(valid, training=better))[0][:3] == "No:"
     better += [(cells[0], 3, 2, 30.0, 0.1)]
-    assert answers.of("published_recipe", report(valid, training=better))[0][:4] == "Yes,"
+    assert answers.of("published_recipe", report(valid, training=better))[0][:4] == "Yes:"
 
 
 @pytest.mark.parametrize(

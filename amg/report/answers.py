@@ -67,7 +67,7 @@ def recipe(report) -> list[str]:
     last, rows = ends(report), endpoints(report)
     letter, n = last[last.cell == LETTER], last.groupby("cell").trains.agg(["sum", "size"])
     said = [
-        f"{YES if letter.trains.sum() >= 2 else NO}, to the letter {_share(n, LETTER)}: after "
+        f"{YES if letter.trains.sum() >= 2 else NO}: to the letter {_share(n, LETTER)}; after "
         f"{rows.updates[LETTER]:,.0f} updates (the paper's 50 million crops would be {PAPER:,}) "
         f"validation Top-1 is {each(letter.top1, 1)} % (mean pooling: "
         f"{rows.valid_top1[MEAN]:.1f}), and the mean cosine between different songs "
@@ -86,14 +86,14 @@ def recipe(report) -> list[str]:
     whole = [cell for cell in changes if n["sum"][cell] == n["size"][cell]]
     if changes:
         said.append(
-            f"With one change each, so many trainings train: {_shares(n, changes)}. The smallest "
+            f"With one change each, so many do: {_shares(n, changes)}. The smallest "
             f"change with which all do: {whole[0] if whole else 'none'}."
         )
     return said
 
 
 def _share(n, cell):
-    return f"{n['sum'][cell]} of {n['size'][cell]} trainings train"
+    return f"{n['sum'][cell]} of {n['size'][cell]} trainings do"
 
 
 def _shares(n, cells):
