@@ -154,7 +154,10 @@ def make_reference(profile) -> Path:
     Raises InputError if there is none, or if the code of one of its steps is not the checkout's.
     """
     base, target = paths.resolve(f"reports/{profile}"), compare.reference(profile)
-    again = f"run `make reproduce PROFILE={profile}`"
+    swept = profile.startswith("sweeps/")
+    again = (
+        f"run `amg sweep {profile}.yaml`" if swept else f"run `make reproduce PROFILE={profile}`"
+    )
     if not (base / "manifest.json").exists():
         raise InputError(f"reports/{profile} holds no report; {again}.")
     with provenance.lock(base):  # no copy of two runs
