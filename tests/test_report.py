@@ -209,8 +209,9 @@ def test_a_report_is_compared_with_its_reference(home, references, monkeypatch):
 
 
 def test_only_a_run_of_committed_code_becomes_a_reference(home, references):
-    with pytest.raises(InputError, match="holds no report"):
-        pages.make_reference("smoke")
+    for profile, command in (("smoke", "make reproduce PROFILE=smoke"), ("sweeps/a", "amg sweep")):
+        with pytest.raises(InputError, match=f"holds no report; run `{command}"):
+            pages.make_reference(profile)
     for commit in ("abc1234+", "unknown"):
         report(home, commit=commit)
         with pytest.raises(InputError, match=rf"steps of commit {commit[:4]}.*commit them"):

@@ -155,9 +155,8 @@ def make_reference(profile) -> Path:
     """
     base, target = paths.resolve(f"reports/{profile}"), compare.reference(profile)
     swept = profile.startswith("sweeps/")
-    again = (
-        f"run `amg sweep {profile}.yaml`" if swept else f"run `make reproduce PROFILE={profile}`"
-    )
+    command = f"amg sweep {profile}.yaml" if swept else f"make reproduce PROFILE={profile}"
+    again = f"run `{command}`"
     if not (base / "manifest.json").exists():
         raise InputError(f"reports/{profile} holds no report; {again}.")
     with provenance.lock(base):  # no copy of two runs

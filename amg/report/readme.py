@@ -39,17 +39,27 @@ def ended(profile) -> str:
     return f"```\n{said}\n```\n\n{took}"
 
 
+def _swept(names):
+    """Name, manifest and tables of those sweeps of which a reference is committed."""
+    for name in names:
+        if (base := compare.reference(f"sweeps/{name}")).exists():
+            yield name, *_read(base)
+
+
+def _page(name, up="../"):
+    return f"{up}reports/reference/sweeps/{name}/index.html"
+
+
 def sweeps() -> str:
     """The questions of the committed sweeps, and what in each is beyond chance."""
     rows = []
-    for base in sorted(path.parent for path in compare.reference("sweeps").glob("*/manifest.json")):
-        run, report = _read(base)
+    every = sorted(path.parent.name for path in compare.reference("sweeps").glob("*/manifest.json"))
+    for name, run, report in _swept(every):
         others, first = answers.endpoints(report).iloc[1:], report["sweep"].iloc[0]
         beyond = [row for row in others.itertuples() if sweep_tables.said(row) in ("more", "less")]
         shown = [f"{row.Index} {sentences.points(row)}" for row in beyond]
-        page = f"../reports/reference/sweeps/{base.name}/index.html"
         row = {
-            "question": f"[{run['question']}]({page})",
+            "question": f"[{run['question']}]({_page(name)})",
             "first cell": f"{first.cell}: {sentences.rate(first)}",
             "beyond chance, points from it": "; ".join(shown) or f"none of {len(others)} others",
         }
@@ -60,38 +70,33 @@ def sweeps() -> str:
 def answered(up, most=None) -> str:
     """What the committed sweeps answer of the registered questions, `most` sentences of each; up:
     the way to the checkout's root."""
-    told = []
-    for name in answers.RULES:
-        if (base := compare.reference(f"sweeps/{name}")).exists():
-            run, report = _read(base)
-            page = f"[report]({up}reports/reference/sweeps/{name}/index.html)"
-            told.append(
-                f"* *{run['question']}* {' '.join(answers.of(name, report)[:most])} ({page}; "
-                f"`{run['command']}`, commit {run['commit']}, {run['machine']['processor']})"
-            )
-    return "\n".join(told)
+    return "\n".join(
+        f"* *{run['question']}* {' '.join(answers.of(name, report)[:most])} "
+        f"([report]({_page(name, up)}); `{run['command']}`, commit {run['commit']}, "
+        f"{run['machine']['processor']})"
+        for name, run, report in _swept(answers.RULES)
+    )
 
 
 def recipe() -> str:
     """How the trainings of the published recipe ended."""
     rows = []
-    for name in [name for name, rule in answers.RULES.items() if rule is answers.recipe]:
-        if (base := compare.reference(f"sweeps/{name}")).exists():
-            run, report = _read(base)
-            of_cell, epochs = report["sweep"].set_index("cell"), report["sweep_training"]
-            alike = (epochs.alike > answers.COLLAPSED).groupby([epochs.cell, epochs.seed]).sum()
-            for cell, ends in answers.ends(report).groupby("cell", sort=False):
-                row = {
-                    "recipe": cell,
-                    "songs": f"[{name}](../reports/reference/sweeps/{name}/index.html)",
-                    "train": f"{ends.trains.sum()} of {len(ends)}",
-                    "validation Top-1 at the end (%)": answers.each(ends.top1, 1),
-                    "mean cosine between songs": answers.each(ends.alike, 2),
-                    "epochs in which it is above 0.9": answers.each(alike[cell], 0),
-                    "single-stage Top-1 (%)": sentences.rate(of_cell.loc[cell]),
-                }
-                rows.append(row)
-    return sentences.markdown(pd.DataFrame(rows).set_index("recipe")) if rows else ""
+    of_recipe = [name for name, rule in answers.RULES.items() if rule is answers.recipe]
+    for name, _, report in _swept(of_recipe):
+        of_cell, epochs = report["sweep"].set_index("cell"), report["sweep_training"]
+        alike = (epochs.alike > answers.COLLAPSED).groupby([epochs.cell, epochs.seed]).sum()
+        for cell, ends in answers.ends(report).groupby("cell", sort=False):
+            row = {
+                "recipe": cell,
+                "songs": f"[{name}]({_page(name)})",
+                "train": f"{ends.trains.sum()} of {len(ends)}",
+                "validation Top-1 at the end (%)": answers.each(ends.top1, 1),
+                "mean cosine between songs": answers.each(ends.alike, 2),
+                f"epochs in which it is above {answers.COLLAPSED}": answers.each(alike[cell], 0),
+                "single-stage Top-1 (%)": sentences.rate(of_cell.loc[cell]),
+            }
+            rows.append(row)
+    return sentences.markdown(pd.DataFrame(rows).set_index("recipe"))
 
 
 BLOCKS = {  # file and mark: what stands there
