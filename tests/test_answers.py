@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amg.report import answers
+from amg.report import answers, sweep_tables
 
 
 def report(valid, differences=(), n_seeds=3, training=(), p_holm=0.01):
@@ -13,7 +13,7 @@ def report(valid, differences=(), n_seeds=3, training=(), p_holm=0.01):
     rows = pd.DataFrame(
         [(cell, *of) for cell, of in dict(differences).items()],
         columns=["cell", "difference", "low", "high"],
-    ).assign(stage="single", query_frames=np.nan, p_holm=p_holm, n_recordings=100)
+    ).assign(stage="single", query_frames=np.nan, p_holm=p_holm, n_recordings=100, n_seeds=0)
     others = rows.assign(difference=-50.0, low=-60.0, high=-40.0)  # of other stages and lengths
     every = [rows, others.assign(stage="two"), others.assign(query_frames=9.0)]
     return {
@@ -108,3 +108,10 @@ def test_nothing_is_answered_before_all_trainings_are_there_or_without_a_rule():
     (told,) = answers.of("learnt_bits_512", few)
     assert told == "Not answered yet: fewer than 3 trainings are there of learnt."
     assert answers.of("losses", few) == [] == answers.told("sweeps/losses", {})
+
+
+def test_what_needs_no_training_is_no_training_alone():
+    tables = report({"first": 50.0, "mean pooling": 60.0}, {"mean pooling": (2.0, 1.0, 3.0)})
+    tables["sweep"].n_seeds = [3, 1]  # for its three seeds are one and the same
+    row = next(answers.endpoints(tables).iloc[1:].itertuples())
+    assert sweep_tables.said(row) == "more"

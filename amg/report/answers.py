@@ -42,11 +42,9 @@ def endpoints(report) -> pd.DataFrame:
     """By cell: the row of `sweep.csv`, and of `sweep_differences.csv` that is of the endpoint."""
     rows = report["sweep_differences"]
     rows = rows[(rows.stage == "single") & rows.query_frames.isna()].set_index("cell")
-    return (
-        report["sweep"]
-        .set_index("cell")
-        .join(rows[["difference", "low", "high", "p_holm", "n_recordings"]])
-    )
+    columns = ["difference", "low", "high", "p_holm", "n_recordings", "n_seeds"]
+    own = report["sweep"].set_index("cell").drop(columns="n_seeds")
+    return own.join(rows[columns])
 
 
 def settled(low, high, enough) -> str:
