@@ -18,7 +18,7 @@ Read the rooms in this order, from samples to reports:
     catalogue    catalogue, windows, sounds, identify, calibration
     studies      trace, unknown_songs, lifts, robustness, more_songs, explore
     studies      scale_distractors, scale, scale_forecast
-    report       tables, sentences, verdict, fonts, figures, charts, lift_charts
+    report       tables, sentences, verdict, figures, charts, lift_charts
     report       query_charts, scale_charts, sweep_tables, sweep_charts, answers, compare, pages
     report       readme
     report.running      reads, steps, pipeline, sweeps, sweep_runs, plan, forecast

@@ -661,4 +661,4 @@ def test_rooms_import_downwards_only():
                 )
                 assert all(place(u) < order.index(name) for u in used), name
     drawing = {name for name, path in files.items() if "matplotlib" in path.read_text()}
-    assert drawing == {"report.figures", "report.fonts"}
+    assert drawing == {"report.figures"}

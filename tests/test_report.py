@@ -411,16 +411,7 @@ def test_the_verdict_follows_from_the_intervals():
     slow = cost.assign(embed_ms=[0.0, 9.0, 0.0])
     assert verdict.claims(report | {"cost": slow}, []).verdict.iloc[2] == "not supported"
     assert verdict.claims({"differences": differences.iloc[1:], "cost": cost}, []).empty
-    judged = verdict.table({"differences": differences})
-    assert judged["10 s"].tolist() == [
-        "supported",
-        "not supported",
-        "supported",
-        "not settled here",
-        "not settled here",
-    ]
     few = differences.assign(n_recordings=29)
-    assert set(verdict.table({"differences": few})["10 s"]) == {"too few to judge"}
     claims = verdict.claims({"differences": few, "cost": cost}, [])
     assert claims.verdict.iloc[0] == "too few to judge (29 recordings)"
 

@@ -20,7 +20,7 @@ def durations(retrieval) -> figures.Figure:
     """Top-1 against query length, a panel per encoder and stage, a line per duration_max."""
     of_encoders = retrieval[~retrieval.encoder.isin(["nafp", "lift1024"])]
     panels = {
-        f"{tables.encoder_name(encoder, 'AMG')}, {title}": rates.assign(
+        f"{tables.encoder_name(encoder)}, {title}": rates.assign(
             who=rates.duration_max.map("duration_max {:.0f} s".format)
         )
         for title, of_all in _stages(of_encoders).items()
@@ -141,7 +141,7 @@ def roc(points) -> figures.Figure:
         here = points[points.stage.isin([stage, "sequence"]) & (points.query_s == length)]
         for (encoder, score), line in here.groupby(["encoder", "score"], sort=False):
             look = {"color": figures.colour_of(encoder), "ls": "-" if score == "raw" else "--"}
-            label = f"{tables.encoder_name(encoder, 'AMG')}, {score}"
+            label = f"{tables.encoder_name(encoder)}, {score}"
             accepts = line.false_accepts.clip(lower=0.05)
             axis.step(accepts, line.recall, where="post", lw=1.4, label=label, **look)
         axis.axvline(1, color="#888888", lw=0.8, ls=":")

@@ -1,5 +1,5 @@
 """Figures of sound, fingerprints and training, drawn from the arrays they are given, and the style
-of all figures; beside `fonts`, no other module imports matplotlib. `charts` draws the results.
+of all figures; no other module imports matplotlib. `charts` draws the results.
 
 `save` writes one to `reports/<report>/figures/` and returns it for display.
 """
@@ -20,17 +20,19 @@ import PIL.Image
 import yaml
 from IPython import get_ipython
 from IPython.display import HTML, Image, display
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from amg import files, paths
 from amg.check import Interrupted
 from amg.embedding.crops import MARGIN_MAX, MARGIN_MIN
-from amg.report import fonts
 from amg.sound.audio import N_FFT, SAMPLE_RATE
 
 STYLE = matplotlib.rc_params_from_file(
     Path(__file__).with_name("amg.mplstyle"), use_default_template=False
 )
+SCRIPTS = ["Noto Sans CJK JP", "Noto Sans Devanagari", "Noto Sans Thai"]  # of titles, beside Latin,
+SCRIPTS += ["Hiragino Sans", "Arial Unicode MS"]  # Greek, Cyrillic and Arabic: those that there are
 COLOURS = STYLE["axes.prop_cycle"].by_key()["color"]  # of what is no method, in order
 METHODS = {
     name: colour
@@ -44,7 +46,9 @@ METHODS = {
 def begin() -> str:
     """Set the figure style, let an interrupt end a cell in one sentence, and return the version
     stamp that each notebook prints."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
     plt.rcParams.update(STYLE)
+    plt.rcParams["font.family"] = ["DejaVu Sans", *(name for name in SCRIPTS if name in installed)]
     if shell := get_ipython():
         shell.set_custom_exc((KeyboardInterrupt,), _interrupted)
     names = ("amg", "torch", "numpy", "faiss-cpu", "papermill")
@@ -66,7 +70,7 @@ def panels(n_rows=1, n_columns=1, **options):
 def image(figure) -> Image:
     """A figure as a PNG for display in a notebook, of the size it has in the report."""
     drawn, small = io.BytesIO(), io.BytesIO()
-    fonts.savefig(figure, drawn, format="png", dpi=130)
+    figure.savefig(drawn, format="png", dpi=130)
     # 256 colours are enough for any figure here, and a third of the bytes
     picture = PIL.Image.open(drawn).convert("RGB")
     picture.quantize(256, dither=PIL.Image.Dither.NONE).save(small, "png", optimize=True)
@@ -121,28 +125,18 @@ def bars(axis, names, widths, **options):
     axis.grid(axis="y", visible=False)
 
 
-def whiskers(rows) -> dict:
-    """Options of `bars` that draw the interval of Top-1."""
-    reach = [rows.top1 - rows.top1_low, rows.top1_high - rows.top1]
-    return {"xerr": reach, "ecolor": "#444444", "capsize": 3, "height": 0.6}
-
-
 def shade(axis, x, low, high, colour):
     """Shade between two lines."""
     axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
-def write_beside(axis, text, point, shift=(5, 3), size=7, **options):
-    """Write a text beside a point, shifted by points of a font."""
-    axis.annotate(text, point, shift, textcoords="offset points", fontsize=size, **options)
-
-
-def name_ends(axis, size=9):
+def name_ends(axis):
     """Write the labels of an axis' lines at their ends, moved apart where they would overlap."""
     lines = sorted(axis.lines, key=lambda line: line.get_ydata()[-1])
     axis.set_xlim(right=max(line.get_xdata()[-1] for line in lines))
     axis.figure.draw_without_rendering()  # which lays out the axes
     (low, high), inches = axis.get_ylim(), axis.get_window_extent().height / axis.figure.dpi
+    size = 9  # points
     apart = 1.3 * size / 72 / inches * (high - low) * np.arange(len(lines))
     at = np.maximum.accumulate([line.get_ydata()[-1] for line in lines] - apart) + apart
     at = np.minimum(at, high - apart[::-1])

@@ -26,8 +26,9 @@ def lifts(angle, kernels, table) -> figures.Figure:
     left.set_xlabel("angle between two frames (degrees)")
     left.legend(title="function of p", fontsize=7, title_fontsize=7)
     bits = table[(table.kind == "bits") & (table.dimensions == kept.dimensions)]
-    options = {"color": bits.function.map(colours), **figures.whiskers(bits)}
-    figures.bars(middle, bits.function, bits.top1, **options)
+    reach = [bits.top1 - bits.top1_low, bits.top1_high - bits.top1]
+    look = {"color": bits.function.map(colours), "ecolor": "#444444", "capsize": 3, "height": 0.6}
+    figures.bars(middle, bits.function, bits.top1, xerr=reach, **look)
     title = f"by function of p, {kept.dimensions:,} bits"
     middle.set(xlabel="validation Top-1 (%)", title=title)
     of_kept = table[table.function == kept.function].sort_values("dimensions")
@@ -56,7 +57,7 @@ def shortlists(table) -> figures.Figure:
             look = {"color": figures.colour_of(encoder), "elinewidth": 0.5}
             look |= {"fmt": "*-", "ms": 10} if encoder == "nafp" else {"fmt": ".-", "ms": 6}
             spread = line.top1 - line.top1_low, line.top1_high - line.top1
-            label = tables.encoder_name(encoder, "AMG") + tables.epochs(line.run.iloc[0])
+            label = tables.encoder_name(encoder) + tables.epochs(line.run.iloc[0])
             axis.errorbar(line.ms, line.top1, spread, label=label, **look)
             for length, mark in ((search.N_BEST, "s"), (search.SHORTLIST, "o")):
                 at = line[line.shortlist == length]

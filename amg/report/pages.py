@@ -95,18 +95,15 @@ def write_index(profile, manifest, written) -> list:
     base = paths.resolve(f"reports/{profile}")
     files.write_json(base / "manifest.json", manifest)
     here = _inside(base, written)
-    compared = compare.with_reference(profile, _tables(base, here))
-    _draw_index(base, manifest, here, compared)
+    report = {path.stem: tables.read_file(base / path) for path in here if path.suffix == ".csv"}
+    compared = compare.with_reference(profile, report)
+    _draw_index(base, manifest, here, report, compared)
     return compared
 
 
-def _tables(base, here):
-    return {path.stem: tables.read_file(base / path) for path in here if path.suffix == ".csv"}
-
-
-def _draw_index(base, manifest, here, compared):
-    """`index.html` of a report's folder; here: its tables and figures, relative to it."""
-    report = _tables(base, here)
+def _draw_index(base, manifest, here, report, compared):
+    """`index.html` of a report's folder; here: its tables and figures, relative to it; report: the
+    tables by name."""
     figures = [path.stem for path in here if path.suffix == ".png"]
     drawn = {
         name: (source, _html(draw(report[source]), "numbers"))
@@ -200,7 +197,7 @@ def redraw(profile) -> None:
         f"commit {run['commit']}; this page, and the figures that follow from tables alone, are "
         "drawn anew by the code beside it."
     )
-    _draw_index(base, run, here, [told])
+    _draw_index(base, run, here, report, [told])
 
 
 def _inside(base, names):

@@ -30,8 +30,8 @@ def stages(seen) -> figures.Figure:
         text = f"score {match.score:.2f}, by chance {explore.times(match.chance)}"
         point = explore.starts_s(match), match.score
         late = point[0] > seen.fits[-1][1].at_s.max() / 2
-        side = {"ha": "right", "shift": (-5, 3)} if late else {}
-        figures.write_beside(right, text, point, size=8, **side)
+        shift, side = ((-5, 3), "right") if late else ((5, 3), "left")
+        right.annotate(text, point, shift, textcoords="offset points", fontsize=8, ha=side)
     right.set(title="second stage: the query along a song", ylim=(None, 1.05))
     right.set(xlabel="where the query would begin (s)", ylabel="mean inner product")
     for text in right.legend(fontsize=8, loc="upper right").get_texts():

@@ -15,15 +15,11 @@ STYLES = {
 TIME = "embedding and search per query (ms)"
 
 
-def _name(encoder):
-    return tables.encoder_name(encoder, "AMG")
-
-
 def _lines(axis, table, y):
     """A line per encoder and index against the number of vectors."""
     for (encoder, index), line in table.groupby(["encoder", "index"], sort=False):
         look = {"color": figures.colour_of(encoder), "ms": 4, "lw": 1.2}
-        label, style = f"{_name(encoder)}, {index}", STYLES.get(index, "o-")
+        label, style = f"{tables.encoder_name(encoder)}, {index}", STYLES.get(index, "o-")
         axis.plot(line.n_vectors, line[y], style, label=label, **look)
     axis.set(xscale="log", xlabel="vectors in the index")
 
@@ -41,7 +37,7 @@ def growth(table) -> figures.Figure:
     right.yaxis.set_major_formatter("{x:g}")
     for encoder, line in table.dropna(subset="forecast").groupby("encoder", sort=False):
         look = {"color": figures.colour_of(encoder), "alpha": 0.35, "solid_capstyle": "round"}
-        label = f"{_name(encoder)}, forecast for real music"
+        label = f"{tables.encoder_name(encoder)}, forecast for real music"
         left.plot(line.n_vectors, line.forecast, lw=4, label=label, **look)
     labels = left.get_legend_handles_labels()
     figure.legend(*labels, loc="outside lower center", ncols=4, fontsize=8)
@@ -57,7 +53,10 @@ def pareto(table) -> figures.Figure:
     for axis, x, unit in zip(axes, ("bytes_per_vector", "ms"), ("bytes per vector", TIME)):
         for _, row in largest.iterrows():
             look = {"color": figures.colour_of(row.encoder), "ls": "", "ms": 7}
-            mark, label = STYLES.get(row["index"], "o-")[0], f"{_name(row.encoder)}, {row['index']}"
+            mark, label = (
+                STYLES.get(row["index"], "o-")[0],
+                f"{tables.encoder_name(row.encoder)}, {row['index']}",
+            )
             axis.plot(row[x], row.top1, mark, label=label, **look)
         front = largest.sort_values([x, "top1"], ascending=[True, False])
         front = front[front.top1 > np.append(-1, front.top1.cummax().iloc[:-1])]
@@ -89,7 +88,7 @@ def learning_curve(curve) -> figures.Figure:
         axis.plot(mean.index, mean, color=colour, label="AMG, trained")
         for row in rows[rows.n_songs == 0].itertuples():
             colour = figures.colour_of(row.encoder)
-            axis.axhline(row.top1, color=colour, label=_name(row.encoder))
+            axis.axhline(row.top1, color=colour, label=tables.encoder_name(row.encoder))
             axis.axhspan(row.top1_low, row.top1_high, color=colour, alpha=0.12, lw=0)
         axis.set(title=f"queries of {length:g} s", ylim=(0, 101))
         figures.log_x(axis, mean.index)

@@ -75,10 +75,9 @@ def unknown(answers) -> list[str]:
     ]
 
 
-def scale(grown, laptop, whole, laptop_bytes) -> list[str]:
-    """How far single-stage falls, what fits into `laptop_bytes`, and two-stage's share of the base
-    system's time; grown: `scale.csv`, laptop: `scale.laptop` of it, whole:
-    `scale_two_stage.csv`."""
+def scale(grown, whole) -> list[str]:
+    """How far single-stage falls, and two-stage's share of the base system's time; grown:
+    `scale.csv`, whole: `scale_two_stage.csv`."""
     sentences = []
     for encoder, rows in grown[grown["index"] == "flat"].groupby("encoder", sort=False):
         steps = [
@@ -89,12 +88,6 @@ def scale(grown, laptop, whole, laptop_bytes) -> list[str]:
             f"{tables.encoder_name(encoder)}, exhaustive, single-stage Top-1 at "
             f"{rows.query_s.iloc[0]:g} s: {', '.join(steps)} vectors."
         )
-    sentences += [
-        f"In {laptop_bytes / 1e9:.0f} GB of a laptop's 16 fit {row.hours:,.0f} hours of music "
-        f"by {_named(row)}; measured at {row.n:,} {row.unit}: {row.stage} Top-1 {row.top1:.1f} "
-        f"% (among modelled ones), {row.query_ms:.1f} ms a query."
-        for row in laptop.itertuples()
-    ]
     _, time = tables.whole_cost(whole)
     return sentences + [
         f"{tables.cost_label(row)} among {row.n_frames:,} frames: exact Top-1 {rate(row)}, the "
@@ -117,7 +110,7 @@ def scale_compared(report) -> list[str]:
     if grown is not None:
         names = grown.encoder.unique()
         free = not any(map(encoders.needs_training, names))
-        named = ", ".join(tables.encoder_name(name, "AMG") for name in names)
+        named = ", ".join(tables.encoder_name(name) for name in names)
         only = ": encoders that need no training; no trained one is among them" if free else ""
         told.append(f"Single-stage: {scale_asked(grown)}. Compared are {named}{only}.")
     if whole is not None:
@@ -141,11 +134,6 @@ def confusable(table) -> list[str]:
                 " Modelled ones mislead less: hit rates of larger databases are upper bounds."
             )
     return sentences
-
-
-def _named(row):
-    encoder, comma, index = row.method.partition(", ")
-    return f"{tables.encoder_name(encoder)}{comma}{index}" if comma else tables.cost_label(row)
 
 
 def forecast(table) -> list[str]:

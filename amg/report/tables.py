@@ -43,7 +43,7 @@ def read_file(path) -> pd.DataFrame:
     return table.fillna({"refused": ""}) if "refused" in table else table
 
 
-def encoder_name(encoder, trained="Transformer") -> str:
+def encoder_name(encoder, trained="AMG") -> str:
     """An encoder's name for people, its own if it has no other; trained: what `mt` is called."""
     return trained if encoder == "mt" else ENCODERS.get(encoder, encoder)
 
@@ -57,7 +57,7 @@ def ablation_label(row) -> str:
         if "/" in row["method"]:
             return f"NAFP, one frame in {row['method'].partition('/')[2]}"
         return "NAFP, IVF-PQ" if "pq" in row["method"].lower() else ENCODERS["nafp"]
-    name = encoder_name(row["encoder"])
+    name = encoder_name(row["encoder"], "Transformer")
     if row["loss"] == "none":
         return f"{name}, no training"
     unfinished = ", training not finished" if str(row.get("finished", True)) == "False" else ""
@@ -88,7 +88,7 @@ def unknown_label(row) -> str:
     """What answered, and its stage; row: of `unknown.csv` or `roc.csv`."""
     if row["method"] == "nafp":
         return ENCODERS["nafp"]
-    return f"{encoder_name(row['encoder'], 'AMG')}, {row['stage']}-stage"
+    return f"{encoder_name(row['encoder'])}, {row['stage']}-stage"
 
 
 def hits(rates, label=curve_label) -> pd.DataFrame:
@@ -173,7 +173,7 @@ def cost_label(row) -> str:
     if row.method.startswith("nafp"):
         return ablation_label({"method": row.method})
     name, _, stage = row.method.partition(" ")
-    name = encoder_name("mt" if name == "amg" else name, "AMG")
+    name = encoder_name("mt" if name == "amg" else name)
     return f"{name}{epochs(getattr(row, 'run', ''))}, {stage}"
 
 

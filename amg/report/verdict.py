@@ -153,20 +153,3 @@ def _sizes(steps):
 def _settled(row):
     """What a judged row says of its claim, in a sentence."""
     return WORDS.get(row.word, f"{TOO_FEW} ({row.n_recordings:.0f} recordings)")
-
-
-def table(report) -> pd.DataFrame:
-    """The verdict on every claim at every duration (rows) and query length (columns); empty without
-    `differences.csv`."""
-    rows = _judged(report)
-    if rows.empty:
-        return pd.DataFrame()
-    rows = rows.assign(
-        word=rows.word.map(WORDS).fillna(TOO_FEW),
-        vector=rows.duration_max.map("{:.0f} s".format),
-        at=rows.query_s.map("{:g} s".format),
-    )
-    wide = rows.pivot_table(
-        index=["claim", "vector"], columns="at", values="word", aggfunc="first", sort=False
-    )
-    return wide.fillna("").rename_axis(columns=None)

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from pyroomacoustics.experimental import measure_rt60
 
 from amg import check
 from amg.catalogue import models, significance, windows
@@ -114,7 +115,8 @@ class Explorer:
         kinds = pd.Series(pool.kinds).replace("coloured", "hiss")
         for number, kind in enumerate(kinds):
             self.noises[f"{kind} {(kinds[: number + 1] == kind).sum()}"] = number
-        lasts_s = [reverberation_s(room) for room in pool.rooms]
+        # how long sound takes to fall by 60 dB, as it falls from -5 to -25 dB
+        lasts_s = [measure_rt60(room, SAMPLE_RATE, decay_db=20) for room in pool.rooms]
         for number in np.argsort(lasts_s, kind="stable").tolist():  # the driest first
             self.rooms[f"echo of {lasts_s[number]:.2f} s (room {number})"] = number
 
@@ -236,11 +238,3 @@ def _words(name):
     """`opus59no2_movement1` -> `Opus 59 no 2 movement 1`, `ryansMammoth` -> `Ryans Mammoth`."""
     name = re.sub(r"[_-]+|(?<=[a-z])(?=[A-Z])|(?<=[a-z])\.?(?=\d)|(?<=\d)(?=[a-z]{2})", " ", name)
     return name[:1].upper() + name[1:]
-
-
-def reverberation_s(room) -> float:
-    """How long sound lasts in a room until it has fallen by 60 dB, from the impulse response, float
-    (n_taps,): as it falls from -5 to -25 dB (Schroeder)."""
-    energy = np.cumsum(np.square(room[::-1], dtype=float))[::-1]
-    first, last = np.searchsorted(-energy, -energy[0] * 10 ** np.array([-0.5, -2.5]))
-    return float(3 * (last - first) / SAMPLE_RATE)

@@ -15,7 +15,7 @@ from amg import check, files
 from amg.embedding import crops, encoders
 from amg.retrieval import cost, hits, nafp_search, search
 from amg.retrieval.trials import excerpts, first_rows
-from amg.sound.audio import HOP, SAMPLE_RATE, seconds
+from amg.sound.audio import seconds
 from amg.studies import scale_distractors
 
 FLOATS = {
@@ -28,10 +28,8 @@ FLOATS = {
 BITS = {"flat": "BFlat", "HNSW": "BHNSW32", "IVF": "BIVF{n_lists}"}
 N_PROBE = 40  # lists that are searched of an IVF index
 LISTS = {"IVF": 1, "IVF-PQ": 4}  # x sqrt(n); FAISS clusters bits as floats, 32 times their bytes
-LAPTOP_BYTES = 12e9  # of 16 GB, what an index may take
 N_TIMED = 100  # queries, at most
 TIMES = ["embed_ms", "search_ms", "search_ms_q1", "search_ms_q3"]
-LAPTOP = ["method", "stage", "n", "unit", "top1", "query_ms", "bytes_per_hour", "hours"]
 
 
 def vectors_of(indexed, n_vectors, seed=0) -> np.ndarray:
@@ -172,29 +170,3 @@ def confusable(indexed, trials, queries, seed=0) -> pd.DataFrame:
         row |= {"top1": 100 * top1.mean(), **{f"wrong_score_{share}": at for share, at in scores}}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def laptop(table, whole) -> pd.DataFrame:
-    """Hours of music that fit into LAPTOP_BYTES, with the hit rate and time that were measured: the
-    columns LAPTOP.
-
-    table: `scale.csv`, of which the largest size counts; whole: `scale_two_stage.csv`, whose second
-    stages read the fingerprints, which are counted. hours = bytes / bytes per vector (or frame) x
-    its seconds of music / 3600.
-    """
-    single = table[table.n_vectors == table.n_vectors.max()]
-    frames = np.array([crops.segment_frames(int(d)) for d in single.duration_max])
-    single = single.assign(
-        method=single.encoder + ", " + single["index"],
-        stage="single-stage",
-        n=single.n_vectors,
-        unit="vectors",
-        bytes_per_hour=single.bytes_per_vector * 3600 / (frames * HOP / SAMPLE_RATE),
-    )
-    per_frame = (whole.index_bytes + whole.refine_bytes) / whole.n_frames
-    per_hour = per_frame * 3600 * SAMPLE_RATE / HOP
-    two = whole.assign(stage="exact", n=whole.n_frames, unit="frames", bytes_per_hour=per_hour)
-    both = pd.concat([single, two], ignore_index=True)
-    both["query_ms"] = both.embed_ms + both.search_ms
-    both["hours"] = LAPTOP_BYTES / both.bytes_per_hour
-    return both[LAPTOP]

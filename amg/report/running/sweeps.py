@@ -6,6 +6,7 @@ A cell is one of its variants with one seed: notebook 03_train, then 04_evaluate
 import itertools
 import re
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 from amg import check, paths
@@ -34,7 +35,16 @@ class Cell:
     seed: int
     train: dict  # parameters of notebook 03
     evaluate: dict  # ... and of 04
-    config: runs.Config | None  # of the training; None: there is nothing to train
+
+    @cached_property
+    def config(self) -> runs.Config | None:
+        """What notebook 03 makes of its parameters; None: there is nothing to train."""
+        if not encoders.needs_training(self.train["encoder"]):
+            return None
+        names = {field.name for field in fields(runs.Config)} - {"settings"}
+        given = self.train.keys() & _settings() - names
+        settings = {name: self.train[name] for name in given} | self.train["settings"]
+        return runs.Config(**{name: self.train[name] for name in names}, settings=settings)
 
     @property
     def label(self) -> str:
@@ -43,8 +53,7 @@ class Cell:
 
     def trained_with(self, **parameters) -> "Cell":
         """The cell with other parameters of its training."""
-        config = self.config and replace(self.config, **parameters)
-        return replace(self, train=self.train | parameters, config=config)
+        return replace(self, train=self.train | parameters)
 
     def steps(self, report, run="") -> tuple[Step | None, Step]:
         """Of the training, None if there is none, and of the evaluation of a `run`."""
@@ -183,12 +192,17 @@ def _variants(sections, evaluate):
     return variants
 
 
+def _settings():
+    """Names of all settings: of encoders, of losses, and of what may vary."""
+    of_parts = *encoders.registry.all_settings(), *losses.registry.all_settings()
+    return {*of_parts, *registry.defaults(Variation)}
+
+
 def _cell(name, own, given, usual, budget):
     train, evaluate = dict(usual[TRAIN]), {**usual[EVALUATE], **GIVEN}
     every = {**given, **own}
     registry.load(every.get("own_module", train["own_module"]))
-    known = {*encoders.registry.all_settings(), *losses.registry.all_settings()}
-    known |= registry.defaults(Variation).keys() - ({"patience"} & budget.keys())
+    known = _settings() - ({"patience"} & budget.keys())
     for key, value in every.items():
         if key in OWN or (key in OF_ALL and key in own):
             of_all = "; give it in `all`" if key in OF_ALL else ", for a sweep decides it itself"
@@ -203,13 +217,9 @@ def _cell(name, own, given, usual, budget):
     if "patience" in budget:
         train["settings"] = train["settings"] | {"patience": budget["patience"]}
     evaluate["durations"] = [train["duration_max"]]
-    cell = Cell(name, own, 0, train, evaluate, None)
-    if encoders.needs_training(train["encoder"]):
-        names = {field.name for field in fields(runs.Config)} - {"settings"}
-        settings = {key: train[key] for key in train if key in known - names} | train["settings"]
-        config = runs.Config(**{key: train[key] for key in names}, settings=settings)
-        cell = replace(cell, config=config)
-    elif fixed := sorted(every.keys() & registry.defaults(encoders.registry[train["encoder"]])):
+    cell = Cell(name, own, 0, train, evaluate)
+    fixed = sorted(every.keys() & registry.defaults(encoders.registry[train["encoder"]]))
+    if fixed and not cell.config:
         raise InputError(
             f"{fixed[0]} of {train['encoder']}, which needs no training, is what it is; give an "
             "encoder of your own."
