@@ -101,6 +101,19 @@ def _top1_panels(panels, n_columns, width, height, share=True, ends=False):
     return figure
 
 
+def rivals(rates) -> figures.Figure:
+    """Share of queries that are named rightly against their length, a panel per condition, a line
+    per system; rates: `rivals.csv`."""
+    named = {f"top1{end}": rates[f"named{end}"] for end in ("", "_low", "_high")}
+    rates = rates.assign(who=rates.system, **named)
+    panels = dict([*rates.groupby("condition", sort=False)])
+    figure = _top1_panels(panels, 4, 2.9, 2.6)
+    figure.supylabel("named rightly (%)")
+    legend = {"loc": "outside upper center", "ncols": rates.who.nunique(), "fontsize": 9}
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), **legend)
+    return figure
+
+
 def cost(cost, retrieval) -> figures.Figure:
     """Top-1 (song, which every method can have) against bytes, and against time, of the duration
     nearest to 10 s: a colour per method, a shape per stage.

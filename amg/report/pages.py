@@ -39,6 +39,7 @@ DRAWN: dict[str, tuple[str, Callable]] = {  # the tables that the index shows: t
     "miss_reasons": ("miss_reasons", tables.reasons),
     "unknown_summary": ("unknown", tables.unknown_summary),
     "unknown": ("unknown", tables.unknown),
+    "rivals": ("rivals", tables.rivals),
     "scale": ("scale", tables.scale),
     "scale_two_stage": ("scale_two_stage", tables.costs),
 }
@@ -54,6 +55,7 @@ FIGURES: dict[str, tuple] = {  # those that follow from tables alone
     "scale": (scale_charts.growth, "scale"),
     "pareto": (scale_charts.pareto, "scale"),
     "learning_curve": (scale_charts.learning_curve, "learning_curve"),
+    "rivals": (charts.rivals, "rivals"),
     "robustness": (charts.robustness, "robustness"),
 }
 

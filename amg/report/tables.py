@@ -231,6 +231,17 @@ def _short(amount):
     return f"{amount:,.0f}" if amount >= 99.95 else f"{amount:#.3g}"
 
 
+def rivals(rates) -> pd.DataFrame:
+    """`rivals.csv`: what each system names, and names falsely where that was asked."""
+    named = [
+        f"{row.named:.1f} [{row.named_low:.1f}, {row.named_high:.1f}]" for row in rates.itertuples()
+    ]
+    falsely = rates.false.map(", {:.1f} falsely".format).where(rates.false.notna(), "")
+    shown = rates.assign(told=named + falsely, query=rates.query_s.map("{:g} s".format))
+    index = {"index": ["condition", "query"], "columns": "system", "values": "told"}
+    return shown.pivot_table(**index, aggfunc="first", sort=False).rename_axis(columns=None)
+
+
 def reasons(why) -> pd.DataFrame:
     """`miss_reasons.csv` with readable units, and what the same audio makes of it."""
     shares = why.drop(columns=["condition", "query_frames"]).map("{:.1f} %".format)
