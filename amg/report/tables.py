@@ -124,11 +124,8 @@ def summary(retrieval, query_s=10.0) -> pd.DataFrame:
     rows = near(at(retrieval[retrieval.protocol == "contiguous"], query_s), query_s)
     rows = rows[rows.tolerance.isin(["exact", "song"])]
     rate = [*map("{:.1f} [{:.1f}, {:.1f}]".format, rows.top1, rows.top1_low, rows.top1_high)]
-    who = rows.apply(curve_label, axis=1)
-    kind = rows.tolerance + " (%)"
-    table = rows.assign(who=who, kind=kind, rate=rate).pivot_table(
-        index="who", columns="kind", values="rate", aggfunc="first", sort=False
-    )
+    rows = rows.assign(who=rows.apply(curve_label, axis=1), kind=rows.tolerance + " (%)", rate=rate)
+    table = rows.pivot_table("rate", "who", "kind", "first", sort=False)
     heading = f"Top-1 at {rows.query_s.iloc[0]:g} s [95 % interval]"
     return table.fillna("").rename_axis(index=heading, columns=None)
 
@@ -233,13 +230,10 @@ def _short(amount):
 
 def rivals(rates) -> pd.DataFrame:
     """`rivals.csv`: what each system names, and names falsely where that was asked."""
-    named = [
-        f"{row.named:.1f} [{row.named_low:.1f}, {row.named_high:.1f}]" for row in rates.itertuples()
-    ]
-    falsely = rates.false.map(", {:.1f} falsely".format).where(rates.false.notna(), "")
-    shown = rates.assign(told=named + falsely, query=rates.query_s.map("{:g} s".format))
-    index = {"index": ["condition", "query"], "columns": "system", "values": "told"}
-    return shown.pivot_table(**index, aggfunc="first", sort=False).rename_axis(columns=None)
+    told = rates.apply("{0.named:.1f} [{0.named_low:.1f}, {0.named_high:.1f}]".format, axis=1)
+    told += rates.false.map(", {:.1f} falsely".format).where(rates.false.notna(), "")
+    rows = rates.assign(told=told, query=rates.query_s.map("{:g} s".format))
+    return rows.pivot_table("told", ["condition", "query"], "system", "first", sort=False)
 
 
 def reasons(why) -> pd.DataFrame:
