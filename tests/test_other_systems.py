@@ -1,6 +1,7 @@
 """Other programs beside the kit: what they answer, and under which conditions."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -182,3 +183,40 @@ def test_rates_of_a_perfect_and_of_a_wrongly_set_up_system(capsys):
     gained = rivals.differences(examined, settled.iloc[:2])
     assert gained.difference.tolist() == [0, 50] and gained.low[1] > 0
     assert len(charts.rivals(rates).axes) == 2 and len(tables.rivals(rates)) == 2
+
+
+class Counting:
+    """Names the first song, as surely as it holds songs."""
+
+    n_bytes = 28
+
+    def hear(self, sound):
+        return sound
+
+    def hold(self, songs):
+        self.n_songs = len(songs)
+
+    def ask(self, sound):
+        return other_systems.Named(0, float(self.n_songs), True)
+
+
+def test_what_was_answered_is_not_asked_again(clip, tmp_path):
+    """Of one song or of both, which go by names that look like numbers."""
+    both = [replace(clip, recording=name) for name in ("007", "NA")]
+    drawn = rivals.draw(both, [5], 0)
+    asked = [
+        rivals.Question(name, n_held, drawn, both, "as recorded", 0, None)
+        for name, n_held in (("few", 1), ("all", 2))
+    ]
+    answers, cost = rivals.examine(tmp_path, "it", Counting, both, asked)
+    assert answers.score.tolist() == [1, 1, 2, 2] and answers.question.tolist()[1:3] == [
+        "few",
+        "all",
+    ]
+    assert answers.recording.tolist() == ["007", "NA"] * 2
+    assert answers.right.tolist() == [True, False] * 2
+    assert cost["bytes_per_hour"] == 3600 and cost["times_real_time"] > 0
+    again = rivals.examine(tmp_path, "it", lambda: pytest.fail("asked again"), both, asked)
+    assert again[0].equals(answers) and again[1] == cost
+    (tmp_path / "it-all.csv").unlink()
+    assert rivals.examine(tmp_path, "it", Counting, both, asked)[0].score.tolist() == [1, 1, 2, 2]

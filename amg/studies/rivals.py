@@ -145,7 +145,8 @@ def examine(folder, label, make, songs, questions) -> tuple[pd.DataFrame, dict]:
         system.hold(heard)
         sizes = {"bytes_per_hour": 3600 * system.n_bytes / seconds}
         files.write_json(cost_file, {"times_real_time": seconds / taken_s, **sizes})
-    told = [pd.read_csv(path).assign(question=name) for name, path in answers.items()]
+    as_text = {"dtype": {"recording": str}, "keep_default_na": False}  # whatever it looks like
+    told = [pd.read_csv(path, **as_text).assign(question=name) for name, path in answers.items()]
     return pd.concat(told, ignore_index=True), files.read_json(cost_file) or {}
 
 
