@@ -12,7 +12,7 @@ Read the rooms in this order, from samples to reports:
     embedding.encoders  mean, lift, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, songs, runs, chosen, training
-    retrieval    search, databases, trials, hits, intervals, seeds
+    retrieval    codes, search, databases, trials, hits, intervals, seeds
     retrieval    published, evaluate, nafp_search, cost, archives
     catalogue    models, significance, listening, store, writing, indexing, answer, library
     catalogue    catalogue, windows, sounds, identify, calibration

@@ -176,7 +176,7 @@ def test_timed_queries_are_trials_spread_over_the_songs():
     assert len(cost.excerpts(trials, queries, 3)) == 4
 
 
-def test_a_shortlist_is_chosen_beside_the_base_system(home):
+def test_shortlists_and_codes_are_chosen_on_validation_songs(home, monkeypatch):
     """Clean versions are found by both; a list of one segment loses what a list of all does not:
     the distractors' segments are the songs', half a segment later and backwards."""
     data = features.pack(write_training_set(home / "data/train/t", n_songs=9, n_frames=40))
@@ -192,3 +192,8 @@ def test_a_shortlist_is_chosen_beside_the_base_system(home):
     assert (table.base_top1 == 100).all() and (table.top1[2:] == 100).all()
     assert (table.difference == table.top1 - table.base_top1).all()
     assert (table.top1[:2] < 100).all()
+    monkeypatch.setattr(lifts, "CODES", ("SQ8", "PQ64x4"))
+    learnt = np.concatenate([data.clip(song, 0) for song in range(6)])
+    table = lifts.choose_code(encoders.Mean(), labels, valid, [3, 9], learnt)
+    assert table.bytes.tolist() == [128, 128, 32, 32] and (table.frames_top1 == 100).all()
+    assert (table.difference[:2] == 0).all() and (table.top1 > 50).all()

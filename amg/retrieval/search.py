@@ -25,7 +25,7 @@ BLOCK = 2**19  # frames that are gathered at once have so many values: they stay
 class Sequences:
     """Fingerprints of many songs: song `i` is `frames[bounds[i]:bounds[i + 1]]`."""
 
-    frames: np.ndarray  # float32 (N, 128)
+    frames: np.ndarray  # float32 (N, 128), or `codes.Codes` that stand for them
     bounds: np.ndarray  # int64 (n_songs + 1,)
 
     @classmethod
@@ -206,11 +206,11 @@ def slide(queries, frames, query, first, n_starts) -> np.ndarray:
     """Mean inner products of queries[query[c]] with `n_starts` runs of frames, from first[c] on:
     (C, n_starts). Beyond the first or last frame, that frame again."""
     length, dim = queries.shape[1:]
-    queries, frames = torch.from_numpy(queries), torch.from_numpy(frames)
+    queries = torch.from_numpy(queries)
     means, reach = np.empty((len(query), n_starts), np.float32), np.arange(n_starts + length - 1)
     for part in blocks(len(query), len(reach) * dim):
         at = np.clip(first[part, None] + reach, 0, len(frames) - 1)
-        runs = frames.index_select(0, torch.from_numpy(at.ravel())).view(-1, len(reach), dim)
+        runs = torch.from_numpy(frames[at])  # (block, reach, 128)
         of_runs = queries.index_select(0, torch.from_numpy(query[part]))
         means[part] = diagonals(of_runs @ runs.mT, n_starts).mean(1)
     return means

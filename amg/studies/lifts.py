@@ -1,9 +1,11 @@
-"""How the lift was chosen, and how many segments the second stage should look at.
+"""How the lift was chosen, and how many segments, in how many bytes, the second stage should read.
 
 Other kernels than the lift's, fewer and more directions, bits or values: all on the held-out songs
-of a training set, by `validation.ranks`, never on test songs. Shortlists are chosen on validation
-songs, too, and measured on the test.
+of a training set, by `validation.ranks`, never on test songs. Shortlists and codes are chosen on
+validation songs, too, and shortlists measured on the test.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,13 +15,14 @@ from torch.nn import functional as F
 from amg import progress
 from amg.embedding import crops, encoders, validation
 from amg.embedding.encoders import lift
-from amg.retrieval import cost, evaluate, intervals, nafp_search, search
+from amg.retrieval import codes, cost, evaluate, intervals, nafp_search, search
 from amg.retrieval.trials import first_rows
 from amg.sound.audio import seconds
 from amg.studies import unknown_songs
 
 SHORTLISTS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 400)
 CHOICE = [size for size in SHORTLISTS if size >= 50]
+CODES = ("SQ8", "SQ4", "PQ64x6", "PQ64x5", "PQ64x4", "PQ32x8", "PQ16x8")  # names of FAISS
 KEPT, EXACT, MEAN = "square, at most 3", "the kernel itself", "mean pooling"
 FUNCTIONS = {  # of p = w.x, which is a standard normal variable over directions w
     KEPT: lambda p: p.square().clamp(max=lift.MOST),
@@ -111,22 +114,57 @@ def choose_shortlist(encoder, labels, valid, query_frames, sizes=CHOICE) -> pd.D
     labels: as `evaluate.labels`; valid: what `unknown_songs.validation` gives, whose degraded
     versions are asked for; query_frames: of their trials.
     """
-    (stored, queries, song), length = valid, crops.segment_frames(labels["duration_max"])
-    named = {name: labels[name] for name in ("encoder", "duration_max")}
-    trials = unknown_songs.draw(stored, queries, song, query_frames, length, seed=0)
-    begin = first_rows(trials.assign(song=song[trials.song]), stored.sequences, stored.first_test)
+    trials, begin, indexed = _asked(encoder, labels, valid, query_frames)
+    stored, queries, _ = valid
     by_base = nafp_search.find(trials, queries, stored.sequences)[0][:, 0] == begin
-    segments, rows = search.Segments.of(stored.sequences, length), []
-    indexed = evaluate.Indexed.of(encoder, stored, segments)
+    named = {name: labels[name] for name in ("encoder", "duration_max")}
+    rows = []
     for n in progress.bar(sizes, desc="shortlists, validation", unit="list"):
         listed, _ = evaluate.first_stage(trials, queries, indexed, n)
         hit = evaluate.second_stage(trials, queries, listed, indexed)[0][:, 0] == begin
-        for frames, at in trials.groupby("query_frames").indices.items():
-            of_length = {"query_frames": frames, "query_s": seconds(frames), "n_queries": len(at)}
-            top1 = {"top1": 100 * hit[at].mean(), "base_top1": 100 * by_base[at].mean()}
-            gained = intervals.paired_difference(hit[at], by_base[at], trials.recording.iloc[at])
-            rows.append({**named, "shortlist": n, **of_length, **top1, **gained._asdict()})
+        for row in _by_length(trials, hit, by_base, "base_top1"):
+            rows.append({**named, "shortlist": n, **row})
     return pd.DataFrame(rows).round(2)
+
+
+def choose_code(encoder, labels, valid, query_frames, frames) -> pd.DataFrame:
+    """Rows of `code_choice.csv`: exact Top-1 of the two-stage search whose second stage reads codes
+    minus that of one that reads the frames themselves, in points, by code and query length.
+
+    frames: that codes are trained on, float32 (N, 128); the rest as for `choose_shortlist`.
+    """
+    trials, begin, indexed = _asked(encoder, labels, valid, query_frames)
+    stored, queries, _ = valid
+    listed, _ = evaluate.first_stage(trials, queries, indexed, search.SHORTLIST)
+    by_frames = evaluate.second_stage(trials, queries, listed, indexed)[0][:, 0] == begin
+    rows = []
+    for name in progress.bar(CODES, desc="codes, validation", unit="code"):
+        kept = codes.Codes.of(codes.trained(name, frames), stored.sequences.frames)
+        coded = replace(stored, sequences=replace(stored.sequences, frames=kept))
+        found = evaluate.second_stage(trials, queries, listed, replace(indexed, database=coded))
+        what = {"code": name, "bytes": kept.nbytes // len(kept)}
+        for row in _by_length(trials, found[0][:, 0] == begin, by_frames, "frames_top1"):
+            rows.append({**what, **row})
+    return pd.DataFrame(rows).round(2)
+
+
+def _asked(encoder, labels, valid, query_frames):
+    """Trials of the validation songs, where they begin, and the database with its vectors."""
+    (stored, queries, song), length = valid, crops.segment_frames(labels["duration_max"])
+    trials = unknown_songs.draw(stored, queries, song, query_frames, length, seed=0)
+    begin = first_rows(trials.assign(song=song[trials.song]), stored.sequences, stored.first_test)
+    indexed = evaluate.Indexed.of(encoder, stored, search.Segments.of(stored.sequences, length))
+    return trials, begin, indexed
+
+
+def _by_length(trials, hit, other, name):
+    """By query length: its columns, Top-1 of `hit` and, by `name`, of `other`, and their paired
+    difference."""
+    for frames, at in trials.groupby("query_frames").indices.items():
+        of_length = {"query_frames": frames, "query_s": seconds(frames), "n_queries": len(at)}
+        top1 = {"top1": 100 * hit[at].mean(), name: 100 * other[at].mean()}
+        gained = intervals.paired_difference(hit[at], other[at], trials.recording.iloc[at])
+        yield {**of_length, **top1, **gained._asdict()}
 
 
 def measure_shortlists(models, trials, queries, sizes=SHORTLISTS) -> pd.DataFrame:

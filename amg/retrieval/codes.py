@@ -1,0 +1,59 @@
+"""Fingerprints as codes of a few bytes each, for the second stage.
+
+A codec is one of FAISS by its factory name, as SQ4 (4 bits a value, 64 bytes) or PQ32x8 (a product
+quantiser, 32 bytes). Codes stand where frames do: rows are decoded when they are read. What is
+decoded is made a unit vector again, else long codes would win.
+"""
+
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+
+from amg.check import InputError
+from amg.fingerprint.nafp import DIM
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Frames (N, 128), kept as codes."""
+
+    codec: faiss.Index  # trained; it holds none
+    packed: np.ndarray  # uint8 (N, bytes), of an array or a file
+
+    @classmethod
+    def of(cls, codec, frames) -> "Codes":
+        """From frames, float32 (N, 128)."""
+        return cls(codec, codec.sa_encode(np.ascontiguousarray(frames)))
+
+    def __len__(self):
+        return len(self.packed)
+
+    def __getitem__(self, rows) -> np.ndarray:
+        """Decoded frames, float32 (..., 128), of rows: an int array or a slice."""
+        packed = self.packed[rows]
+        decoded = self.codec.sa_decode(np.ascontiguousarray(packed.reshape(-1, packed.shape[-1])))
+        decoded /= np.maximum(np.linalg.norm(decoded, axis=1, keepdims=True), 1e-6)
+        return decoded.reshape(*packed.shape[:-1], DIM)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all codes; the codec itself has some kilobytes."""
+        return self.packed.nbytes
+
+
+def trained(name, frames) -> faiss.Index:
+    """A codec by its FAISS name, trained on frames, float32 (N, 128); InputError for a name that
+    FAISS does not know, or that is no code, and for fewer frames than it takes."""
+    try:
+        codec = faiss.index_factory(DIM, name)
+        codec.sa_code_size()
+    except RuntimeError:
+        raise InputError(
+            f"code is {name!r}, but must be a code of FAISS, as SQ4 or PQ32x8."
+        ) from None
+    try:
+        codec.train(frames)
+    except RuntimeError:
+        raise InputError(f"{len(frames)} frames are too few to train the code {name}.") from None
+    return codec
