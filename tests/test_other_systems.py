@@ -15,8 +15,6 @@ from amg.sound.audio import SAMPLE_RATE
 from amg.sound.clips import Clip
 from amg.studies import other_systems, rivals
 
-LENGTHS = {5: 3.0, 19: 10.0}
-
 
 def tune(seed, seconds=14):
     """Notes of a third of a second, drawn anew for each song."""
@@ -35,7 +33,7 @@ def system(request):
         pytest.skip(str(reason))
 
 
-def test_what_a_system_holds_is_named_and_silence_is_not(system):
+def test_what_a_system_holds_is_named_and_it_is_less_sure_of_what_it_does_not(system):
     songs = [tune(seed) for seed in range(4)]
     system.hold([system.hear(song) for song in songs])
     for number, song in enumerate(songs):
@@ -121,11 +119,6 @@ def test_an_excerpt_is_the_same_music_at_another_speed(clip):
             whole = rivals.altered(clip, 0, condition, 0, None)[0]
             n = round(audio.seconds(trial.query_frames) * SAMPLE_RATE / speed)
             assert np.array_equal(sound, whole[begin : begin + n]) and len(sound) == n
-
-
-def test_fewer_clips_are_asked_for_evenly(clip):
-    drawn = rivals.draw([clip] * 10, [5], 0, most=4)
-    assert drawn.song.tolist() == [0, 3, 6, 9]
 
 
 def answers(name, scores, right, condition=rivals.FIELD):

@@ -52,7 +52,8 @@ class Identify:
 
     def ask(self, sound) -> Named:
         answer = identify((sound, SAMPLE_RATE), self.catalogue)
-        for best in answer.candidates[:1]:
+        told = sorted(answer.matches, key=lambda match: -match.evidence) or answer.candidates
+        for best in told[:1]:
             return Named(int(best.path), -np.log(max(best.chance, 1e-300)), bool(answer.matches))
         return NOTHING
 
@@ -183,6 +184,6 @@ def _module(name, system):
     except ImportError as error:
         raise InputError(
             f"{system.name} is left out, for it needs {system.needs} ({error}); pip install "
-            '"amg-embedding[rivals]", and for Chromaprint its library, which systems package as '
-            "libchromaprint1 or chromaprint."
+            "'.[rivals]' in the checkout, and for Chromaprint its library, which systems package "
+            "as libchromaprint1 or chromaprint."
         ) from None

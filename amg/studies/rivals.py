@@ -20,8 +20,8 @@ from amg.fingerprint import extraction
 from amg.retrieval import intervals, trials
 from amg.sound import audio, clips, degrade, pools
 from amg.sound.audio import SAMPLE_RATE
+from amg.studies import unknown_songs
 
-FALSE_NAMES = 0.01  # share of the validation's unknown queries that a threshold lets through
 CLEAN, CLEAN_TOP1 = "as recorded", 95.0  # % that a system must find, else it is set up wrongly
 FIELD, BETWEEN = "noise and room", "noise and room, between frames"
 KINDS = {FIELD: degrade.FIELD, BETWEEN: (*degrade.FIELD, "offset")}
@@ -52,13 +52,10 @@ class Question(NamedTuple):
     pool: pools.Pool
 
 
-def draw(of_clips, query_frames, seed, most=None) -> pd.DataFrame:
-    """A trial of each clip and length, with the clip's `recording`; of `most` clips at most, evenly
-    spread."""
+def draw(of_clips, query_frames, seed) -> pd.DataFrame:
+    """A trial of each clip and length, with the clip's `recording`."""
     n_frames = [audio.n_frames(clip.seconds) for clip in of_clips]
     drawn = trials.draw(n_frames, query_frames, 1, seed).sort_values("song", kind="stable")
-    if most:
-        drawn = drawn[drawn.song % -(-len(of_clips) // most) == 0]
     named = drawn.song.map(lambda song: of_clips[song].recording)
     return drawn.assign(recording=named).reset_index(drop=True)
 
@@ -152,8 +149,7 @@ def examine(folder, label, make, songs, questions) -> tuple[pd.DataFrame, dict]:
 
 def settle(tried) -> pd.DataFrame:
     """The settings of each system that name most validation songs, mean of the query lengths:
-    `system`, `label`, `named` (%), and `levels`, query length -> the lowest score that at most
-    FALSE_NAMES of the unknown trials reach.
+    `system`, `label`, `named` (%), and `levels`, query length -> `unknown_songs.threshold`.
 
     tried: label -> its answers to "valid, there" and "valid, not there". What stands before the
     first comma of a label is the system's name.
@@ -161,18 +157,13 @@ def settle(tried) -> pd.DataFrame:
     rows = []
     for label, answers in tried.items():
         strange = answers[answers.question == "valid, not there"].groupby("query_frames").score
-        levels = {length: _level(scores) for length, scores in strange}
+        levels = {length: unknown_songs.threshold(scores) for length, scores in strange}
         known = answers[answers.question == "valid, there"]
         named = _named(known, levels).groupby(known.query_frames).mean().mean()
         rows.append((label.partition(",")[0], label, round(100 * named, 2), levels))
     table = pd.DataFrame(rows, columns=["system", "label", "named", "levels"])
     best = table.sort_values("named", ascending=False, kind="stable").drop_duplicates("system")
     return best.sort_index().reset_index(drop=True)
-
-
-def _level(scores):
-    highest = np.sort(scores)[::-1]
-    return float(np.nextafter(highest[int(FALSE_NAMES * len(highest))], np.inf))
 
 
 def _named(answers, levels):
@@ -192,12 +183,9 @@ def rates(examined, settled) -> tuple[pd.DataFrame, pd.DataFrame]:
     for one in settled.itertuples():
         answers, cost = examined[one.label]
         of_system = [*_rates(answers, one)]
-        longest = max(row["query_frames"] for row in of_system)
-        clean = [
-            r["first"] for r in of_system if (r["condition"], r["query_frames"]) == (CLEAN, longest)
-        ]
-        if clean[0] < CLEAN_TOP1:
-            print(f"{one.label} finds {clean[0]:.1f} % of what is not altered, and is left out.")
+        clean = [row["first"] for row in of_system if row["condition"] == CLEAN]
+        if clean[-1] < CLEAN_TOP1:  # of the longest queries
+            print(f"{one.label} finds {clean[-1]:.1f} % of what is not altered, and is left out.")
             continue
         rows += of_system
         ms = {f"ms_{r['query_s']:g}s": r["ms"] for r in of_system if r["condition"] == FIELD}

@@ -145,7 +145,7 @@ READS = {
     "08_scale": [_songs, _split, _trained],
     "09_more_songs": [_songs, _split, _train_set],
     "10_explore": [_songs, lambda p: [p["own"], p["catalogue"]] if p["own"] else []],
-    "11_rivals": [_songs, _train_set],
+    "11_rivals": [_songs, _trials, _train_set],
     "12_lift": [_songs, _split, _train_set, _run],
 }
 MAKES = {  # besides tables and figures
