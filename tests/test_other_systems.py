@@ -168,7 +168,7 @@ def test_rates_of_a_perfect_and_of_a_wrongly_set_up_system(capsys):
     }
     rates, costs = rivals.rates(examined, settled)
     assert "broken finds 0.0 %" in capsys.readouterr().out
-    assert costs.system.tolist() == ["kit", "other"] and costs.ms_3s.tolist() == [2, 2]
+    assert costs.system.tolist() == ["kit", "other"] and costs.answer_3s_ms.tolist() == [2, 2]
     in_field = rates[rates.condition == rivals.FIELD].set_index("system")
     assert in_field.named.tolist() == in_field.named_own.tolist() == [100, 50]
     assert in_field.false.tolist() == [25, 25]

@@ -14,7 +14,8 @@ import pandas as pd
 from amg import files, paths
 from amg.report import tables
 
-IGNORED = r"_ms$|^minutes$|_ms_q[13]$|^build_s$|^waiting$|^run$|^file$"  # a file lies by its code
+# times, and names of runs and files (a file lies by its code)
+IGNORED = r"_ms$|_ms_q[13]$|^minutes$|^build_s$|^times_real_time$|^waiting$|^run$|^file$"
 SHARE = 0.1
 KEYS = (  # columns that name a row: as many of the first as it takes to tell a table's rows apart
     *(

@@ -188,7 +188,8 @@ def rates(examined, settled) -> tuple[pd.DataFrame, pd.DataFrame]:
             print(f"{one.label} finds {clean[-1]:.1f} % of what is not altered, and is left out.")
             continue
         rows += of_system
-        ms = {f"ms_{r['query_s']:g}s": r["ms"] for r in of_system if r["condition"] == FIELD}
+        taken = answers[answers.condition == FIELD].groupby("query_frames").ms.median()
+        ms = {f"answer_{audio.seconds(length):g}s_ms": each for length, each in taken.items()}
         costs.append({"system": one.label, **cost, **ms})
     return pd.DataFrame(rows).round(2), pd.DataFrame(costs).round(2)
 
@@ -198,7 +199,7 @@ def _rates(answers, one):
     strange = answers[answers.question == "not there"]
     for (condition, length), asked in there.groupby(["condition", "query_frames"], sort=False):
         row = {"system": one.label, "condition": condition, "query_frames": length}
-        row |= {"query_s": audio.seconds(length), "n_queries": len(asked), "ms": asked.ms.median()}
+        row |= {"query_s": audio.seconds(length), "n_queries": len(asked)}
         shares = {"first": asked.right, "named": _named(asked, one.levels)}
         shares |= {"named_own": asked.right & asked.named}
         if condition == FIELD:
