@@ -49,6 +49,9 @@ def test_a_system_that_is_not_installed_is_left_out_in_a_sentence(monkeypatch, c
     assert other_systems.at_hand(["identify", "audfprint"]) == ["identify"]
     told = capsys.readouterr().out
     assert told.startswith("audfprint is left out, for it needs audfprint2") and "rivals" in told
+    monkeypatch.setitem(sys.modules, "chromaprint", None)  # as without its library
+    assert other_systems.at_hand(["chromaprint"]) == []
+    assert "libchromaprint1" in capsys.readouterr().out
     with pytest.raises(InputError, match="an item of systems is 'shazam', but must be one of"):
         other_systems.at_hand(["shazam"])
     monkeypatch.setattr(rivals.importlib.util, "find_spec", lambda name: None)

@@ -5,6 +5,7 @@ quantiser, 32 bytes). Codes stand where frames do: rows are decoded when they ar
 decoded is made a unit vector again, else long codes would win.
 """
 
+import re
 from dataclasses import dataclass
 
 import faiss
@@ -46,9 +47,11 @@ def trained(name, frames) -> faiss.Index:
     """A codec by its FAISS name, trained on frames, float32 (N, 128); InputError for a name that
     FAISS does not know, or that is no code, and for fewer frames than it takes."""
     try:
-        codec = faiss.index_factory(DIM, name)
+        # np: no polysemous training, for codes that are compared bit by bit; it takes longest
+        is_pq = re.fullmatch("PQ[0-9]+x[0-9]+", name)
+        codec = faiss.index_factory(DIM, f"{name}np" if is_pq else name)
         codec.sa_code_size()
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise InputError(
             f"code is {name!r}, but must be a code of FAISS, as SQ4 or PQ32x8."
         ) from None

@@ -70,13 +70,14 @@ class Chromaprint:
 
     def __init__(self, most_bits=2):
         self.most_bits = most_bits
-        self.acoustid = _module("acoustid", self)
+        # without the library, acoustid is there all the same, and chromaprint is not
+        self.chromaprint, self.acoustid = (_module(of, self) for of in ("chromaprint", "acoustid"))
 
     def hear(self, sound) -> np.ndarray:  # uint32 (n,)
         samples = np.round(32767 * sound).astype("<i2").tobytes()
         length_s = len(sound) // SAMPLE_RATE + 1
         encoded = self.acoustid.fingerprint(SAMPLE_RATE, 1, iter([samples]), length_s)
-        items, _ = self.acoustid.chromaprint.decode_fingerprint(encoded)
+        items, _ = self.chromaprint.decode_fingerprint(encoded)
         return np.array(items, np.uint32)
 
     def hold(self, songs):
