@@ -184,7 +184,8 @@ def test_a_try_is_evaluated_if_it_is_asked_for(own, smoke, tmp_path, monkeypatch
     (tmp_path / "my_encoder.py").write_text(own_module())
     toy = {"own_module": "my_encoder", "settings": {"width": 32}, "encoder": "toy"}
     execute("03_train", tmp_path, **SMALL, **toy, duration_max=5)
-    bits = {"own_module": "rivals", "encoder": "learnt_lift", "settings": {"bits": 64}}
+    bits = {"own_module": "rivals", "encoder": "learnt_lift"}
+    bits["settings"] = {"bits": 64, "centres": "random"}
     execute("03_train", tmp_path, **SMALL, **bits, duration_max=5)  # its vectors are no floats
     given = {"train_set": "smoke", "database": "database/smoke", "durations": [5], "report": "own"}
     given |= {"run": tried[2], "others": ["toy", "lift"], "own_module": "my_encoder"}
