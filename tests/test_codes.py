@@ -41,7 +41,7 @@ def test_searches_of_codes_are_those_of_what_they_decode_to(frames, tmp_path):
         np.testing.assert_allclose(found[1], wanted[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["nothing", "HNSW32", ""])
+@pytest.mark.parametrize("name", ["nothing", "HNSW32", "", 1])
 def test_what_is_no_code_is_refused(frames, name):
     with pytest.raises(InputError, match="^code is .* must be a code of FAISS"):
         codes.trained(name, frames)

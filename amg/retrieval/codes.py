@@ -48,8 +48,7 @@ def trained(name, frames) -> faiss.Index:
     FAISS does not know, or that is no code, and for fewer frames than it takes."""
     try:
         # np: no polysemous training, for codes that are compared bit by bit; it takes longest
-        is_pq = re.fullmatch("PQ[0-9]+x[0-9]+", name)
-        codec = faiss.index_factory(DIM, f"{name}np" if is_pq else name)
+        codec = faiss.index_factory(DIM, re.sub("^PQ[0-9]+x[0-9]+$", r"\g<0>np", name))
         codec.sa_code_size()
     except (RuntimeError, TypeError):
         raise InputError(
