@@ -5,7 +5,7 @@ import pytest
 from conftest import unit_rows
 
 from amg.check import InputError
-from amg.retrieval import codes, search
+from amg.retrieval import codes, databases, search
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,23 @@ def test_searches_of_codes_are_those_of_what_they_decode_to(frames, tmp_path):
         found, wanted = (find(queries, candidates.copy(), *every, of) for of in (of_codes, decoded))
         assert np.array_equal(found[0], wanted[0])
         np.testing.assert_allclose(found[1], wanted[1], atol=1e-6)
+
+
+def test_an_index_of_codes_finds_the_nearest_of_what_they_decode_to(frames):
+    kept = codes.Codes.of(codes.trained("SQ4", frames), frames)
+    index = kept.index()
+    assert index.ntotal == 600 and kept.codec.ntotal == 0
+    found = index.search(frames[:50], 1)[1][:, 0]
+    raw = kept.codec.sa_decode(kept.packed)
+    assert found.tolist() == ((frames[:50, None] - raw) ** 2).sum(2).argmin(1).tolist()
+
+
+def test_a_database_of_codes_has_those_of_its_distractors(frames):
+    songs = [*frames.reshape(10, 60, 128)]
+    database = databases.Database.of(songs, first_test=8)
+    kept = database.coded("PQ64x4").sequences.frames
+    wanted = codes.Codes.of(codes.trained("PQ64x4", frames[:480]), frames)
+    assert np.array_equal(kept.packed, wanted.packed)
 
 
 @pytest.mark.parametrize("name", ["nothing", "HNSW32", "", 1])

@@ -1,6 +1,8 @@
 """Cost of a search, and the base system's coded index: sizes are those on disk, times medians of
 calls in turn, and codes find what the exhaustive index finds."""
 
+from dataclasses import replace
+
 import faiss
 import numpy as np
 import pandas as pd
@@ -126,7 +128,13 @@ def test_the_cost_of_every_method(task, coded):
     database, queries, trials = task
     segments = search.Segments.of(database.sequences, 9)
     encoder = encoders.Mean()
-    labels = {"encoder": "mt", "duration_max": 5, "run": "a-run", "finished": False}
+    labels = {
+        "method": "amg",
+        "encoder": "mt",
+        "duration_max": 5,
+        "run": "a-run",
+        "finished": False,
+    }
     indexed = evaluate.Indexed.of(encoder, database, segments, labels)
     methods = [
         cost.base_method(
@@ -151,10 +159,23 @@ def test_the_cost_of_every_method(task, coded):
         assert table[part].between(table[f"{part}_q1"], table[f"{part}_q3"]).all()
 
 
+def test_codes_are_the_only_fingerprints_that_are_counted(task):
+    database, small = task[0], task[0].coded("SQ4")
+    frames, n_bytes = small.sequences.frames, 64 * len(database.sequences.frames)
+    base = cost.base_method("nafp SQ4", frames.index(), small.sequences)
+    assert n_bytes < base.index_bytes < n_bytes + 2000 and base.refine_bytes == 0
+    labels = evaluate.labels("lift", "none", 5) | {"method": "amg SQ4"}
+    lift = encoders.untrained("lift", database.distractors)
+    segments = search.Segments.of(database.sequences, 9)
+    indexed = replace(evaluate.Indexed.of(lift, database, segments, labels), database=small)
+    _, two = cost.amg_methods(indexed)
+    assert (two.method, two.refine_bytes) == ("lift two-stage SQ4", n_bytes)
+
+
 def test_shortlists_are_those_searches(task):
     database, queries, trials = task
     segments, encoder = search.Segments.of(database.sequences, 9), encoders.Mean()
-    labels = {"encoder": "mean", "duration_max": 5, "run": "", "finished": True}
+    labels = {"method": "amg", "encoder": "mean", "duration_max": 5, "run": "", "finished": True}
     indexed = evaluate.Indexed.of(encoder, database, segments, labels)
     table = lifts.measure_shortlists([indexed], trials, queries, (1, 10))
     assert table.encoder.tolist() == ["nafp", "mean", "mean"] * 2

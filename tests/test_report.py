@@ -406,6 +406,19 @@ def test_the_verdict_follows_from_the_intervals():
     assert "(5 % of IVF-PQ's)" in storage
     assert "one frame in 19, without any encoder, finds 80.0 % in 3.0 ms, AMG with " in time
     assert "AMG with vectors of 10 s 88.0 % in 2.0 ms" in time
+    # all of it in codes
+    small = {"method": ["nafp PQ64x5", "lift1024 two-stage PQ64x5"], "duration_max": [None, 10.0]}
+    small |= {"index_bytes": [800_000, 130_000], "refine_bytes": [0, 800_000], "search_ms": 0.3}
+    small = COST.assign(**small, embed_ms=0.05)
+    names = ["NAFP, PQ64x5", "one-bit lift of 1,024, PQ64x5, no training"]
+    lost = differences.iloc[[4, 4]].assign(method=names, stage=["sequence", "two"])
+    coded = {"cost": pd.concat([cost, small]), "differences": pd.concat([differences, lost])}
+    claim = verdict.claims(coded, steps).loc["A tenth of both, the whole system"]
+    assert (
+        "as codes of 40 bytes: 9.3 % of the bytes of both stages and 9 % of an ex" in claim.iloc[1]
+    )
+    assert "without any encoder: 8.0 % and 9 %, -2.0 [-3.0, -1.0] points" in claim.iloc[1]
+    assert claim.verdict == "supported"
     worse = differences.assign(difference=-9.0, low=-12.0, high=-6.0)
     assert verdict.claims(report | {"differences": worse}, []).verdict.iloc[0] == "not supported"
     slow = cost.assign(embed_ms=[0.0, 9.0, 0.0])

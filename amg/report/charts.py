@@ -12,13 +12,13 @@ GREY = "#9a9a9a"
 def recall_vs_duration(retrieval) -> figures.Figure:
     """The paper's plot: Top-1 against query length of each method, two-stage and single-stage, at
     the duration_max nearest to 10 s, at the lengths that all of them answer."""
-    main = ~retrieval.method.str.startswith("nafp ") & (retrieval.encoder != "lift1024")
+    main = ~retrieval.method.str.contains(" ") & (retrieval.encoder != "lift1024")
     return _top1_panels(_stages(tables.near(retrieval[main], 10.0)), 2, 6.2, 3.6, ends=True)
 
 
 def durations(retrieval) -> figures.Figure:
     """Top-1 against query length, a panel per encoder and stage, a line per duration_max."""
-    of_encoders = retrieval[~retrieval.encoder.isin(["nafp", "lift1024"])]
+    of_encoders = retrieval[(retrieval.method == "amg") & (retrieval.encoder != "lift1024")]
     panels = {
         f"{tables.encoder_name(encoder)}, {title}": rates.assign(
             who=rates.duration_max.map("duration_max {:.0f} s".format)

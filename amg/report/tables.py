@@ -56,8 +56,10 @@ def ablation_label(row) -> str:
     if row["method"].startswith("nafp"):
         if "/" in row["method"]:
             return f"NAFP, one frame in {row['method'].partition('/')[2]}"
-        return "NAFP, IVF-PQ" if "pq" in row["method"].lower() else ENCODERS["nafp"]
-    name = encoder_name(row["encoder"], "Transformer")
+        code = row["method"].partition(" ")[2]
+        return f"NAFP, {code.replace('ivf-pq', 'IVF-PQ')}" if code else ENCODERS["nafp"]
+    name, code = encoder_name(row["encoder"], "Transformer"), row["method"].partition(" ")[2]
+    name += f", {code}" if code else ""
     if row["loss"] == "none":
         return f"{name}, no training"
     unfinished = ", training not finished" if str(row.get("finished", True)) == "False" else ""
@@ -169,9 +171,9 @@ def cost_label(row) -> str:
     """What answered, and its stage; row: of `cost.csv`."""
     if row.method.startswith("nafp"):
         return ablation_label({"method": row.method})
-    name, _, stage = row.method.partition(" ")
+    name, *stage = row.method.split()
     name = encoder_name("mt" if name == "amg" else name)
-    return f"{name}{epochs(getattr(row, 'run', ''))}, {stage}"
+    return f"{name}{epochs(getattr(row, 'run', ''))}, {', '.join(stage)}"
 
 
 def with_song_rate(cost, retrieval) -> pd.DataFrame:
@@ -180,7 +182,8 @@ def with_song_rate(cost, retrieval) -> pd.DataFrame:
     rates = near(at(retrieval[retrieval.tolerance == "song"], 10.0), 10.0)
     rates = rates[rates.protocol == "contiguous"].rename(columns={"top1": "song"})
     who = rates.encoder.mask(rates.run.notna() & (rates.run != ""), "amg")
-    who = (who + " " + rates.stage + "-stage").mask(rates.encoder == "nafp", rates.method)
+    who += " " + rates.stage + "-stage" + rates.method.str.removeprefix("amg")
+    who = who.mask(rates.encoder == "nafp", rates.method)
     duration = rates.duration_max.mask(rates.encoder == "nafp")  # as in `cost.csv`
     rates = rates.assign(method=who, duration_max=duration)[["method", "duration_max", "song"]]
     return cost.merge(rates, how="left", on=["method", "duration_max"])

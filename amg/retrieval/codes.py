@@ -37,6 +37,12 @@ class Codes:
         decoded /= np.maximum(np.linalg.norm(decoded, axis=1, keepdims=True), 1e-6)
         return decoded.reshape(*packed.shape[:-1], DIM)
 
+    def index(self) -> faiss.Index:
+        """Exhaustive index of the codes."""
+        index = faiss.clone_index(self.codec)
+        index.add_sa_codes(self.packed)
+        return index
+
     @property
     def nbytes(self) -> int:
         """Of all codes; the codec itself has some kilobytes."""

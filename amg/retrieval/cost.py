@@ -42,10 +42,10 @@ class Method:
 
 
 def base_method(method, index, sequences, top1=np.nan) -> Method:
-    """NAFP sequence search through a faiss index of `sequences.frames`; if that holds codes, or a
-    part of them, the frames themselves are a second stage."""
+    """NAFP sequence search through a faiss index of `sequences.frames`, which are a second stage
+    unless an exhaustive index holds them as they are."""
     k = min(search.FRAME_NEIGHBOURS, index.ntotal)
-    refined = 0 if isinstance(index, faiss.IndexFlat) else sequences.frames.nbytes
+    refined = 0 if isinstance(index, faiss.IndexFlatCodes) else sequences.frames.nbytes
 
     def find(query, _):
         return search.sequence_search(query[None], index.search(query, k)[1][None], sequences)
@@ -69,12 +69,12 @@ def amg_methods(indexed, top1=np.nan, shortlist=search.SHORTLIST) -> list[Method
     def two(query, embedded):
         return search.two_stage(query[None], single(query, embedded)[0], segments, sequences)
 
-    name = "amg" if labels["run"] else labels["encoder"]
+    name, code = "amg" if labels["run"] else labels["encoder"], labels["method"].removeprefix("amg")
     size, whole = (index.ntotal, n_bytes(index)), sequences.frames.nbytes
     of = {part: labels[part] for part in ("duration_max", "run", "finished")}
     return [
         Method(f"{name} single-stage", *size, 0, single, embed, **of),
-        Method(f"{name} two-stage", *size, whole, two, embed, top1=top1, **of),
+        Method(f"{name} two-stage{code}", *size, whole, two, embed, top1=top1, **of),
     ]
 
 

@@ -6,7 +6,7 @@ and the same songs cut into segments in `fma_part_10s`, `test_10s` and so on. In
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from amg.check import InputError
 from amg.embedding import crops
 from amg.fingerprint import features
 from amg.fingerprint.nafp import DIM
-from amg.retrieval import search
+from amg.retrieval import codes, search
 from amg.sound import clips
 
 DUMMY, TEST, QUERY = "dummy_db/fma_part", "db/test_30s", "query"
@@ -45,6 +45,11 @@ class Database:
     def distractors(self) -> np.ndarray:
         """Frames of the songs that nobody asks for, float32 (N, 128)."""
         return self.sequences.frames[: self.sequences.bounds[self.first_test]]
+
+    def coded(self, code) -> "Database":
+        """The same songs as codes of FAISS, by its name, trained on the distractors."""
+        kept = codes.Codes.of(codes.trained(code, self.distractors), self.sequences.frames)
+        return replace(self, sequences=replace(self.sequences, frames=kept))
 
     def place(self, position) -> tuple:
         """(Clip that holds a position, which of the clip's frames it is)."""

@@ -13,8 +13,8 @@ import numpy as np
 from amg.retrieval import search
 from amg.retrieval.trials import ask
 
-LABELS: dict = {"method": "nafp", "encoder": "nafp", "loss": "ntxent", "stage": "sequence"}
-LABELS |= {"protocol": "contiguous", "run": "", "finished": True}
+LABELS: dict = {"method": "nafp", "encoder": "nafp", "loss": "ntxent", "duration_max": np.nan}
+LABELS |= {"stage": "sequence", "protocol": "contiguous", "run": "", "finished": True}
 N_LISTS = 256
 CODE_BYTES = 64  # sub-quantisers of 8 bits
 N_PROBE = 40

@@ -10,6 +10,7 @@ first stage as many as the second is to look at.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -25,7 +26,7 @@ BLOCK = 2**19  # frames that are gathered at once have so many values: they stay
 class Sequences:
     """Fingerprints of many songs: song `i` is `frames[bounds[i]:bounds[i + 1]]`."""
 
-    frames: np.ndarray  # float32 (N, 128), or `codes.Codes` that stand for them
+    frames: Any  # float32 (N, 128), or `codes.Codes` that stand for them
     bounds: np.ndarray  # int64 (n_songs + 1,)
 
     @classmethod
