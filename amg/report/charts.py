@@ -143,7 +143,7 @@ def cost(cost, retrieval) -> figures.Figure:
 
 def roc(points) -> figures.Figure:
     """True against false accepts: a row per stage of search, a column per query length, a colour
-    per method; normalised scores are dashed, 1 % of false accepts is dotted, the base system stands
+    per method; relative scores are dashed, 1 % of false accepts is dotted, the base system stands
     beside both stages."""
     stages = [stage for stage in ("two", "single") if (points.stage == stage).any()]
     lengths = sorted(points.query_s.unique())

@@ -60,8 +60,6 @@ def trained(name, frames) -> faiss.Index:
         raise InputError(
             f"code is {name!r}, but must be a code of FAISS, as SQ4 or PQ32x8."
         ) from None
-    if isinstance(codec, faiss.IndexPQ):
-        codec.do_polysemous_training = False  # of codes that are compared bit by bit; takes longest
     try:
         codec.train(frames)
     except RuntimeError:

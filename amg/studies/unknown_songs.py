@@ -3,11 +3,12 @@
 The test recordings fall into two folds. Every trial is asked twice: *known*, among the distractors
 and the songs of its own fold, and *unknown*, among the distractors and the other fold's, where no
 answer is right. A score is that of the best answer: the mean inner product of a match, or of
-single-stage the mean vote of a query's pieces. *Normalised*, it says by how many standard
-deviations it exceeds what the same query finds in a cohort, music that cannot be the answer
-(adaptive T-norm).
+single-stage the mean vote of a query's pieces. *Relative*, it is how far it lies above the ordinary
+one, which the same query gets in music that cannot be the answer, as in a catalogue
+(`significance`).
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from amg import check
+from amg.catalogue import significance
 from amg.check import InputError
 from amg.embedding import crops
 from amg.retrieval import evaluate, hits, intervals, nafp_search, search, trials
@@ -22,9 +24,9 @@ from amg.retrieval.databases import Database
 from amg.sound.audio import seconds
 
 FALSE_ACCEPTS = 0.01  # of unknown trials; what a threshold is for
-RECALLS = (0.90, 0.95)
 METHOD = ["method", "encoder", "stage", "duration_max"]
 CURVE_POINTS = 60
+BACKGROUND = 400  # songs at most
 
 
 def folds(recordings, seed=0) -> np.ndarray:
@@ -74,10 +76,29 @@ def validation(data, recordings, n_valid, n_versions, database) -> tuple:
     return stored, queries, song
 
 
-def cohort(data, n_valid) -> Database:
-    """The originals of the songs that an encoder learns from: background, and no answer."""
-    songs = range(len(data.length) - n_valid)
-    return Database.of([np.array(data.clip(song, 0)) for song in songs])
+def background(data, n_valid) -> np.ndarray:
+    """The originals of the songs that an encoder learns from, which are no answer, evenly chosen of
+    those that are as long as most: float32 (S, T, 128)."""
+    length = data.length[:-n_valid, 0]
+    n_frames = int(np.median(length))
+    songs = np.flatnonzero(length >= n_frames)
+    chosen = songs[np.linspace(0, len(songs) - 1, min(len(songs), BACKGROUND)).astype(int)]
+    return np.stack([data.clip(song, 0)[:n_frames] for song in chosen])
+
+
+def with_ordinary(drawn, queries, songs) -> pd.DataFrame:
+    """Trials with their `ordinary` score in songs (S, T, 128); InputError for longer queries."""
+    longest = drawn.query_frames.max()
+    if longest > songs.shape[1]:
+        raise InputError(
+            f"the songs of the training set have {songs.shape[1]} frames, too few for queries of "
+            f"{longest}; ask for shorter queries."
+        )
+    ordinary = pd.Series(0.0, drawn.index)
+    for _, of_length in drawn.groupby("query_frames"):
+        windows = np.stack(trials.excerpts(of_length, queries))
+        ordinary[of_length.index] = significance.ordinary(windows, songs)
+    return drawn.assign(ordinary=ordinary)
 
 
 def draw(database, queries, song, query_frames, segment_frames, seed) -> pd.DataFrame:
@@ -130,11 +151,11 @@ def amg_method(encoder, labels, shortlist=search.SHORTLIST) -> Method:
     return Method(find, [{**kept, "stage": stage} for stage in ("single", "two")])
 
 
-def ask(method, database, drawn, queries, background, seed=0) -> list[pd.DataFrame]:
+def ask(method, database, drawn, queries, seed=0) -> list[pd.DataFrame]:
     """The trials, asked known and unknown, and their scores: a DataFrame per stage of a `Method`.
 
-    Adds `known`, `right` (its recording is that of the trial) and `unknown`, and `known_normalised`
-    and `unknown_normalised`; background: the cohort, a Database. No answer at all scores -1.
+    drawn: as of `with_ordinary`. Adds `known`, `right` (its recording is that of the trial) and
+    `unknown`, and `known_relative` and `unknown_relative`. No answer at all scores -1.
     """
     recordings = database.recordings[database.first_test :]
     fold = folds(recordings, seed)
@@ -149,16 +170,8 @@ def ask(method, database, drawn, queries, background, seed=0) -> list[pd.DataFra
             right = of_song[hits.song_of(places[:, 0], half.sequences)] == drawn.recording
             table.loc[own, "known"], table.loc[~own, "unknown"] = score[own], score[~own]
             table.loc[own, "right"] = right[own]
-    for table, (places, scores) in zip(tables, method.search(background, drawn, queries)):
-        scores = np.where(places < 0, np.nan, scores)[:, : search.N_BEST]
-        if np.isnan(scores).all(axis=1).any():
-            raise InputError(
-                "the songs of the training set are too short for a trial to find "
-                "anything in them; ask for shorter queries."
-            )
-        middle, spread = np.nanmean(scores, 1), np.nanstd(scores, 1) + 1e-3
-        for name in ("known", "unknown"):
-            table[f"{name}_normalised"] = (table[name] - middle) / spread
+    for table, name in itertools.product(tables, ("known", "unknown")):
+        table[f"{name}_relative"] = significance.scale(table[name], table.ordinary)
     return tables
 
 
@@ -189,15 +202,14 @@ def summary(tested, validated) -> tuple[pd.DataFrame, pd.DataFrame]:
     Rows are of a method, stage, query length and kind of score. false_accepts: share of unknown
     trials that are answered, their scores reach the threshold; recall, misidentified: of known
     trials that are answered with the right recording, with a wrong one. Thresholds are those of the
-    validation, but for far_at_90, false accepts at 90 % recall, empty where that is not reached,
-    and recall_at_1, recall at 1 % false accepts.
+    validation, but for recall_at_1, recall at 1 % false accepts.
     """
     rows, curves = [], []
     for test, valid in zip(tested, validated):
         of_method = {name: test[name].iloc[0] if name in test else np.nan for name in METHOD}
         for length, of_length in test.groupby("query_frames"):
             calibrated = valid[valid.query_frames == length]
-            for kind, suffix in (("raw", ""), ("normalised", "_normalised")):
+            for kind, suffix in (("raw", ""), ("relative", "_relative")):
                 labels = {**of_method, "score": kind, "query_frames": length}
                 labels["query_s"] = seconds(length)
                 scores, of_valid = (_scores(table, suffix) for table in (of_length, calibrated))
@@ -217,9 +229,6 @@ def _rates(scores, of_valid, recording):
     `_scores`; recording (n,)."""
     (known, right, unknown), points, level = scores, curve(*scores), threshold(of_valid[2])
     row = {"n_trials": len(known), "n_recordings": recording.nunique()}
-    for recall in RECALLS:
-        reached = points.false_accepts[points.recall >= recall]
-        row[f"far_at_{100 * recall:.0f}"] = 100 * reached.min()
     row["recall_at_1"] = 100 * recall_at(points, FALSE_ACCEPTS)
     answered = known >= level
     hits_at = {"false_accepts": unknown >= level, "recall": answered & right}
