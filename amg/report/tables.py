@@ -53,13 +53,11 @@ def ablation_label(row) -> str:
 
     row: of `retrieval.csv`, by the names of its columns.
     """
-    if row["method"].startswith("nafp"):
-        if "/" in row["method"]:
-            return f"NAFP, one frame in {row['method'].partition('/')[2]}"
-        code = row["method"].partition(" ")[2]
-        return f"NAFP, {code.replace('ivf-pq', 'IVF-PQ')}" if code else ENCODERS["nafp"]
-    name, code = encoder_name(row["encoder"], "Transformer"), row["method"].partition(" ")[2]
-    name += f", {code}" if code else ""
+    of, _, code = row["method"].partition(" ")
+    if of == "nafp":
+        code = code.replace("1/", "one frame in ").replace("ivf-pq", "IVF-PQ")
+        return f"NAFP, {code}" if code else ENCODERS["nafp"]
+    name = encoder_name(row["encoder"], "Transformer") + (f", {code}" if code else "")
     if row["loss"] == "none":
         return f"{name}, no training"
     unfinished = ", training not finished" if str(row.get("finished", True)) == "False" else ""
