@@ -56,6 +56,7 @@ def test_a_database_of_codes_has_those_of_its_distractors(frames):
     kept = database.coded("PQ64x4").sequences.frames
     wanted = codes.Codes.of(codes.trained("PQ64x4", frames[:480]), frames)
     assert np.array_equal(kept.packed, wanted.packed)
+    assert np.array_equal(database.coded("PQ64x4").decoded().sequences.frames, kept[:])
 
 
 @pytest.mark.parametrize("name", ["nothing", "HNSW32", "", 1])
