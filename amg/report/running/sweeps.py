@@ -21,7 +21,7 @@ KEYS = ("profile", "all", "seeds", "budget", "cells", "grid")
 BUDGETS = (["updates"], ["crops"], ["minutes"], ["epochs", "patience"])
 # parameters that a sweep gives itself, and those that decide the trials, which are the same for all
 GIVEN: dict = {"others": [], "alone": True, "protocols": ["contiguous"], "unfinished": False}
-GIVEN |= {"checkpoint": "", "test_ids": "", "run": ""}
+GIVEN |= {"checkpoint": "", "test_ids": "", "run": "", "codes": []}
 OWN = (*GIVEN, "seed", "epochs", "ship", "report", "durations", "settings", "cost_frames")
 OF_ALL = ("database", "query_frames")
 
