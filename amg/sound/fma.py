@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from amg import code, files, paths, progress
+from amg import code, files, paths
 from amg.check import InputError
 from amg.sound import recordings
 from amg.sound.audio import SAMPLE_RATE
@@ -76,28 +76,24 @@ def manifest(folder, workers, wanted) -> list[Clip]:
     role_of.index = [f"{track // 1000:03d}/{track:06d}.mp3" for track in role_of.index]
     named = files.digest([str(tree), role_of.to_dict()])[:8]  # what is cut follows from the role
     target = paths.resolve(f"data/audio/fma/{tree.name}-{named}-{code.digest(__name__)}")
-    jobs, clips, first = [], [], {}
-    for path in recordings.find(tree, (".mp3",)):
-        name = path.relative_to(tree).as_posix()
-        role = role_of.get(name)
-        if role in wanted:
-            whole = role not in N_CLIPS
-            how = recordings.completed if whole else partial(middle, n_clips=N_CLIPS[role])
-            jobs.append((path, tree, target, CLIP_S, how))
-        elif role is None:
-            clips.append(Clip(name, name, path.parent.name, refused=f"is not in {METADATA}"))
-    missing = sorted(
-        {*role_of.index[role_of.isin(wanted)]} - {str(job[0].relative_to(tree)) for job in jobs}
-    )
-    if missing:
+    there = {path.relative_to(tree).as_posix(): path for path in recordings.find(tree, (".mp3",))}
+    unknown = [
+        Clip(name, name, path.parent.name, refused=f"is not in {METADATA}")
+        for name, path in there.items()
+        if name not in role_of
+    ]
+    role_of = role_of[role_of.isin(wanted)]
+    if missing := sorted(set(role_of.index) - there.keys()):
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         print(f"{len(missing)} tracks of {METADATA} have no file in {folder}: {some}")
-    for clip in progress.parallel(recordings.decode, jobs, workers, desc="decoding", unit="file"):
-        clip = replace(clip, role=role_of[clip.piece])
-        if not clip.refused and first.setdefault(clip.sha256, clip.piece) != clip.piece:
-            clip = replace(clip, refused=f"same samples as {first[clip.sha256]}")
-        clips.append(clip)
-    return clips
+    cut = {role: partial(middle, n_clips=n) for role, n in N_CLIPS.items()}
+    jobs = [
+        (path, tree, target, CLIP_S, cut.get(role_of[name], recordings.completed))
+        for name, path in there.items()
+        if name in role_of
+    ]
+    decoded = recordings.decode_all(jobs, workers)
+    return unknown + [replace(clip, role=role_of[clip.piece]) for clip in decoded]
 
 
 def middle(blocks, n_clips) -> list[np.ndarray]:

@@ -111,9 +111,10 @@ def _decode(package, package_file, unpacked):
     _folder(package).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(licence, _folder(package) / "copyright")
     version = package_file.stem.split("_")[1].replace("%3a", ":")
-    suffixes = recordings.SUFFIXES  # alike with ffmpeg and without
+    found = recordings.find(unpacked, recordings.SUFFIXES)  # alike with ffmpeg and without
+    jobs = [(file, unpacked, _folder(package), NOISE_S[0]) for file in found]
     sounds = []
-    for clip in recordings.decode_all(unpacked, _folder(package), NOISE_S[0], 1, package, suffixes):
+    for clip in recordings.decode_all(jobs, 1, package):
         name = f"{package}/{clip.piece}"
         sounds.append(replace(clip, piece=name, recording=name, source=package, version=version))
     return sounds

@@ -74,7 +74,8 @@ def decode_folder(folder, workers=2) -> list[Clip]:
     source = root(folder)
     name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
     target = paths.resolve(f"data/audio/folder/{name}-{code.digest(__name__)}")
-    return decode_all(source, target, CLIP_S, workers, as_written=completed)
+    jobs = [(path, source, target, CLIP_S, completed) for path in find(source)]
+    return decode_all(jobs, workers)
 
 
 def completed(blocks) -> Iterator[np.ndarray]:
@@ -91,16 +92,12 @@ def completed(blocks) -> Iterator[np.ndarray]:
     return itertools.chain(first, blocks)
 
 
-def decode_all(
-    folder, target, shortest_s, workers=2, label="decoding", suffixes=DECODED, as_written=iter
-) -> list[Clip]:
-    """Decode every audio file below `folder` to `target`: recordings without a role, in order.
+def decode_all(jobs, workers=2, label="decoding") -> list[Clip]:
+    """Recordings without a role, each by a job (the arguments of `decode`), in order.
 
-    Their name is the path below `folder`. Refused is what cannot be decoded, is silent, is shorter
-    than `shortest_s`, or has the same samples as an earlier one. Files already decoded are kept,
-    so an interrupted call continues. as_written: what becomes of a file's blocks of sound.
+    Refused is, too, what has the same samples as an earlier one. Files already decoded are kept, so
+    an interrupted call continues.
     """
-    jobs = [(path, folder, target, shortest_s, as_written) for path in find(folder, suffixes)]
     clips, first = [], {}
     for clip in progress.parallel(decode, jobs, workers, desc=label, unit="file"):
         if not clip.refused and first.setdefault(clip.sha256, clip.piece) != clip.piece:
@@ -110,10 +107,11 @@ def decode_all(
 
 
 def decode(path, folder, target, shortest_s, as_written=iter) -> Clip:
-    """Decode one file below `folder`, as for `decode_all`, unless that is done.
+    """Decode one file below `folder` to `target`, unless that is done: its name is its path there.
 
-    What was decoded bears the time of its source: a source or a copy of another date is noticed,
-    older or newer.
+    Refused is what cannot be decoded, is silent, or is shorter than `shortest_s`. as_written: what
+    becomes of its blocks of sound. What was decoded bears the time of its source: a source or a
+    copy of another date is noticed, older or newer.
     """
     track = path.relative_to(folder)
     clip = Clip(str(track), str(track), track.parts[0] if len(track.parts) > 1 else ".")
