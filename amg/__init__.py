@@ -4,7 +4,7 @@ names your own music by an untrained vector of the kit's own.
 Read the rooms in this order, from samples to reports:
 
     (shared)     check, paths, files, code, provenance, cluster, progress, machine, checkpoint
-    sound        libsndfile, ffmpeg, decoding, audio, clips, pools, degrade, recordings
+    sound        libsndfile, decoding, audio, clips, pools, degrade, recordings
     sound        sheet_music, open_music, fma, corpora, duplicates
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, registry, variations

@@ -32,7 +32,7 @@ from amg.fingerprint import features, fingerprinters
 from amg.fingerprint import folder as folder_
 from amg.report.running import pipeline, steps, sweeps
 from amg.retrieval import databases, published
-from amg.sound import audio, corpora, ffmpeg
+from amg.sound import audio, corpora, decoding
 
 RATE = audio.SAMPLE_RATE
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE).astype(np.float32)
@@ -474,7 +474,7 @@ ROWS = [
 def sentence(call) -> str | None:
     """What a call ends in, without the folder it ran in, where ffmpeg is not installed; None if
     nothing was refused."""
-    without = unittest.mock.patch.object(ffmpeg, "program", lambda: None)
+    without = unittest.mock.patch.object(decoding, "ffmpeg", lambda: None)
     with without, tempfile.TemporaryDirectory() as temporary:
         folder, before = Path(temporary).resolve(), os.environ.get("AMG_HOME")
         os.environ["AMG_HOME"] = str(folder)

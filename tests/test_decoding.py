@@ -11,15 +11,15 @@ import pytest
 import soundfile
 
 from amg.check import InputError
-from amg.sound import audio, ffmpeg, libsndfile
+from amg.sound import audio, decoding, libsndfile
 
-needs_ffmpeg = pytest.mark.skipif(not ffmpeg.program(), reason="ffmpeg is not installed")
+needs_ffmpeg = pytest.mark.skipif(not decoding.ffmpeg(), reason="ffmpeg is not installed")
 
 
 @pytest.fixture
 def alone(monkeypatch):
     """Without ffmpeg."""
-    monkeypatch.setattr(ffmpeg, "program", lambda: None)
+    monkeypatch.setattr(decoding, "ffmpeg", lambda: None)
 
 
 def melody(seed, seconds):
@@ -91,7 +91,7 @@ def test_both_decoders_hear_the_same(tmp_path, kind):
         path = tmp_path / name
         path.write_bytes(content)
         with path.open("rb", buffering=0) as file:
-            blocks = [(rate, block.mean(axis=1)) for rate, block in ffmpeg.decode(file)]
+            blocks = [(rate, block.mean(axis=1)) for rate, block in decoding.by_ffmpeg(file)]
         theirs = np.concatenate([*audio.resampled([b for _, b in blocks], blocks[0][0])])
         ours = decoded(path)
         assert abs(len(ours) - len(theirs)) < 0.2 * 8000
@@ -179,12 +179,12 @@ def test_where_libsndfile_fails_ffmpeg_goes_on(tmp_path, monkeypatch):
     whole = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)[0]
     (tmp_path / "a.flac").write_bytes(spoilt(content))
     monkeypatch.setattr(
-        ffmpeg, "decode", lambda file: ((44100, part) for part in (whole[:9], whole[9:]))
+        decoding, "by_ffmpeg", lambda file: ((44100, part) for part in (whole[:9], whole[9:]))
     )
     (tmp_path / "whole.flac").write_bytes(content)
     assert np.allclose(decoded(tmp_path / "a.flac"), decoded(tmp_path / "whole.flac"), atol=1e-6)
     monkeypatch.undo()
-    monkeypatch.setattr(ffmpeg, "program", lambda: None)
+    monkeypatch.setattr(decoding, "ffmpeg", lambda: None)
     with pytest.raises(InputError, match="goes on after 30.0 s.* install ffmpeg, or export"):
         decoded(tmp_path / "a.flac")
 
@@ -205,7 +205,7 @@ def test_a_wave_file_whose_size_was_never_written(tmp_path, alone, monkeypatch, 
         with pytest.raises(InputError, match="goes on after 0.0 s, where libsndfile stops"):
             decoded(tmp_path / "a.wav")
         monkeypatch.undo()
-    if size or ffmpeg.program():
+    if size or decoding.ffmpeg():
         assert abs(len(decoded(tmp_path / "a.wav")) - 15 * 8000) <= 2
 
 
@@ -237,8 +237,8 @@ def test_a_closed_standard_error(tmp_path):
     """Its number may be the sound's own: nothing is opened in its place."""
     (tmp_path / "a.mp3").write_bytes(encoded("MP3", A) * 2)
     code = (
-        "import os, sys; from amg.sound import audio, ffmpeg; os.closerange(2, 3); "
-        "ffmpeg.program = lambda: None; "
+        "import os, sys; from amg.sound import audio, decoding; os.closerange(2, 3); "
+        "decoding.ffmpeg = lambda: None; "
         "print(sum(map(len, audio.blocks(sys.argv[1]))))"
     )
     command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", code, tmp_path / "a.mp3"]

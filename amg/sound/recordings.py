@@ -16,13 +16,13 @@ import soundfile
 
 from amg import code, files, paths, progress
 from amg.check import InputError
-from amg.sound import audio, ffmpeg
+from amg.sound import audio, decoding
 from amg.sound.audio import SAMPLE_RATE
 from amg.sound.clips import CLIP_S, MARGIN_S, Clip
 
 LOSSLESS = (".aif", ".aiff", ".au", ".caf", ".flac", ".snd", ".w64", ".wav")
 SUFFIXES = tuple(sorted((*LOSSLESS, ".mp3", ".oga", ".ogg", ".opus")))  # what libsndfile decodes
-DECODED = (*SUFFIXES, *ffmpeg.SUFFIXES)
+DECODED = (*SUFFIXES, *decoding.OF_FFMPEG)
 TOLERANCE_S = 0.1  # data sets of 30 s clips have some of 29.9 s
 SPEEDS = (0.94, 1.06)  # a semitone down and up
 
