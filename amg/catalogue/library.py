@@ -91,7 +91,7 @@ def _same(song, other):
     due = MOST * max(len(song), len(other))
     if min(len(song), len(other)) < due:
         return False
-    for at, there, _ in duplicates.alike_places(song, other, duplicates.ALIKE):
+    for at, there in duplicates.alike_places(song, other):
         ours, theirs = song[max(at - there, 0) :], other[max(there - at, 0) :]
         n_frames = min(len(ours), len(theirs))
         products = np.einsum("ld,ld->l", ours[:n_frames], theirs[:n_frames])

@@ -33,34 +33,26 @@ def blocks(path) -> Iterator[np.ndarray]:
     memory does not grow with the recording's length. Raises InputError if it cannot be decoded.
     """
     try:
-        decoded = itertools.groupby(decoding.decode(path), operator.itemgetter(0))
-        for rate, pairs in decoded:
-            yield from _checked(rate, (samples for _, samples in pairs), path)
+        for rate, decoded in itertools.groupby(decoding.decode(path), operator.itemgetter(0)):
+            if not RATES[0] <= rate <= RATES[1]:  # no sound has it, and no memory holds
+                raise InputError(
+                    f"{path} claims {rate:,} samples per second, but must have {RATES[0]:,} to "
+                    f"{RATES[1]:,}; its header is damaged."
+                )
+            yield from resampled((_mono(block, path) for _, block in decoded), rate)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from None
 
 
-def _checked(rate, blocks, path):
-    """Blocks (n, channels) at `rate` -> blocks (n,) at 8 kHz; InputError for a rate that no sound
-    has, and no memory holds, and for samples that are none."""
-    if not RATES[0] <= rate <= RATES[1]:
+def _mono(block, path):
+    """Samples (n, channels) of a file -> (n,)."""
+    if not np.isfinite(block).all():
+        raise InputError(f"{path} holds samples that are no numbers; export it again.")
+    if np.abs(block).max(initial=0) > LOUDEST:
         raise InputError(
-            f"{path} claims {rate:,} samples per second, but must have {RATES[0]:,} to "
-            f"{RATES[1]:,}; its header is damaged."
+            f"{path} holds samples beyond {LOUDEST:,}, where full scale is 1; export it again."
         )
-
-    def mono():
-        for block in blocks:
-            if not np.isfinite(block).all():
-                raise InputError(f"{path} holds samples that are no numbers; export it again.")
-            if np.abs(block).max(initial=0) > LOUDEST:
-                raise InputError(
-                    f"{path} holds samples beyond {LOUDEST:,}, where full scale is 1; "
-                    "export it again."
-                )
-            yield block.mean(axis=1)
-
-    return resampled(mono(), rate)
+    return block.mean(axis=1)
 
 
 def full_scale(path) -> float:

@@ -10,8 +10,8 @@ import io
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.signal
 import soundfile
+from scipy.signal import oaconvolve
 
 from amg.check import InputError
 from amg.sound.audio import SAMPLE_RATE
@@ -91,16 +91,16 @@ def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
             "before and after the clip."
         )
     sound = audio
-    if settings.speaker is not None:
-        sound = _through_device(sound, pool.speakers[settings.speaker])
+    if settings.speaker is not None:  # without the delay of linear phase, as a microphone
+        sound = oaconvolve(sound, pool.speakers[settings.speaker], mode="same")
     if settings.room is not None:
         taps = np.trim_zeros(pool.rooms[settings.room], "b")
-        sound = scipy.signal.oaconvolve(sound, taps)[: len(audio)]
+        sound = oaconvolve(sound, taps)[: len(audio)]
     if settings.noise is not None:
         noise = _excerpt(pool.noises[settings.noise], settings.noise_offset, len(audio))
         sound = sound + noise * (_rms(sound) / _rms(noise) * 10 ** (-settings.snr_db / 20))
     if settings.microphone is not None:
-        sound = _through_device(sound, pool.microphones[settings.microphone])
+        sound = oaconvolve(sound, pool.microphones[settings.microphone], mode="same")
     if settings.overload_db is not None:
         sound = np.clip(sound * (10 ** (settings.overload_db / 20) / _peak(sound)), -1, 1)
     sound = sound * (10 ** (settings.gain_db / 20) / max(1.0, _peak(sound)))
@@ -136,11 +136,6 @@ def _excerpt(noise, offset, n_samples):
     """`n_samples` of `noise` from the share `offset` of its length on, going round its end."""
     rows = int(offset * len(noise)) + np.arange(n_samples)
     return noise.take(rows, mode="wrap").astype(np.float32)
-
-
-def _through_device(audio, taps):
-    """Filter, without the delay of linear phase."""
-    return scipy.signal.oaconvolve(audio, taps, mode="same")
 
 
 def _rms(audio):

@@ -41,48 +41,48 @@ def apart(clips, fingerprints) -> tuple[dict, list]:
     for role in [role for role in fingerprints if role != "test"]:
         bar = progress.bar(clips[role], desc=f"comparing {role}", unit="clip")
         for other, song in zip(bar, fingerprints[role]):
-            for number in near(index, song_of, song, ALIKE):
+            for number in near(index, song_of, song):
                 test = clips["test"][number]
                 if other in left_out or test in left_out:
                     continue
-                if agree(test, other, alike_places(songs[number], song, ALIKE)):
+                if agree(test, other, alike_places(songs[number], song)):
                     goes, stays = (test, other) if role == "fingerprinter" else (other, test)
                     left_out[goes] = replace(goes, refused=f"{SHARED} {stays.piece} ({stays.role})")
     kept = {role: [clip for clip in clips[role] if clip not in left_out] for role in clips}
     return kept, list(left_out.values())
 
 
-def near(index, song_of, song, threshold) -> list[int]:
+def near(index, song_of, song) -> list[int]:
     """Numbers of the indexed songs with a frame whose inner product with one of `song` is at least
-    the threshold; song_of: number of the song that holds each indexed frame, int (N,)."""
+    ALIKE; song_of: number of the song that holds each indexed frame, int (N,)."""
     blocks = (song[first : first + BLOCK_FRAMES] for first in range(0, len(song), BLOCK_FRAMES))
-    hits = [song_of[index.range_search(block, threshold)[2]] for block in blocks]
+    hits = [song_of[index.range_search(block, ALIKE)[2]] for block in blocks]
     return np.unique(np.concatenate(hits)).tolist()
 
 
-def alike_places(song, other, threshold) -> list[tuple[int, int, float]]:
-    """Best places where two songs share 5 s, (frame in one, in the other, mean inner product): at
-    most N_PLACES, the most alike first, each with another time between the two."""
+def alike_places(song, other) -> list[tuple[int, int]]:
+    """Best places where two songs share 5 s, (frame in one, frame in the other): at most N_PLACES,
+    the most alike first, each with another time between the two."""
     n_rows, n_columns = len(song) - EXCERPT_FRAMES + 1, len(other) - EXCERPT_FRAMES + 1
     if min(n_rows, n_columns) < 1:
         return []
     similarity = song @ other.T
     diagonals = (similarity[k:][:n_rows, k : k + n_columns] for k in range(EXCERPT_FRAMES))
     mean = sum(diagonals) / EXCERPT_FRAMES
-    at, there = np.nonzero(mean >= threshold)
+    at, there = np.nonzero(mean >= ALIKE)
     best = np.argsort(-mean[at, there], kind="stable")
     _, first = np.unique((there - at)[best], return_index=True)
     kept = best[np.sort(first)[:N_PLACES]]
-    return [(int(at[i]), int(there[i]), float(mean[at[i], there[i]])) for i in kept]
+    return [(int(at[i]), int(there[i])) for i in kept]
 
 
 def agree(clip, other, places) -> bool:
     """Whether two clips have the same waveform at one of `places`, within half a second."""
-    for at, there, _ in places:
-        around = other.excerpt(max(there - 1, 0), EXCERPT_FRAMES + 2)
-        if likeness(clip.excerpt(at, EXCERPT_FRAMES), around) >= SAME:
-            return True
-    return False
+    excerpts = (
+        (clip.excerpt(at, EXCERPT_FRAMES), other.excerpt(max(there - 1, 0), EXCERPT_FRAMES + 2))
+        for at, there in places
+    )
+    return any(likeness(sound, around) >= SAME for sound, around in excerpts)
 
 
 def counts(table) -> dict[str, int]:

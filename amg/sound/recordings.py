@@ -43,8 +43,8 @@ def find(folder, suffixes=DECODED, linked=False, onerror=None) -> list[Path]:
         if onerror and not os.access(place, os.X_OK):
             onerror(PermissionError(errno.EACCES, os.strerror(errno.EACCES), place))
         listed += [Path(place, name) for name in names]
-    named = sorted(path for path in listed if path.suffix.lower() in suffixes)
-    return [path for path in named if os.path.isfile(path)]
+    named = (path for path in listed if path.suffix.lower() in suffixes)
+    return sorted(path for path in named if os.path.isfile(path))
 
 
 def root(folder, linked=False) -> Path:
