@@ -97,39 +97,6 @@ class Whitening(nn.Module):
         return F.normalize((vectors - self.mean) @ self.matrix)
 
 
-class NAFP(nn.Module):
-    """1 s windows (B, 8000) -> unit vectors (B, 128)."""
-
-    dimension, hop, window = DIM, audio.HOP, audio.WINDOW
-
-    def __init__(self, config=LITE):
-        super().__init__()
-        self.log_mel = audio.LogMel(config.n_mels)
-        blocks, shape = [], (1, config.n_mels, audio.N_COLUMNS)
-        for channels, stride in zip(config.channels, config.time_strides):
-            blocks.append(Block(shape[0], channels, shape[1], shape[2], stride))
-            shape = blocks[-1].out_shape
-        self.blocks = nn.Sequential(*blocks)
-        self.head = DivideAndEncode(shape[0] * shape[1] * shape[2])
-        self.whitening = nn.Identity()  # a Whitening once the network is trained
-
-    def forward(self, windows):
-        return self.encode(self.log_mel(windows))
-
-    def encode(self, spectrograms) -> torch.Tensor:
-        """Log-mel (B, 1, n_mels, 32) -> unit vectors (B, 128)."""
-        return self.whitening(F.normalize(self.head(self.blocks(spectrograms).flatten(1))))
-
-    def extract(self, recordings, hop=audio.HOP) -> Iterator[np.ndarray]:
-        """As `extract_all`."""
-        return extract_all(self, recordings, hop)
-
-
-def extract(encoder, samples) -> np.ndarray:
-    """A clip, float32 (n_samples,) at 8 kHz -> float32 (2 * seconds - 1, dimension), unit rows."""
-    return next(extract_all(encoder, [[samples]]))
-
-
 @torch.inference_mode()
 def extract_all(encoder, recordings, hop=audio.HOP) -> Iterator[np.ndarray]:
     """Fingerprint recordings that come in blocks; yields float32 (T, dimension) for each, in order.
@@ -161,6 +128,37 @@ def _encoded(encoder, windows):
         numbers, sounds = zip(*batch)
         vectors = encoder(torch.from_numpy(np.stack(sounds)).to(device))
         yield from zip(numbers, vectors.cpu().numpy())
+
+
+class NAFP(nn.Module):
+    """1 s windows (B, 8000) -> unit vectors (B, 128)."""
+
+    dimension, hop, window = DIM, audio.HOP, audio.WINDOW
+
+    def __init__(self, config=LITE):
+        super().__init__()
+        self.log_mel = audio.LogMel(config.n_mels)
+        blocks, shape = [], (1, config.n_mels, audio.N_COLUMNS)
+        for channels, stride in zip(config.channels, config.time_strides):
+            blocks.append(Block(shape[0], channels, shape[1], shape[2], stride))
+            shape = blocks[-1].out_shape
+        self.blocks = nn.Sequential(*blocks)
+        self.head = DivideAndEncode(shape[0] * shape[1] * shape[2])
+        self.whitening = nn.Identity()  # a Whitening once the network is trained
+
+    def forward(self, windows):
+        return self.encode(self.log_mel(windows))
+
+    def encode(self, spectrograms) -> torch.Tensor:
+        """Log-mel (B, 1, n_mels, 32) -> unit vectors (B, 128)."""
+        return self.whitening(F.normalize(self.head(self.blocks(spectrograms).flatten(1))))
+
+    extract = extract_all  # (recordings, hop)
+
+
+def extract(encoder, samples) -> np.ndarray:
+    """A clip, float32 (n_samples,) at 8 kHz -> float32 (2 * seconds - 1, dimension), unit rows."""
+    return next(extract_all(encoder, [[samples]]))
 
 
 def shipped(name="lite") -> Path:

@@ -27,11 +27,8 @@ SAME = 0.9  # likeness of two undegraded sounds from which on they sound the sam
 
 
 def blocks(path) -> Iterator[np.ndarray]:
-    """Decode a file that libsndfile or ffmpeg reads: 8 kHz mono float32 in consecutive arrays.
-
-    What its bytes are decides, not its suffix or header (`decoding`). They are of about 30 s;
-    memory does not grow with the recording's length. Raises InputError if it cannot be decoded.
-    """
+    """Decode a file (`decoding`): 8 kHz mono float32 in consecutive arrays of about 30 s, whatever
+    the recording's length. Raises InputError if it cannot be decoded."""
     try:
         for rate, decoded in itertools.groupby(decoding.decode(path), operator.itemgetter(0)):
             if not RATES[0] <= rate <= RATES[1]:  # no sound has it, and no memory holds

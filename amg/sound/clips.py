@@ -129,11 +129,9 @@ def longest_silence(sound) -> float:
 
 def hours(clips) -> dict[str, float]:
     """How much of it comes from where: "source version" -> hours."""
-    import pandas as pd
-
-    names = [f"{clip.source} {clip.version}".strip() for clip in clips]
-    seconds = pd.Series([clip.seconds for clip in clips], names, dtype=float)
-    return (seconds.groupby(level=0).sum() / 3600).round(2).to_dict()
+    table = to_table(clips)
+    names = (table.source + " " + table.version).str.strip()
+    return (table.seconds.astype(float).groupby(names).sum() / 3600).round(2).to_dict()
 
 
 def to_table(clips) -> "pd.DataFrame":

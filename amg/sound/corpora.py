@@ -137,8 +137,7 @@ def _heard(clips, role, seed, workers):
 def _cut(track):
     """Up to PER_TRACK clips of 30 s of a recording, each with MARGIN_S of it before and after."""
     n_clips = min(PER_TRACK, int((track.seconds - 2 * MARGIN_S) // CLIP_S))
-    last = track.seconds - MARGIN_S - CLIP_S
-    starts = np.linspace(MARGIN_S, last, n_clips) if n_clips > 1 else np.full(n_clips, MARGIN_S)
+    starts = np.linspace(MARGIN_S, track.seconds - MARGIN_S - CLIP_S, n_clips)
     return [
         replace(track, piece=f"{track.piece}@{start:.1f}", start_s=start, seconds=float(CLIP_S))
         for start in (np.floor(10 * starts + 1e-6) / 10).tolist()

@@ -44,7 +44,7 @@ def decode(path) -> Iterator[tuple[int, np.ndarray]]:
                 return
             except (soundfile.LibsndfileError, EOFError) as error:
                 stopped, heard_s = stopped or error, max(heard_s, passed_s)
-            if way is by_ffmpeg and not _unknown(stopped):
+            if way is by_ffmpeg and getattr(stopped, "code", None) != UNKNOWN:
                 break
     if not (ffmpeg() and isinstance(stopped, EOFError)):  # else that was all
         raise InputError(f"{path} {_reason(stopped, heard_s, Path(path).suffix.lower())}")
@@ -81,17 +81,13 @@ def by_ffmpeg(file) -> Iterator[tuple[int, np.ndarray]]:
             process.kill()
 
 
-def _unknown(error):
-    return isinstance(error, soundfile.LibsndfileError) and error.code == UNKNOWN
-
-
 def _reason(stopped, heard_s, suffix):
     """What is wrong with a file, and what to do, by why libsndfile stopped after `heard_s`."""
     remedy = "export it again, as FLAC, WAV, OGG or MP3."
     remedy = remedy if ffmpeg() else f"install ffmpeg, or {remedy}"
     if heard_s or isinstance(stopped, EOFError):
         return f"goes on after {heard_s:.1f} s, where libsndfile stops; {remedy}"
-    if not _unknown(stopped):
+    if stopped.code != UNKNOWN:
         why = stopped.error_string.removeprefix("Error : ").rstrip(".")
         return f"cannot be decoded ({why}); {remedy}"
     if suffix in OF_FFMPEG and not ffmpeg():

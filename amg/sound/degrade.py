@@ -26,8 +26,8 @@ CODECS = {  # 13 kbit/s telephone, about 6 kbit/s streaming
     "opus": {"format": "OGG", "subtype": "OPUS", "compression_level": 1.0},
 }
 MAX_OFFSET_S = 0.25  # half a hop: the nearest frame stays the same
-KEPT = 0.9  # share of training replicas that go through each of FIELD
-ADDED = {"speaker": 0.4, "clipping": 0.1, "codec": 0.03}  # ... and through each of these
+# kind -> share of training replicas that go through it
+TRAINED = dict.fromkeys(FIELD, 0.9) | {"speaker": 0.4, "clipping": 0.1, "codec": 0.03}
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ def draw(rng, pool, kinds=FIELD) -> Degradation:
 
 def training_kinds(rng) -> tuple[str, ...]:
     """Kinds of one training replica: nearly always those of FIELD, now and then more."""
-    chances = dict.fromkeys(FIELD, KEPT) | ADDED
-    return tuple(kind for kind, chance in chances.items() if rng.random() < chance)
+    return tuple(kind for kind, share in TRAINED.items() if rng.random() < share)
 
 
 def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
