@@ -32,7 +32,9 @@ def clip():
 
 
 def test_version_follows_from_its_seed(clip, made):
-    first, again, other = (degrade.degrade(clip, [7, 1, v], made["train"]) for v in (1, 1, 2))
+    first, again, other = (
+        degrade.degrade(lambda _: clip, [7, 1, v], made["train"]) for v in (1, 1, 2)
+    )
     assert np.array_equal(first, again) and not np.allclose(first, other)
     assert first.dtype == np.float32 and first.shape == clip.shape and np.abs(first).max() <= 1
 
@@ -82,12 +84,18 @@ def test_an_offset_moves_the_sound_and_nothing_else(clip, made, offset_s):
 
 def test_queries_at_any_offset_hold_no_silence_that_was_not_there(clip, made):
     """White noise all along: every millisecond of a query at any offset sounds."""
-    margin_s = degrade.margin_s(("offset",))
+    margins_s = []
+
+    def read(margin_s):
+        margins_s.append(margin_s)
+        return clip
+
     for seed in range(20):
-        heard = degrade.degrade(clip, seed, made["test"], ("offset",), margin_s)
-        assert len(heard) == len(clip) - round(2 * margin_s * RATE)
+        heard = degrade.degrade(read, seed, made["test"], ("offset",))
+        assert len(heard) == len(clip) - round(2 * degrade.MAX_OFFSET_S * RATE)
         assert np.abs(heard[: len(heard) // 8 * 8].reshape(-1, 8)).max(axis=1).min() > 0
-    assert degrade.margin_s(degrade.FIELD) == 0 and degrade.margin_s(degrade.KINDS) == margin_s
+    degrade.degrade(read, 0, made["test"], degrade.FIELD)
+    assert margins_s == [degrade.MAX_OFFSET_S] * 20 + [0]
 
 
 def test_overload_clips_and_a_codec_does_not_shift(made):
@@ -145,4 +153,5 @@ def test_a_pool_is_made_once(home, monkeypatch):
 
 def test_silence_stays_finite(made):
     silence = np.zeros(2 * RATE, np.float32)
-    assert np.isfinite(degrade.degrade(silence, 3, made["train"], degrade.KINDS, 0.25)).all()
+    heard = degrade.degrade(lambda _: silence, 3, made["train"], degrade.KINDS)
+    assert np.isfinite(heard).all()

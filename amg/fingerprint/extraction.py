@@ -136,15 +136,13 @@ def _run(jobs, fingerprinter, workers, device, label, pool=None, **how):
 def _one(clip, seeds, fingerprinter, device, pool, kinds=degrade.FIELD, n_grids=1, **fixed):
     """Fingerprint the versions of one clip that are not there yet."""
     clip.check()
-    kept, margin_s = _cached(clip, fingerprinter, device), degrade.margin_s(kinds)
+    kept = _cached(clip, fingerprinter, device)
     for target, seed in seeds.items():
         if seed is None and kept.exists() and not target.exists():
             features.save(target, features.load(kept))
     missing = {target: seed for target, seed in seeds.items() if not target.exists()}
     sounds = (
-        [degrade.degrade(clip.read(margin_s), seed, pool, kinds, margin_s, **fixed)]
-        if seed
-        else clip.blocks()
+        [degrade.degrade(clip.read, seed, pool, kinds, **fixed)] if seed else clip.blocks()
         for seed in missing.values()
     )
     prints = fingerprinter.load(device).extract(sounds, audio.HOP // n_grids)

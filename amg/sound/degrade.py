@@ -108,18 +108,15 @@ def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
     return sound[first : first + len(audio) - 2 * margin].astype(np.float32)
 
 
-def degrade(audio, seed, pool, kinds=FIELD, margin_s=0.0, **fixed) -> np.ndarray:
+def degrade(read, seed, pool, kinds=FIELD, **fixed) -> np.ndarray:
     """One degraded version of a clip; `seed` is anything `numpy.random.default_rng` takes.
 
-    audio, margin_s: as for `apply`; fixed: settings that are given, not drawn, as snr_db=5.0.
+    read: margin in seconds -> samples, as `Clip.read`; fixed: settings that are given, not drawn,
+    as snr_db=5.0.
     """
     settings = replace(draw(np.random.default_rng(seed), pool, kinds), **fixed)
-    return apply(audio, settings, pool, margin_s)
-
-
-def margin_s(kinds) -> float:
-    """Seconds of sound before and after a clip that versions of these kinds need."""
-    return MAX_OFFSET_S if "offset" in kinds else 0.0
+    margin_s = 0.0 if settings.offset_s is None else MAX_OFFSET_S
+    return apply(read(margin_s), settings, pool, margin_s)
 
 
 def _through_codec(audio, codec):

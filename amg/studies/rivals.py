@@ -67,9 +67,8 @@ def altered(clip, number, condition, seed, pool) -> tuple[np.ndarray, float]:
     notebook 01.
     """
     if condition in KINDS:
-        kinds, margin_s = KINDS[condition], degrade.margin_s(KINDS[condition])
         of_clip = [seed, extraction.TEST, number]
-        return degrade.degrade(clip.read(margin_s), of_clip, pool, kinds, margin_s), 1.0
+        return degrade.degrade(clip.read, of_clip, pool, KINDS[condition]), 1.0
     sound = clip.read()
     if condition in SPEEDS:
         return soxr.resample(sound, SPEEDS[condition] * SAMPLE_RATE, SAMPLE_RATE), SPEEDS[condition]
