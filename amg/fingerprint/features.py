@@ -2,8 +2,7 @@
 
 A fingerprint array is float32 (T, D), rows of unit norm, T = 2 * seconds - 1; D is 128 for NAFP.
 A training set is a folder of `{songId}-{clipId:02d}.npy`, songId 1..N, clipId 00 the original and
-01.. its degraded versions. `pack` copies such a folder into one file, which is then memory-mapped:
-training opens no other file.
+01.. its degraded versions. `pack` copies such a folder into one file; training opens no other.
 """
 
 import glob

@@ -4,7 +4,6 @@ What cannot be used is a clip, too, with the reason in `refused`: nothing is lef
 """
 
 import errno
-import hashlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -72,8 +71,8 @@ def decode_folder(folder, workers=2) -> list[Clip]:
     """A user's directory as `decode_all`, in `data/audio/folder/`, each file as `completed`, and
     none shorter than a clip."""
     source = root(folder)
-    name = f"{source.name}-{hashlib.sha256(str(source).encode()).hexdigest()[:8]}"
-    target = paths.resolve(f"data/audio/folder/{name}-{code.digest(__name__)}")
+    name = f"{source.name}-{files.digest(str(source))[:8]}-{code.digest(__name__)}"
+    target = paths.resolve(f"data/audio/folder/{name}")
     jobs = [(path, source, target, CLIP_S, completed) for path in find(source)]
     return decode_all(jobs, workers)
 
