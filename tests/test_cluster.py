@@ -210,7 +210,8 @@ def test_a_worker_is_killed_in_the_midst_of_an_extraction(home, scheduler, worke
     music = recordings(home, 10)
     rng = np.random.default_rng(0)
     noises, rooms = pools.coloured_noise(rng)[None].astype(np.float16), np.eye(1, 9, dtype="f4")
-    of_devices = pools.microphone_response(rng)[None], pools.speaker_response(rng)[None]
+    devices = pools.MICROPHONE, pools.SPEAKER
+    of_devices = [pools.device_response(rng, *device)[None] for device in devices]
     pool = pools.Pool(noises, np.array(["coloured"]), rooms, *of_devices, np.array([], str))
 
     def kill():

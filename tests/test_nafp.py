@@ -387,7 +387,7 @@ def test_the_shipped_weights_recognise_degraded_sound():
         noises,
         np.array(["coloured"] * 4),
         taps.astype(np.float32),
-        np.stack([pools.microphone_response(rng) for _ in range(4)]),
+        np.stack([pools.device_response(rng, *pools.MICROPHONE) for _ in range(4)]),
         ones,
         np.array(["a"]),
     )

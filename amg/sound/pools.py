@@ -20,6 +20,9 @@ NOISE_S = 30
 N_SAMPLES = NOISE_S * SAMPLE_RATE  # of a noise
 N_NOISES = {"train": 120, "test": 40, "valid": 40}  # of each kind; a network learns few by heart
 N_DEVICES = 64  # microphones, and loudspeakers
+# where their band begins and ends, in Hz, and its ripple in dB
+MICROPHONE = (80, 300), (2800, 3800), 5  # as a telephone's
+SPEAKER = (200, 600), (3000, 3900), 7  # of a few centimetres: no bass, resonances in the middle
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ def _make(rng, sounds, n_noises, n_rooms, workers):
         "noises": np.stack(noises).astype(np.float16),
         "kinds": kinds,
         "rooms": np.stack([np.pad(room, (0, n_taps - len(room))) for room in rooms]),
-        "microphones": np.stack([microphone_response(rng) for _ in range(N_DEVICES)]),
-        "speakers": np.stack([speaker_response(rng) for _ in range(N_DEVICES)]),
+        "microphones": np.stack([device_response(rng, *MICROPHONE) for _ in range(N_DEVICES)]),
+        "speakers": np.stack([device_response(rng, *SPEAKER) for _ in range(N_DEVICES)]),
     }
 
 
@@ -129,21 +132,13 @@ def room_response(rng) -> np.ndarray:
     return (kept / np.abs(response[direct])).astype(np.float32)
 
 
-def microphone_response(rng) -> np.ndarray:
-    """Band-pass with a few dB of ripple, as a telephone's microphone."""
-    return _band_pass(rng, rng.uniform(80, 300), rng.uniform(2800, 3800), ripple_db=5)
-
-
-def speaker_response(rng) -> np.ndarray:
-    """A loudspeaker of a few centimetres: no bass, and resonances in the middle."""
-    return _band_pass(rng, rng.uniform(200, 600), rng.uniform(3000, 3900), ripple_db=7)
-
-
-def _band_pass(rng, low, high, ripple_db, n_taps=129):
+def device_response(rng, low_hz, high_hz, ripple_db) -> np.ndarray:
+    """Band-pass between frequencies from two ranges, with ripple: a MICROPHONE or a SPEAKER."""
+    low, high = rng.uniform(*low_hz), rng.uniform(*high_hz)
     gains_db = rng.uniform(-ripple_db, ripple_db, 6)
     frequency = np.concatenate([[0, low / 2], np.geomspace(low, high, 6), [SAMPLE_RATE / 2]])
     gain = np.concatenate([[0, 0.1], 10 ** (gains_db / 20), [0.05]])
-    taps = scipy.signal.firwin2(n_taps, frequency, gain, fs=SAMPLE_RATE)
+    taps = scipy.signal.firwin2(129, frequency, gain, fs=SAMPLE_RATE)
     return (taps / np.sqrt(np.sum(taps**2))).astype(np.float32)
 
 
