@@ -87,10 +87,8 @@ def n_bytes(index) -> int:
 def gflops(encoder, n_frames) -> float:
     """Billions of floating-point operations for the vector of a segment of so many frames; those of
     matrix products and convolutions alone, as torch counts them."""
-    x, padding = (
-        torch.full((1, n_frames, DIM), DIM**-0.5),
-        torch.zeros(1, n_frames, dtype=torch.bool),
-    )
+    x = torch.full((1, n_frames, DIM), DIM**-0.5)
+    padding = torch.zeros(1, n_frames, dtype=torch.bool)
     fast = torch.backends.mha.get_fastpath_enabled()
     with warnings.catch_warnings(), torch.no_grad(), FlopCounterMode(display=False) as counter:
         warnings.simplefilter("ignore")  # of a setting of oneDNN that is not touched

@@ -223,7 +223,6 @@ def _compare(folder, pieces):
             )
     if len(present) < len(pieces):
         raise InputError(
-            f"{paths.relative(folder)} holds {len(present)} of {len(pieces)} segments "
-            "of the songs beside it; unpack it whole, or move it elsewhere and run "
-            "notebook 02_split."
+            f"{paths.relative(folder)} holds {len(present)} of {len(pieces)} segments of the songs "
+            "beside it; unpack it whole, or move it elsewhere and run notebook 02_split."
         )

@@ -85,9 +85,8 @@ def check_fingerprinter(run, database) -> None:
     known = {run.fingerprinter, database.fingerprinter} - {None}
     if len(known) > 1:
         raise InputError(
-            f"{run.name or 'the encoder'} was trained on another fingerprinter's "
-            "output than the database has; run notebooks 01_data_prep, 02_split and "
-            "03_train with one."
+            f"{run.name or 'the encoder'} was trained on another fingerprinter's output than the "
+            "database has; run notebooks 01_data_prep, 02_split and 03_train with one."
         )
 
 

@@ -75,11 +75,8 @@ def paired_difference(hit_a, hit_b, recording) -> Difference:
     """Hit rate of `hit_a` minus that of `hit_b`, bool (n,) of the same trials; recording (n,)."""
     differ = np.asarray(hit_a, float) - np.asarray(hit_b, float)
     gained, count = _per_recording(differ, recording)
-    if differ.any():
-        low, high = bootstrap(gained, count)
-    else:
-        high = none_of(len(gained))
-        low = -high
+    bound = none_of(len(gained))
+    low, high = bootstrap(gained, count) if differ.any() else (-bound, bound)
     return Difference(100 * gained.sum() / count.sum(), low, high, len(gained))
 
 
@@ -123,9 +120,7 @@ def comparisons(parts) -> pd.DataFrame:
                 continue
             if not np.array_equal(ours[TRIAL], theirs[TRIAL]):
                 raise InputError(f"{name} and {other} were not asked the same trials.")
-            hit_a, hit_b = (
-                trials[f"{tolerance}_rank"].to_numpy() == 1 for trials in (ours, theirs)
-            )
+            hit_a, hit_b = (of[f"{tolerance}_rank"].to_numpy() == 1 for of in (ours, theirs))
             pair = name, other, ours.duration_max.iloc[0], ours.stage.iloc[0], tolerance
             for length, at in ours.groupby("query_frames").indices.items():
                 gained = paired_difference(hit_a[at], hit_b[at], ours.recording.iloc[at])

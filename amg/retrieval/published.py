@@ -107,8 +107,7 @@ def load_test_ids(path) -> dict:
         reason = "it has other instructions" if isinstance(error, KeyError) else error
         raise InputError(
             f"{paths.relative(path)} is no pickle of start positions, duration_max -> "
-            f"query frames -> list of starts, for duration_max {crops.DURATIONS} "
-            f"({reason})."
+            f"query frames -> list of starts, for duration_max {crops.DURATIONS} ({reason})."
         ) from None
     return starts
 
@@ -129,14 +128,11 @@ def load_published(file, encoder="mt") -> nn.Module:
             raise ValueError("its weights are not finite")
         layers = re.findall(r"(?:encoder\.layers\.|weight_hh_l)(\d+)", " ".join(weights))
         if encoder == "mlstm":
-            width = weights["lstm.weight_hh_l0"].shape[1]
-            model = encoders.registry[encoder](len(set(layers)), width)
+            sizes = {"hidden": weights["lstm.weight_hh_l0"].shape[1]}
         else:
-            model = encoders.registry[encoder](
-                len(set(layers)),
-                len(weights["linear1.weight"]),
-                feedforward=len(weights["encoder.layers.0.linear1.weight"]),
-            )
+            sizes = {"width": len(weights["linear1.weight"])}
+            sizes["feedforward"] = len(weights["encoder.layers.0.linear1.weight"])
+        model = encoders.registry[encoder](len(set(layers)), **sizes)
         model.load_state_dict(weights)
         return model.eval()
     except Exception as error:  # whatever a foreign file makes of torch.load

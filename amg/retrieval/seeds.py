@@ -20,12 +20,12 @@ def counts(hit, length, recording) -> tuple[np.ndarray, np.ndarray]:
     """Hits and trials of each length and recording, float (n_seeds, L, R) and (L, R)."""
     of_length, row = np.unique(length, return_inverse=True)
     of_recording, column = np.unique(np.asarray(recording, str), return_inverse=True)
-    shape = len(of_length), len(of_recording)
-    place = row * shape[1] + column
-    hits = [np.bincount(place, of_seed, shape[0] * shape[1]) for of_seed in np.asarray(hit, float)]
-    return np.reshape(hits, (-1, *shape)), np.bincount(place, minlength=np.prod(shape)).reshape(
-        shape
-    )
+    trials = np.zeros((len(of_length), len(of_recording)))
+    hits = np.zeros((len(hit), *trials.shape))
+    np.add.at(trials, (row, column), 1)
+    for of_seed, hit_by_seed in zip(hits, hit):
+        np.add.at(of_seed, (row, column), hit_by_seed)
+    return hits, trials
 
 
 def rates(hit, length, recording) -> np.ndarray:
@@ -43,9 +43,8 @@ def draws(hit, length, recording, group, n_draws) -> np.ndarray:
     n, n_recordings = len(hits), trials.shape[1]
     equal = np.full(n_recordings, 1 / n_recordings)
     of_recording = np.random.default_rng(0).multinomial(n_recordings, equal, n_draws)
-    of_seed = np.random.default_rng([1, group]).multinomial(
-        max(n - 1, 1), np.full(n, 1 / n), n_draws
-    )
+    n_drawn = max(n - 1, 1)
+    of_seed = np.random.default_rng([1, group]).multinomial(n_drawn, np.full(n, 1 / n), n_draws)
     share = of_seed / of_seed.sum(axis=1, keepdims=True)
     drawn = np.einsum("bs,slr,br->bl", share, hits, of_recording, optimize=True)
     return _with_mean(100 * drawn / (of_recording @ trials.T))
@@ -56,12 +55,9 @@ def interval(hit, length, recording, group) -> np.ndarray:
     `intervals.interval` does it, of the mean over seeds."""
     bounds = np.percentile(draws(hit, length, recording, group, N_DRAWS), [2.5, 97.5], axis=0)
     hits, trials = counts(hit, length, recording)
-    for column, of_length in enumerate([*range(len(trials)), slice(None)]):
-        of_recording = [
-            np.atleast_2d(table[of_length]).sum(axis=0) for table in (hits.mean(0), trials)
-        ]
-        rare = intervals.of_rare(*of_recording)
-        if rare:
+    hits, trials = (np.vstack([of, of.sum(axis=0)]) for of in (hits.mean(axis=0), trials))
+    for column, of_recording in enumerate(zip(hits, trials)):
+        if rare := intervals.of_rare(*of_recording):
             bounds[:, column] = rare
     return bounds
 

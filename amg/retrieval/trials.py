@@ -67,16 +67,15 @@ def make(root, database, queries, query_frames, n_starts, seed, durations) -> pd
             "and is left alone; move it elsewhere."
         )
     lengths, durations = sorted(set(query_frames)), sorted(set(durations))
-    parameters = {"query_frames": lengths, "n_starts": n_starts, "seed": seed}
-    parameters["durations"] = durations
+    drawn_by = {"query_frames": lengths, "n_starts": n_starts, "seed": seed, "durations": durations}
     inputs = {"songs": database.identity}
-    recipe = provenance.Recipe("trials", parameters, inputs, code=code.of(__name__))
+    recipe = provenance.Recipe("trials", drawn_by, inputs, code=code.of(__name__))
     with provenance.making(root / "trials", recipe) as place:
-        if not (place.folder / link.name).exists():
+        table = place.folder / link.name
+        if not table.exists():
             held = [crops.segment_frames(duration) for duration in durations]
-            n_frames = shared_frames(database, queries)
-            with files.atomic(place.folder / link.name) as temporary:
-                drawn = draw(n_frames, lengths, n_starts, seed, held)
+            drawn = draw(shared_frames(database, queries), lengths, n_starts, seed, held)
+            with files.atomic(table) as temporary:
                 drawn.to_csv(temporary, index=False)
     if not link.is_symlink():
         link.unlink(missing_ok=True)
@@ -152,10 +151,7 @@ def first_rows(trials, sequences, first_song=0) -> np.ndarray:
 
 def excerpts(trials, queries) -> list[np.ndarray]:
     """What trials ask for, float32 (query_frames, 128) each."""
-    return [
-        np.ascontiguousarray(queries[trial.song][trial.start : trial.start + trial.query_frames])
-        for trial in trials.itertuples()
-    ]
+    return [queries[of.song][of.start :][: of.query_frames] for of in trials.itertuples()]
 
 
 def ask(trials, queries, find, n_best=search.N_BEST) -> tuple[np.ndarray, np.ndarray]:
