@@ -15,7 +15,7 @@ def frames():
 
 @pytest.mark.parametrize(("name", "n_bytes", "lost"), [("SQ8", 128, 1e-3), ("PQ64x4", 32, 0.2)])
 def test_codes_decode_to_unit_vectors_near_the_frames(frames, name, n_bytes, lost):
-    kept = codes.Codes.of(codes.trained(name, frames), frames)
+    kept = codes.Codes.of(name, frames, frames)
     assert len(kept) == 600 and kept.nbytes == 600 * n_bytes
     decoded = kept[:]
     np.testing.assert_allclose(np.linalg.norm(decoded, axis=1), 1, atol=1e-5)
@@ -25,9 +25,9 @@ def test_codes_decode_to_unit_vectors_near_the_frames(frames, name, n_bytes, los
 
 
 def test_searches_of_codes_are_those_of_what_they_decode_to(frames, tmp_path):
-    codec = codes.trained("SQ4", frames)
-    np.save(tmp_path / "codes.npy", codes.Codes.of(codec, frames).packed)
-    kept = codes.Codes(codec, np.load(tmp_path / "codes.npy", mmap_mode="r"))
+    made = codes.Codes.of("SQ4", frames, frames)
+    np.save(tmp_path / "codes.npy", made.packed)
+    kept = codes.Codes(made.codec, np.load(tmp_path / "codes.npy", mmap_mode="r"))
     bounds = np.array([0, 100, 350, 600])
     of_codes, decoded = (search.Sequences(of, bounds) for of in (kept, kept[:]))
     segments = search.Segments.of(decoded, 9)
@@ -42,7 +42,7 @@ def test_searches_of_codes_are_those_of_what_they_decode_to(frames, tmp_path):
 
 
 def test_an_index_of_codes_finds_the_nearest_of_what_they_decode_to(frames):
-    kept = codes.Codes.of(codes.trained("SQ4", frames), frames)
+    kept = codes.Codes.of("SQ4", frames, frames)
     index = kept.index()
     assert index.ntotal == 600 and kept.codec.ntotal == 0
     found = index.search(frames[:50], 1)[1][:, 0]
@@ -50,18 +50,18 @@ def test_an_index_of_codes_finds_the_nearest_of_what_they_decode_to(frames):
     assert found.tolist() == ((frames[:50, None] - raw) ** 2).sum(2).argmin(1).tolist()
 
 
-def test_a_database_of_codes_has_those_of_its_distractors(frames):
+def test_a_database_of_codes_has_those_of_its_frames(frames):
     songs = [*frames.reshape(10, 60, 128)]
     database = databases.Database.of(songs, first_test=8)
-    kept = database.coded("PQ64x4").sequences.frames
-    wanted = codes.Codes.of(codes.trained("PQ64x4", frames[:480]), frames)
+    coded = database.coded("PQ64x4", database.distractors)
+    kept, wanted = coded.sequences.frames, codes.Codes.of("PQ64x4", frames, frames[:480])
     assert np.array_equal(kept.packed, wanted.packed)
-    assert np.array_equal(database.coded("PQ64x4").decoded().sequences.frames, kept[:])
+    assert np.array_equal(coded.decoded().sequences.frames, kept[:])
 
 
 @pytest.mark.parametrize("name", ["nothing", "HNSW32", "", 1])
 def test_what_is_no_code_is_refused(frames, name):
     with pytest.raises(InputError, match="^code is .* must be a code of FAISS"):
-        codes.trained(name, frames)
+        codes.Codes.of(name, frames, frames)
     with pytest.raises(InputError, match="^100 frames are too few to train the code PQ32x8"):
-        codes.trained("PQ32x8", frames[:100])
+        codes.Codes.of("PQ32x8", frames, frames[:100])

@@ -160,7 +160,7 @@ def test_the_cost_of_every_method(task, coded):
 
 
 def test_codes_are_the_only_fingerprints_that_are_counted(task):
-    database, small = task[0], task[0].coded("SQ4")
+    database, small = task[0], task[0].coded("SQ4", task[0].distractors)
     frames, n_bytes = small.sequences.frames, 64 * len(database.sequences.frames)
     base = cost.base_method("nafp SQ4", frames.index(), small.sequences)
     assert n_bytes < base.index_bytes < n_bytes + 2000 and base.refine_bytes == 0

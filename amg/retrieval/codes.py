@@ -23,8 +23,25 @@ class Codes:
     packed: np.ndarray  # uint8 (N, bytes), of an array or a file
 
     @classmethod
-    def of(cls, codec, frames) -> "Codes":
-        """From frames, float32 (N, 128)."""
+    def of(cls, name, frames, others) -> "Codes":
+        """From frames, by the codec of this FAISS name, trained on others; float32 (N, 128) both.
+
+        InputError for a name that FAISS does not know, or that is no code, and for fewer frames to
+        train on than it takes.
+        """
+        try:
+            # np: no polysemous training, for codes that are compared bit by bit; it takes longest
+            codec = faiss.index_factory(DIM, re.sub("^PQ[0-9]+x[0-9]+$", r"\g<0>np", name))
+            codec.sa_code_size()
+        except (RuntimeError, TypeError):
+            raise InputError(
+                f"code is {name!r}, but must be a code of FAISS, as SQ4 or PQ32x8."
+            ) from None
+        try:
+            codec.train(others)
+        except RuntimeError:
+            too_few = f"{len(others)} frames are too few to train the code {name}."
+            raise InputError(too_few) from None
         return cls(codec, codec.sa_encode(np.ascontiguousarray(frames)))
 
     def __len__(self):
@@ -47,21 +64,3 @@ class Codes:
     def nbytes(self) -> int:
         """Of all codes; the codec itself has some kilobytes."""
         return self.packed.nbytes
-
-
-def trained(name, frames) -> faiss.Index:
-    """A codec by its FAISS name, trained on frames, float32 (N, 128); InputError for a name that
-    FAISS does not know, or that is no code, and for fewer frames than it takes."""
-    try:
-        # np: no polysemous training, for codes that are compared bit by bit; it takes longest
-        codec = faiss.index_factory(DIM, re.sub("^PQ[0-9]+x[0-9]+$", r"\g<0>np", name))
-        codec.sa_code_size()
-    except (RuntimeError, TypeError):
-        raise InputError(
-            f"code is {name!r}, but must be a code of FAISS, as SQ4 or PQ32x8."
-        ) from None
-    try:
-        codec.train(frames)
-    except RuntimeError:
-        raise InputError(f"{len(frames)} frames are too few to train the code {name}.") from None
-    return codec

@@ -46,9 +46,9 @@ class Database:
         """Frames of the songs that nobody asks for, float32 (N, 128)."""
         return self.sequences.frames[: self.sequences.bounds[self.first_test]]
 
-    def coded(self, code) -> "Database":
-        """The same songs as codes of FAISS, by its name, trained on the distractors."""
-        kept = codes.Codes.of(codes.trained(code, self.distractors), self.sequences.frames)
+    def coded(self, code, others) -> "Database":
+        """The same songs as codes of FAISS, as `Codes.of` trained on other frames."""
+        kept = codes.Codes.of(code, self.sequences.frames, others)
         return replace(self, sequences=replace(self.sequences, frames=kept))
 
     def decoded(self) -> "Database":

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from amg import progress
 from amg.embedding import crops, encoders, validation
 from amg.embedding.encoders import lift
-from amg.retrieval import codes, cost, evaluate, intervals, nafp_search, search
+from amg.retrieval import cost, evaluate, intervals, nafp_search, search
 from amg.retrieval.trials import first_rows
 from amg.sound.audio import seconds
 from amg.studies import unknown_songs
@@ -139,10 +139,9 @@ def choose_code(encoder, labels, valid, query_frames, frames) -> pd.DataFrame:
     by_frames = evaluate.second_stage(trials, queries, listed, indexed)[0][:, 0] == begin
     rows = []
     for name in progress.bar(CODES, desc="codes, validation", unit="code"):
-        kept = codes.Codes.of(codes.trained(name, frames), stored.sequences.frames)
-        coded = replace(stored, sequences=replace(stored.sequences, frames=kept))
+        coded = stored.coded(name, frames)
         found = evaluate.second_stage(trials, queries, listed, replace(indexed, database=coded))
-        what = {"code": name, "bytes": kept.nbytes // len(kept)}
+        what = {"code": name, "bytes": coded.sequences.frames.packed.shape[1]}
         for row in _by_length(trials, found[0][:, 0] == begin, by_frames, "frames_top1"):
             rows.append({**what, **row})
     return pd.DataFrame(rows).round(2)
@@ -185,16 +184,11 @@ def measure_shortlists(models, trials, queries, sizes=SHORTLISTS) -> pd.DataFram
             methods.append(cost.amg_methods(indexed, shortlist=n)[1])
             two = evaluate.amg(of_length, queries, indexed, shortlist=n)[1]
             scored.append((indexed.labels["encoder"], n, two))
-        rates = pd.DataFrame(
-            [
-                {
-                    "encoder": name,
-                    **intervals.rate(of.exact_rank == 1, of.recording),
-                    "shortlist": n,
-                }
-                for name, n, of in scored
-            ]
-        )
+        rates = [
+            {"encoder": name, **intervals.rate(of.exact_rank == 1, of.recording), "shortlist": n}
+            for name, n, of in scored
+        ]
         table = cost.measure(methods, cost.excerpts(of_length, queries, length))
-        tables.append(table.drop(columns="top1").join(rates).assign(query_frames=length))
+        table = table.drop(columns="top1").join(pd.DataFrame(rates))
+        tables.append(table.assign(query_frames=length))
     return pd.concat(tables, ignore_index=True).round(3)
