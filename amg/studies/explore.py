@@ -1,5 +1,6 @@
 """One query, made and followed as one turns its knobs: what notebook 10 shows."""
 
+import itertools
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -135,22 +136,19 @@ class Explorer:
         extract, hop = self.catalogue.models.fingerprinter.load().extract, audio.HOP
         (of_original,), (frames,) = extract([[original]]), extract([[query]], hop // windows.GRIDS)
         sounds = through, original, query, of_original, frames[:: windows.GRIDS]
-        asked, length = self.titles[number], self._length(frames)
+        n_frames = len(frames) // windows.GRIDS
+        length = min(self.catalogue.segments.length, n_frames)  # of windows, as `identify` has them
+        begins = windows.begins(n_frames, length)
+        first = frames[: length * windows.GRIDS].reshape(length, windows.GRIDS, -1).swapaxes(0, 1)
+        asked = self.titles[number]
         answer = identify((query, SAMPLE_RATE), self.catalogue, METHOD, name=asked)
         heard = [number, *(self.number[of.path] for of in answer.candidates[:1])]
-        fits = [(self.titles[of], self._fit(frames, of, length)) for of in dict.fromkeys(heard)]
+        songs = dict.fromkeys(heard)
+        fits = [(self.titles[of], self._fit(frames, of, begins, length)) for of in songs]
         verdicts = [self._verdict(match, number, begin_s) for match in answer.matches]
-        neighbours = self._neighbours(frames, length, number, begin_s, begin_s + length_s)
-        return Explored(
-            asked,
-            begin_s,
-            *sounds,
-            neighbours,
-            fits,
-            answer,
-            verdicts,
-            self._enough(frames, length),
-        )
+        neighbours = self._neighbours(first, number, begin_s, begin_s + length_s)
+        enough = self._enough(first, len(begins))
+        return Explored(asked, begin_s, *sounds, neighbours, fits, answer, verdicts, enough)
 
     def _degraded(self, original, snr_db, noise, room):
         """The query, and the names of what it went through."""
@@ -178,25 +176,18 @@ class Explorer:
             return "wrong song"
         return RIGHT if abs(starts_s(match) - begin_s) <= APART_S else "wrong place"
 
-    def _length(self, frames):
-        """Frames of a window, as `windows.ask` cuts a query's frames, of all grids by turns."""
-        return min(self.catalogue.segments.length, len(frames) // windows.GRIDS)
-
-    def _enough(self, frames, length):
-        """Of the first window, heard as it is, not at other speeds."""
-        window = frames[: length * windows.GRIDS].reshape(length, windows.GRIDS, -1)
-        calibration, any_score = self.catalogue.calibration, 0.5
-        ordinary = significance.ordinary(window.swapaxes(0, 1), calibration.background)
+    def _enough(self, window, n_windows):
+        """Of a window, (GRIDS, L, 128), one of so many, heard as it is, not at other speeds."""
+        calibration, any_score, length = self.catalogue.calibration, 0.5, window.shape[1]
+        ordinary = significance.ordinary(window, calibration.background)
         law = any_score, ordinary, length, self.catalogue.n_frames, METHOD
-        n_windows = windows.GRIDS * len(windows.begins(len(frames) // windows.GRIDS, length))
-        chance = n_windows * calibration.expected(*law) / SHARE
+        chance = windows.GRIDS * n_windows * calibration.expected(*law) / SHARE
         return float(calibration.enough(any_score, chance, length, METHOD).min())
 
-    def _neighbours(self, frames, length, number, begin_s, end_s):
-        """The first stage's segments for the first window, best first; right are those that hold a
-        part of the song from `begin_s` to `end_s`."""
-        window = frames[: length * windows.GRIDS].reshape(length, windows.GRIDS, -1)
-        ranked = windows.find(window.swapaxes(0, 1)[None], self.catalogue, "single_stage")
+    def _neighbours(self, window, number, begin_s, end_s):
+        """The first stage's segments for a window, (GRIDS, L, 128), best first; right are those
+        that hold a part of the song from `begin_s` to `end_s`."""
+        ranked = windows.find(window[None], self.catalogue, "single_stage")
         (place, score), sequences = (of[0, 0] for of in ranked), self.catalogue.sequences
         song = sequences.song_of(place)
         from_s = (place - sequences.bounds[song]) * windows.HOP_S
@@ -205,17 +196,16 @@ class Explorer:
         titles = [self.titles[of] for of in song]
         return pd.DataFrame({"title": titles, "from_s": from_s, "score": score, "right": right})
 
-    def _fit(self, frames, number, length):
+    def _fit(self, frames, number, begins, length):
         """How well the windows of a query fit in a song, by where the query would begin: at_s and
         score, the best window's."""
         low, high = self.catalogue.sequences.bounds[number:][:2]
         start, rows = np.arange(low, high - length + 1), []
-        for at in windows.begins(len(frames) // windows.GRIDS, length):
-            for grid in range(windows.GRIDS):
-                window = frames[at * windows.GRIDS + grid :: windows.GRIDS][None, :length]
-                every = window, self.catalogue.sequences.frames, np.zeros(len(start), int), start
-                at_s = (start - low - at) * windows.HOP_S - grid * windows.TICK_S
-                rows.append(pd.DataFrame({"at_s": at_s, "score": search.diagonal_scores(*every)}))
+        for at, grid in itertools.product(begins, range(windows.GRIDS)):
+            window = frames[at * windows.GRIDS + grid :: windows.GRIDS][None, :length]
+            every = window, self.catalogue.sequences.frames, np.zeros(len(start), int), start
+            at_s = (start - low - at) * windows.HOP_S - grid * windows.TICK_S
+            rows.append(pd.DataFrame({"at_s": at_s, "score": search.diagonal_scores(*every)}))
         fit = pd.concat(rows).groupby("at_s", as_index=False).score.max()
         return fit[fit.at_s > -windows.HOP_S]
 

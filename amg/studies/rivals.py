@@ -212,11 +212,8 @@ def _rates(answers, one):
 
 def differences(examined, settled) -> pd.DataFrame:
     """`rivals_differences.csv`: points of what the first system names above each other, paired."""
-    rows, hits = [], {}
-    for one in settled.itertuples():
-        answers = examined[one.label][0]
-        hits[one.label] = _named(answers, one.levels).to_numpy()
-    first, *others = settled.label
+    hits = {one.label: _named(examined[one.label][0], one.levels) for one in settled.itertuples()}
+    (first, *others), rows = hits, []
     there = examined[first][0].query("question != 'not there'")
     for other in others:
         for (condition, length), at in there.groupby(["condition", "query_frames"], sort=False):

@@ -65,10 +65,8 @@ def rates(scored, group, condition) -> pd.DataFrame:
 
 def rates_by(scored, group, condition_of_song) -> pd.DataFrame:
     """The same for each value of `condition_of_song`, one value per test song."""
-    conditions = np.asarray(condition_of_song)[scored.song.to_numpy()]
-    return pd.concat(
-        [rates(part, group, condition) for condition, part in scored.groupby(conditions)]
-    )
+    by_condition = scored.groupby(np.asarray(condition_of_song)[scored.song.to_numpy()])
+    return pd.concat([rates(part, group, condition) for condition, part in by_condition])
 
 
 def explain(drawn, answers, database, alike, late=0.0) -> pd.DataFrame:
@@ -112,9 +110,7 @@ def reasons(missed, drawn, condition) -> pd.DataFrame:
 
 def weaknesses(rates) -> list[str]:
     """The weakest condition of each group, exact Top-1 at WEAKEST_S: a list of phrases."""
-    at = rates[
-        (rates.tolerance == "exact") & (rates.query_s == WEAKEST_S) & (rates.group != "clean")
-    ]
+    at = rates.query("tolerance == 'exact' and query_s == @WEAKEST_S and group != 'clean'")
     worst = at.loc[at.groupby("group", sort=False).top1.idxmin()]
     return [
         f"{row.group} {row.condition}: {row.top1:.1f} % at {row.query_s:g} s"
