@@ -104,7 +104,7 @@ def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
         sound = np.clip(sound * (10 ** (settings.overload_db / 20) / _peak(sound)), -1, 1)
     sound = sound * (10 ** (settings.gain_db / 20) / max(1.0, _peak(sound)))
     if settings.codec is not None:
-        sound = _through_codec(sound, settings.codec)
+        sound = through_codec(sound, CODECS[settings.codec])
     return sound[first : first + len(audio) - 2 * margin].astype(np.float32)
 
 
@@ -119,10 +119,10 @@ def degrade(read, seed, pool, kinds=FIELD, **fixed) -> np.ndarray:
     return apply(read(margin_s), settings, pool, margin_s)
 
 
-def _through_codec(audio, codec):
-    """Encode at a low bit rate and decode again."""
+def through_codec(audio, codec) -> np.ndarray:
+    """Encoded and decoded again, float32 as long; codec: settings of `soundfile.write`."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, audio, SAMPLE_RATE, **CODECS[codec])
+    soundfile.write(buffer, audio, SAMPLE_RATE, **codec)
     buffer.seek(0)
     decoded = soundfile.read(buffer, dtype="float32")[0][: len(audio)]
     return np.pad(decoded, (0, len(audio) - len(decoded)))

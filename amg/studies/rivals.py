@@ -5,14 +5,12 @@ where no answer is right. How sure a system must be is decided on the validation
 """
 
 import importlib.util
-import io
 import time
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import soundfile
 import soxr
 
 from amg import files, progress
@@ -27,7 +25,8 @@ FIELD, BETWEEN = "noise and room", "noise and room, between frames"
 KINDS = {FIELD: degrade.FIELD, BETWEEN: (*degrade.FIELD, "offset")}
 SPEEDS = {"2 % faster": 1.02, "2 % slower": 0.98}
 PITCHES = {"a semitone higher": 1.0, "a semitone lower": -1.0}
-MP3 = "MP3, 64 kbit/s"
+MP3 = "MP3, 64 kbit/s"  # at 8 kHz the most that MP3 has
+AS_MP3 = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.0}
 CONDITIONS = (CLEAN, FIELD, BETWEEN, *SPEEDS, *PITCHES, MP3)
 
 
@@ -76,16 +75,7 @@ def altered(clip, number, condition, seed, pool) -> tuple[np.ndarray, float]:
         import pedalboard  # of the extra `rivals`
 
         return pedalboard.time_stretch(sound[None], SAMPLE_RATE, 1.0, PITCHES[condition])[0], 1.0
-    return (_as_mp3(sound) if condition == MP3 else sound), 1.0
-
-
-def _as_mp3(sound):
-    """At 8 kHz, 64 kbit/s are the most that MP3 has."""
-    file = io.BytesIO()
-    how = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.0}
-    soundfile.write(file, sound, SAMPLE_RATE, **how)
-    file.seek(0)
-    return soundfile.read(file, dtype="float32")[0]
+    return (degrade.through_codec(sound, AS_MP3) if condition == MP3 else sound), 1.0
 
 
 def excerpts(question):
