@@ -61,11 +61,10 @@ class Segments:
         """
         starts = []
         for low, high in zip(sequences.bounds, sequences.bounds[1:]):
-            starts.append(np.arange(low, high - length + 1, length))
-            if tails:
-                starts[-1] = np.union1d(starts[-1], max(low, high - length))
-        song = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
-        return cls(np.concatenate(starts).astype(np.int64), song, length)
+            of_song = np.arange(low, high - length + 1, length)
+            starts.append(np.union1d(of_song, max(low, high - length)) if tails else of_song)
+        start = np.concatenate(starts).astype(np.int64)
+        return cls(start, sequences.song_of(start), length)
 
     def first_frames(self, numbers) -> np.ndarray:
         """Positions where segments begin, -1 of -1."""

@@ -159,10 +159,9 @@ class Explorer:
         names = [next(name for name in of if of[name] == number) for of, number in kinds]
         names[0] += f" at {snr_db:g} dB SNR" if noise >= 0 else ""
         noise, room = (None if of < 0 else of for of in (noise, room))
-        dropped: dict = dict.fromkeys(("microphone", "speaker", "overload_db", "codec", "offset_s"))
-        levels: dict = {"snr_db": float(snr_db), "gain_db": 0.0, "noise_offset": 0.0}
-        setting = degrade.Degradation(noise=noise, room=room, **levels, **dropped)
-        return degrade.apply(original, setting, self.pool), ", ".join(names)
+        fixed = {"noise": noise, "room": room, "snr_db": float(snr_db), "gain_db": 0.0}
+        query = degrade.degrade(original, 0, self.pool, (), noise_offset=0.0, **fixed)
+        return query, ", ".join(names)
 
     def between(self, excerpt, song, **knobs) -> Explored:
         """The same of an excerpt (begin, end) in seconds, moved or widened where it is too short or

@@ -114,9 +114,8 @@ def choose_shortlist(encoder, labels, valid, query_frames, sizes=CHOICE) -> pd.D
     labels: as `evaluate.labels`; valid: what `unknown_songs.validation` gives, whose degraded
     versions are asked for; query_frames: of their trials.
     """
-    trials, begin, indexed = _asked(encoder, labels, valid, query_frames)
-    stored, queries, _ = valid
-    by_base = nafp_search.find(trials, queries, stored.sequences)[0][:, 0] == begin
+    trials, queries, indexed, begin = _asked(encoder, labels, valid, query_frames)
+    by_base = nafp_search.find(trials, queries, indexed.database.sequences)[0][:, 0] == begin
     named = {name: labels[name] for name in ("encoder", "duration_max")}
     rows = []
     for n in progress.bar(sizes, desc="shortlists, validation", unit="list"):
@@ -133,13 +132,12 @@ def choose_code(encoder, labels, valid, query_frames, frames) -> pd.DataFrame:
 
     frames: that codes are trained on, float32 (N, 128); the rest as for `choose_shortlist`.
     """
-    trials, begin, indexed = _asked(encoder, labels, valid, query_frames)
-    stored, queries, _ = valid
+    trials, queries, indexed, begin = _asked(encoder, labels, valid, query_frames)
     listed, _ = evaluate.first_stage(trials, queries, indexed, search.SHORTLIST)
     by_frames = evaluate.second_stage(trials, queries, listed, indexed)[0][:, 0] == begin
     rows = []
     for name in progress.bar(CODES, desc="codes, validation", unit="code"):
-        coded = stored.coded(name, frames)
+        coded = indexed.database.coded(name, frames)
         found = evaluate.second_stage(trials, queries, listed, replace(indexed, database=coded))
         what = {"code": name, "bytes": coded.sequences.frames.packed.shape[1]}
         for row in _by_length(trials, found[0][:, 0] == begin, by_frames, "frames_top1"):
@@ -148,12 +146,12 @@ def choose_code(encoder, labels, valid, query_frames, frames) -> pd.DataFrame:
 
 
 def _asked(encoder, labels, valid, query_frames):
-    """Trials of the validation songs, where they begin, and the database with its vectors."""
+    """Trials of the validation songs, queries, the database with vectors, and where they begin."""
     (stored, queries, song), length = valid, crops.segment_frames(labels["duration_max"])
     trials = unknown_songs.draw(stored, queries, song, query_frames, length, seed=0)
     begin = first_rows(trials.assign(song=song[trials.song]), stored.sequences, stored.first_test)
     indexed = evaluate.Indexed.of(encoder, stored, search.Segments.of(stored.sequences, length))
-    return trials, begin, indexed
+    return trials, queries, indexed, begin
 
 
 def _by_length(trials, hit, other, name):
