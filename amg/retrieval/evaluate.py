@@ -73,10 +73,8 @@ def untrained(names, database) -> dict:
     free = [name for name in encoders.registry if not encoders.needs_training(name)]
     if names != []:
         check.each("others", names, check.one_of, free)
-    return {
-        name: runs.Trained(encoders.untrained(name, database.distractors), None, [], "", True)
-        for name in names
-    }
+    fitted = {name: encoders.untrained(name, database.distractors) for name in names}
+    return {name: runs.Trained(encoder, None, [], "", True) for name, encoder in fitted.items()}
 
 
 def check_fingerprinter(run, database) -> None:

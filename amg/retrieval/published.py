@@ -29,9 +29,8 @@ def two_stage(queries, candidates, segments, sequences) -> tuple[np.ndarray, np.
     """As `search.two_stage`, but candidates are laid end to end, in rank order, and the ten nearest
     frames of each of a query's first `segments.length` frames propose starts."""
     queries = queries[:, : segments.length]
-    candidates = np.take_along_axis(  # real ones first, in their order
-        candidates, np.argsort(candidates < 0, axis=1, kind="stable"), 1
-    )
+    order = np.argsort(candidates < 0, axis=1, kind="stable")  # real ones first, in their order
+    candidates = np.take_along_axis(candidates, order, 1)
     n_queries, length, dim = queries.shape
     n_frames = candidates.shape[1] * segments.length
     parts = []
@@ -68,20 +67,15 @@ def right(trials, single, two, segments, database) -> tuple[dict, dict]:
     known = np.isin(song, segments.song) & (truth < len(segments.song))
     position = segments.start[np.where(known, truth, 0)] + within
     truth, position, known = (column[:, None] for column in (truth, position, known))
-    return (
-        {"segment": known & ((single == truth) | (single == truth + 1))},
-        {"exact": known & (two == position)},
-    )
+    segment = known & ((single == truth) | (single == truth + 1))
+    return {"segment": segment}, {"exact": known & (two == position)}
 
 
 class _Plain(pickle._Unpickler):  # in Python: the one in C reserves what an index or a size claims
     """Reads dicts, lists, strings and numbers; what a pickle could run is refused."""
 
-    dispatch = {
-        code: load
-        for code, load in pickle._Unpickler.dispatch.items()
-        if code != pickle.BYTEARRAY8[0]
-    }
+    dispatch = dict(pickle._Unpickler.dispatch)
+    del dispatch[pickle.BYTEARRAY8[0]]
 
     def find_class(self, module, name):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")

@@ -89,11 +89,9 @@ def explain(drawn, answers, database, alike, late=0.0) -> pd.DataFrame:
     missed = missed.assign(likeness=np.array(likeness, float))
     same_song = (sequences.song_of(truth) == hits.song_of(first, sequences)[:, 0])[is_miss]
     within_1, same_audio, same_clip, other_clip, nothing = REASONS
-    reason = np.select(
-        [missed.guess < 0, same_song & (missed.away <= 1), missed.likeness >= SAME, same_song],
-        [nothing, within_1, same_audio, same_clip],
-        other_clip,
-    )
+    near, alike_there = same_song & (missed.away <= 1), missed.likeness >= SAME
+    told = [nothing, within_1, same_audio, same_clip]
+    reason = np.select([missed.guess < 0, near, alike_there, same_song], told, other_clip)
     return missed.assign(reason=reason.astype(object))
 
 

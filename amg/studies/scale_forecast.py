@@ -53,9 +53,8 @@ def above(right, wrong, most=MOST) -> np.ndarray:
     highest = -np.sort(-wrong, axis=1)[:, :most]
     last = highest[:, -1]
     excess = np.maximum((highest[:, :-1] - last[:, None]).mean(axis=1), 1e-9)
-    return np.where(
-        right > last, most * np.exp(-(right - last) / excess), (wrong >= right[:, None]).sum(axis=1)
-    )
+    counted = (wrong >= right[:, None]).sum(axis=1)
+    return np.where(right > last, most * np.exp(-(right - last) / excess), counted)
 
 
 def expected_top1(scores, times) -> float:
