@@ -203,8 +203,9 @@ def _rates(answers, one):
 def differences(examined, settled) -> pd.DataFrame:
     """`rivals_differences.csv`: points of what the first system names above each other, paired."""
     hits = {one.label: _named(examined[one.label][0], one.levels) for one in settled.itertuples()}
-    (first, *others), rows = hits, []
+    first, *others = hits
     there = examined[first][0].query("question != 'not there'")
+    rows = []
     for other in others:
         for (condition, length), at in there.groupby(["condition", "query_frames"], sort=False):
             ours, theirs = (hits[label][at.index] for label in (first, other))

@@ -37,16 +37,11 @@ def vectors_of(indexed, n_vectors, seed=0) -> np.ndarray:
 
     As `encoders.embed_runs`. Raises InputError for fewer than the test songs have.
     """
-    first, length = indexed.first_test, indexed.segments.length
-    real = np.roll(indexed.vectors, -first, axis=0)
-    check.integer("the number of vectors", n_vectors, len(real) - first)
-    parts = [real[:n_vectors]]
-    n_more = n_vectors - len(real)
-    for block in scale_distractors.blocks(indexed.database, indexed.segments, n_more, seed):
-        start = np.arange(0, len(block), length)
-        lengths = np.full(len(start), length)
-        parts.append(encoders.embed_runs(indexed.encoder, block, start, lengths))
-    return np.concatenate(parts)
+    real = np.roll(indexed.vectors, -indexed.first_test, axis=0)
+    check.integer("the number of vectors", n_vectors, len(real) - indexed.first_test)
+    more = scale_distractors.blocks(indexed.database, indexed.segments, n_vectors - len(real), seed)
+    modelled = [encoders.embed(indexed.encoder, block) for block in more]
+    return np.concatenate([real[:n_vectors], *modelled])
 
 
 def right_segments(ids, trials, indexed) -> np.ndarray:

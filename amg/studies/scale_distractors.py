@@ -48,11 +48,11 @@ def grown(database, n_frames, seed=0) -> Database:
 
 
 def blocks(database, segments, n_segments, seed=0):
-    """Frames of `n_segments` segments of modelled songs, in blocks, float32 (n * length, 128)."""
+    """Frames of `n_segments` segments of modelled songs, in blocks, float32 (n, length, 128)."""
     mirror, n_real = Mirror(database.distractors), np.sum(segments.song < database.first_test)
     for low in range(0, n_segments, BLOCK):
         number = np.arange(low, min(low + BLOCK, n_segments))
         copy, of = number // n_real, number % n_real
         frames = database.sequences.frames[segments.start[of, None] + np.arange(segments.length)]
         each = np.stack([signs(*key, seed) for key in zip(segments.song[of], copy)])
-        yield mirror(frames, each[:, None]).reshape(-1, frames.shape[2])
+        yield mirror(frames, each[:, None])
