@@ -9,8 +9,7 @@ one, which the same query gets in music that cannot be the answer, as in a catal
 """
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import namedtuple
 
 import numpy as np
 import pandas as pd
@@ -27,6 +26,10 @@ FALSE_ACCEPTS = 0.01  # of unknown trials; what a threshold is for
 METHOD = ["method", "encoder", "stage", "duration_max"]
 CURVE_POINTS = 60
 BACKGROUND = 400  # songs at most
+
+# search: (database, trials, queries) -> for each stage the places and scores of the best answers,
+# int and float32 (n, 10); labels: a dict per stage
+Method = namedtuple("Method", "search labels")
 
 
 def folds(recordings, seed=0) -> np.ndarray:
@@ -110,18 +113,6 @@ def draw(database, queries, song, query_frames, segment_frames, seed) -> pd.Data
     drawn = trials.draw(shared, query_frames, 1, seed, [segment_frames])
     recordings = np.array(database.recordings[database.first_test :], dtype=object)
     return drawn.assign(recording=recordings[song[drawn.song]])
-
-
-@dataclass(frozen=True)
-class Method:
-    """A search, and the labels of its stages.
-
-    search: (database, trials, queries) -> for each stage the places and scores of the best answers,
-    int and float32 (n, 10).
-    """
-
-    search: Callable
-    labels: list  # of dict, one per stage
 
 
 def base_method() -> Method:
