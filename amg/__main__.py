@@ -21,14 +21,15 @@ def main() -> None:
     sentence."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(errors="backslashreplace")  # whatever the terminal cannot show
-    arguments = _parser().parse_args()
+    given = vars(_parser().parse_args())
+    command, run = given.pop("command"), given.pop("run")
     try:
-        if arguments.command in OF_CHECKOUT and not paths.is_checkout():
+        if command in OF_CHECKOUT and not paths.is_checkout():
             raise InputError(
-                f"the command {arguments.command} needs a checkout of the repository, with its "
-                "notebooks; run it there."
+                f"the command {command} needs a checkout of the repository, with its notebooks; "
+                "run it there."
             )
-        arguments.run(arguments)
+        run(**given)
     except InputError as error:
         sys.exit(f"amg: {one_line(error)}")
     except BrokenPipeError:  # whoever read the output, as head does, has ended
@@ -45,20 +46,22 @@ def _parser():
     subparsers = parser.add_subparsers(dest="command", required=True)
 
     def command(name, run, text, *options):
-        added = subparsers.add_parser(name, help=text)
+        # what is not given is left to the function's own default
+        added = subparsers.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
         added.set_defaults(run=run)
         for option, settings in options:
             added.add_argument(option, **settings)
 
     profile = _option("--profile", "a file of notebooks/profiles, as demo", default="demo")
-    command("reproduce", _reproduce, "run the notebooks of a profile, in order", profile)
+    run = _later("amg.report.running.pipeline:reproduce")
+    command("reproduce", run, "run the notebooks of a profile, in order", profile)
     text = "make the last run of a profile the one that others are compared with"
     command("reference", _reference, f"{text} (of committed code only)", profile)
 
     text = "say what a profile takes before it runs: hours, disk, memory, workers"
     of_plan = _option("profile", "a file of notebooks/profiles, as demo")
     hours = _option("--hours", "say how many workers it needs for so many hours", type=float)
-    command("plan", _plan, text, of_plan, hours)
+    command("plan", _later("amg.report.running.forecast:tell"), text, of_plan, hours)
 
     sweep = _option("sweep", "a file of notebooks/sweeps, or your own", metavar="FILE")
     workers = _option("--workers", "processes", type=int, default=2)
@@ -112,8 +115,10 @@ def _parser():
     sounds = _option("sounds", text, nargs="+", type=os.path.expanduser)
     text = "two_stage, single_stage or sequence"
     method = _option("--method", text, default="two_stage")
-    as_json = _option("--json", "print a line of JSON for each file", action="store_true")
-    with_paths = _option("--paths", "show where files lie, too", action="store_true")
+    text = "print a line of JSON for each file"
+    as_json = _option("--json", text, action="store_true", dest="as_json")
+    text = "show where files lie, too"
+    with_paths = _option("--paths", text, action="store_true", dest="with_paths")
     text = "name the music in audio files"
     run = _later("amg.catalogue.identify:command")
     command("identify", run, text, sounds, method, as_json, with_paths, *of_catalogue)
@@ -144,51 +149,35 @@ def _absolute(path):
 
 def _later(name):
     """A function that is imported when it is called."""
-    return lambda arguments: pkgutil.resolve_name(name)(arguments)
+    return lambda **given: pkgutil.resolve_name(name)(**given)
 
 
-def _reproduce(arguments):
-    from amg.report.running import pipeline
-
-    pipeline.reproduce(arguments.profile)
-
-
-def _reference(arguments):
+def _reference(profile):
     from amg.report import pages
 
-    print(f"{paths.relative(pages.make_reference(arguments.profile))} written")
+    print(f"{paths.relative(pages.make_reference(profile))} written")
 
 
-def _plan(arguments):
-    from amg.report.running import forecast
-
-    forecast.tell(arguments.profile, arguments.hours)
-
-
-def _sweep(arguments):
+def _sweep(sweep, workers, dask, show=False):
     from amg.report.running import pipeline, sweeps
 
-    where = {"workers": arguments.workers, "dask": arguments.dask}
-    pipeline.sweep(sweeps.read(arguments.sweep), arguments.show, **where)
+    pipeline.sweep(sweeps.read(sweep), show, workers=workers, dask=dask)
 
 
-def _run(arguments):
+def _run(notebook, p):
     from amg.report.running import pipeline
 
-    executed = pipeline.run(arguments.notebook, dict(arguments.p))
+    executed = pipeline.run(notebook, dict(p))
     print(f"executed notebook, tables and figures: {paths.relative(executed.parents[1])}/")
 
 
-def _extract(arguments):
+def _extract(audio, target, device, fingerprinter, workers):
     from amg.fingerprint import fingerprinters, folder
 
-    prints = fingerprinters.find(arguments.fingerprinter)
-    written, refused = folder.extract(
-        arguments.audio, arguments.target, prints, arguments.workers, arguments.device
-    )
-    print(
-        *map(one_line, refused), f"{written} files fingerprinted, {len(refused)} left out", sep="\n"
-    )
+    prints = fingerprinters.find(fingerprinter)
+    written, refused = folder.extract(audio, target, prints, workers, device)
+    told = f"{written} files fingerprinted, {len(refused)} left out"
+    print(*map(one_line, refused), told, sep="\n")
 
 
 if __name__ == "__main__":

@@ -86,12 +86,11 @@ def calibrate(data, database, n_valid, fingerprinter="", seed=0) -> pd.DataFrame
     return table
 
 
-def command(arguments) -> None:
+def command(train_set, database, n_valid, fingerprinter) -> None:
     """`amg calibrate`: prints what held-out songs say."""
-    check.texts(train_set=arguments.train_set, database=arguments.database)
-    data = features.pack(paths.resolve(f"data/train/{arguments.train_set}"))
-    database, _ = databases.load(paths.resolve(arguments.database))
-    table = calibrate(data, database, arguments.n_valid, arguments.fingerprinter)
+    check.texts(train_set=train_set, database=database)
+    data = features.pack(paths.resolve(f"data/train/{train_set}"))
+    table = calibrate(data, databases.load(paths.resolve(database))[0], n_valid, fingerprinter)
     print(table.round(3).to_string(index=False))
 
 

@@ -133,21 +133,19 @@ def _matches(groups):
     return sorted(kept, key=lambda match: match.begin_s)
 
 
-def command(arguments) -> None:
+def command(
+    sounds, method, fingerprinter, catalogue=CATALOGUE, as_json=False, with_paths=False
+) -> None:
     """`amg identify`: the answer for each sound, or why there is none; InputError if none
     could be used."""
-    check.one_of("method", arguments.method, windows.METHODS)
-    catalogue = arguments.catalogue or CATALOGUE
-    catalogue, n_answers = Catalogue.load(catalogue, arguments.fingerprinter), 0
-    for given in arguments.sounds:
-        for answer in _answers(given, catalogue, arguments.method):
+    check.one_of("method", method, windows.METHODS)
+    catalogue, n_answers = Catalogue.load(catalogue, fingerprinter), 0
+    for given in sounds:
+        for answer in _answers(given, catalogue, method):
             if isinstance(answer, InputError):
                 print(f"amg: {one_line(answer)}", file=sys.stderr)
                 continue
-            as_text = (
-                json.dumps(answer.to_dict()) if arguments.json else answer.text(arguments.paths)
-            )
-            print(as_text, flush=True)
+            print(json.dumps(answer.to_dict()) if as_json else answer.text(with_paths), flush=True)
             n_answers += 1
     if not n_answers:
         raise InputError("none of the files could be used.")

@@ -98,17 +98,16 @@ def index(
     return Report(*counts, sorted(refused), kept)
 
 
-def command(arguments) -> None:
-    """`amg index`; InputError if nothing in the folders can be used."""
-    made_by = models.load(arguments.encoder, arguments.duration_max, arguments.fingerprinter)
-    catalogue, words = arguments.catalogue or CATALOGUE, ["amg", "identify", "SOUND"]
-    options = made_by, arguments.workers, arguments.reread, arguments.prune
-    report = index(arguments.folders, catalogue, *options)
+def command(folders, encoder, duration_max, fingerprinter, catalogue=CATALOGUE, **options) -> None:
+    """`amg index`, options: of `index`; InputError if nothing in the folders can be used."""
+    made_by = models.load(encoder, duration_max, fingerprinter)
+    report = index(folders, catalogue, made_by, **options)
     print(report)
     if not report.heard + report.unchanged + report.moved + report.removed:
         raise InputError("none of the files could be used.")
-    for name in ("catalogue", "fingerprinter"):
-        words += [f"--{name}", getattr(arguments, name)] if getattr(arguments, name) else []
+    words = ["amg", "identify", "SOUND"]
+    words += ["--catalogue", catalogue] if catalogue != CATALOGUE else []
+    words += ["--fingerprinter", fingerprinter] if fingerprinter else []
     with store.Store(catalogue) as on_disk:
         place, hours = paths.relative(on_disk.folder), on_disk.hours
     print(f"{hours:.2f} hours of music in {place}; next: {shlex.join(words)}")

@@ -28,7 +28,7 @@ def table(on_disk) -> list[tuple]:
     return [(seconds[place.sha256], place) for place in on_disk.places().values()]
 
 
-def remove(given, catalogue=CATALOGUE) -> int:
+def remove(given, catalogue) -> int:
     """Take files, and all below folders, out of a catalogue, whether they exist or not.
 
     given: a list of paths. Returns how many files it held of them; InputError, and nothing is
@@ -51,7 +51,7 @@ def remove(given, catalogue=CATALOGUE) -> int:
     return len(gone)
 
 
-def dedup(catalogue=CATALOGUE) -> tuple[list, list]:
+def dedup(catalogue) -> tuple[list, list]:
     """Files that are the same, byte for byte, and others that sound the same from begin to end: two
     lists of lists of (seconds, Place)."""
     with store.Store(catalogue) as on_disk:
@@ -107,16 +107,16 @@ def _line(seconds, place):
     )
 
 
-def list_command(arguments) -> None:
+def list_command(catalogue=CATALOGUE) -> None:
     """`amg list`: a line for each file."""
-    with store.Store(arguments.catalogue or CATALOGUE) as on_disk:
+    with store.Store(catalogue) as on_disk:
         for row in table(on_disk):
             print(_line(*row))
 
 
-def stats_command(arguments) -> None:
+def stats_command(catalogue=CATALOGUE) -> None:
     """`amg stats`."""
-    with store.Store(arguments.catalogue or CATALOGUE) as on_disk:
+    with store.Store(catalogue) as on_disk:
         about, places = on_disk.about, on_disk.places()
         n_bytes = sum(file.stat().st_size for file in on_disk.folder.iterdir())
         print(f"{paths.relative(on_disk.folder)}: {n_bytes:,} bytes")
@@ -140,15 +140,15 @@ def _folders(places):
     return counts
 
 
-def remove_command(arguments) -> None:
+def remove_command(places, catalogue=CATALOGUE) -> None:
     """`amg remove`."""
-    n_gone = remove(arguments.places, arguments.catalogue or CATALOGUE)
+    n_gone = remove(places, catalogue)
     print(f"files removed from the catalogue: {n_gone:,}; the music itself was not touched.")
 
 
-def dedup_command(arguments) -> None:
+def dedup_command(catalogue=CATALOGUE) -> None:
     """`amg dedup`."""
-    copies, alike = dedup(arguments.catalogue or CATALOGUE)
+    copies, alike = dedup(catalogue)
     for what, groups in (("the same file", copies), ("the same sound", alike)):
         for rows in groups:
             print(f"{what}:", *(f"  {_line(*row)}" for row in rows), sep="\n")
