@@ -106,7 +106,7 @@ def _parser():
     command("stats", _later("amg.catalogue.library:stats_command"), text, of_catalogue[0])
     places = _folder("places", "files and folders, whether they exist or not", nargs="+")
     text = "remove music from the catalogue; the files themselves stay"
-    run = _later("amg.catalogue.library:remove_command")
+    run = _later("amg.catalogue.library:remove")
     command("remove", run, text, places, of_catalogue[0])
     text = "show which files are the same, or sound the same"
     command("dedup", _later("amg.catalogue.library:dedup_command"), text, of_catalogue[0])

@@ -39,16 +39,13 @@ class Catalogue:
             made_by = models.load(encoder, duration_max, fingerprinter)
             if other_code := on_disk.compare(made_by.about):
                 print(f"amg: {other_code}.", file=sys.stderr)
-            sounds, places, arrays = on_disk.read()
+            sounds, copies, arrays = on_disk.read()
             if not sounds:
                 raise InputError(
                     f"{paths.relative(on_disk.folder)} has no music in it; index some first: "
                     "amg index FOLDER"
                 )
         bounds = np.cumsum([0, *(n_frames for _, n_frames, *_ in sounds)])
-        copies: dict = {}
-        for place in places.values():
-            copies.setdefault(place.sha256, []).append(place)
         in_order = [_there(copies.get(sha256, [None])) for sha256, *_ in sounds]
         return cls(made_by, search.Sequences(arrays[0], bounds), arrays[1], in_order, copies)
 

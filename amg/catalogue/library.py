@@ -22,22 +22,16 @@ MOST = 0.75  # of the frames of two recordings that sound the same
 N_FOLDERS = 10  # that are told
 
 
-def table(on_disk) -> list[tuple]:
-    """(seconds, Place) of all files in a `store.Store`, by path."""
-    seconds = {sha256: audio.seconds(n_frames) for sha256, n_frames, *_ in on_disk.sounds()}
-    return [(seconds[place.sha256], place) for place in on_disk.places().values()]
+def remove(places, catalogue=CATALOGUE) -> int:
+    """`amg remove`: takes files, and all below folders, out, whether they exist or not.
 
-
-def remove(given, catalogue) -> int:
-    """Take files, and all below folders, out of a catalogue, whether they exist or not.
-
-    given: a list of paths. Returns how many files it held of them; InputError, and nothing is
-    removed, if there are none of one.
+    places: a list of paths. Prints and returns how many files the catalogue held of them;
+    InputError, and nothing is removed, if there are none of one.
     """
     gone = set()
     with writing.locked(catalogue) as on_disk:
         known = on_disk.places()
-        for path in map(paths.resolve, given):
+        for path in map(paths.resolve, places):
             below = {
                 place for place in known if inside(place, [bytes(path), bytes(path.resolve())])
             }
@@ -48,6 +42,7 @@ def remove(given, catalogue) -> int:
             gone |= below
         on_disk.keep([], gone)
         on_disk.compact()
+    print(f"files removed from the catalogue: {len(gone):,}; the music itself was not touched.")
     return len(gone)
 
 
@@ -55,17 +50,14 @@ def dedup(catalogue) -> tuple[list, list]:
     """Files that are the same, byte for byte, and others that sound the same from begin to end: two
     lists of lists of (seconds, Place)."""
     with store.Store(catalogue) as on_disk:
-        sounds, _, arrays = on_disk.read()
-        rows = table(on_disk)
-    of_sound: dict = {}
-    for seconds, place in rows:
-        of_sound.setdefault(place.sha256, []).append((seconds, place))
-    held = [of_sound.get(sha256) for sha256, *_ in sounds]
-    alike = [
-        [held[number][0] for number in numbers if held[number]]
-        for numbers in (_alike(sounds, *arrays) if sounds else ())
+        sounds, copies, arrays = on_disk.read()
+    rows = [
+        [(audio.seconds(n_frames), place) for place in copies.get(sha256, ())]
+        for sha256, n_frames, *_ in sounds
     ]
-    return [of for of in held if of and len(of) > 1], [of for of in alike if len(of) > 1]
+    groups = _alike(sounds, *arrays) if sounds else ()
+    alike = [[rows[number][0] for number in group if rows[number]] for group in groups]
+    return [of for of in rows if len(of) > 1], [of for of in alike if len(of) > 1]
 
 
 def _alike(sounds, frames, vectors):
@@ -110,8 +102,9 @@ def _line(seconds, place):
 def list_command(catalogue=CATALOGUE) -> None:
     """`amg list`: a line for each file."""
     with store.Store(catalogue) as on_disk:
-        for row in table(on_disk):
-            print(_line(*row))
+        seconds = {sha256: audio.seconds(n_frames) for sha256, n_frames, *_ in on_disk.sounds()}
+        for place in on_disk.places().values():
+            print(_line(seconds[place.sha256], place))
 
 
 def stats_command(catalogue=CATALOGUE) -> None:
@@ -138,12 +131,6 @@ def _folders(places):
         for folder in [folder for folder in counts if depth[folder] == max(depth.values())]:
             counts[os.path.dirname(folder)] += counts.pop(folder)
     return counts
-
-
-def remove_command(places, catalogue=CATALOGUE) -> None:
-    """`amg remove`."""
-    n_gone = remove(places, catalogue)
-    print(f"files removed from the catalogue: {n_gone:,}; the music itself was not touched.")
 
 
 def dedup_command(catalogue=CATALOGUE) -> None:

@@ -187,12 +187,15 @@ class Store:
             path.unlink(missing_ok=True)
 
     def read(self) -> tuple[list, dict, tuple]:
-        """`sounds`, `places`, and the two arrays, if there are sounds: all as of one moment,
-        whatever a writer does meanwhile."""
+        """`sounds`, checksum -> the Places that have it, by path, and the two arrays, if there are
+        sounds: all as of one moment, whatever a writer does meanwhile."""
+        copies: dict = {}
         with refusing(self.folder, "read"), self.tables:
             self.tables.execute("BEGIN")  # until it ends, no writer can commit and delete arrays
             self.about, sounds = self._about(), self.sounds()
-            return sounds, self.places(), self.arrays() if sounds else ()
+            for place in self.places().values():
+                copies.setdefault(place.sha256, []).append(place)
+            return sounds, copies, self.arrays() if sounds else ()
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Fingerprints float32 (N, 128) and vectors (n, values) of a catalogue that is not empty,
