@@ -63,11 +63,6 @@ def read_json(path) -> dict | None:
     return None
 
 
-def stamp(files) -> str:
-    """Digest of names, sizes and times of files: changes when any of them does."""
-    return digest([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files])
-
-
 def digest(value) -> str:
     """16 hex digits of a JSON-able value, the same for equal values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

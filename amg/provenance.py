@@ -62,7 +62,8 @@ class Made:
         """Digest to name it by as an input of something else."""
         if self.record:
             return files.digest({key: self.record[key] for key in IDENTITY})
-        return files.stamp(sorted(path for path in self.folder.rglob("[!.]*") if path.is_file()))
+        there = sorted(path for path in self.folder.rglob("[!.]*") if path.is_file())
+        return files.digest([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in there])
 
 
 def is_ours(name) -> bool:
