@@ -27,6 +27,7 @@ LENGTHS = (3, 5, 9, 14, 19, 29, 39, 59)  # frames of windows; 19 are a segment o
 LEVELS = np.array([0.9, 0.99])  # quantiles of unknown windows' scores that the law is fitted to
 SMALL = 8  # the law is checked in a smaller catalogue, too: one in so many of the songs
 OUT_OF_TUNE = 2 ** (1 / 24), 2 ** (-1 / 24)  # speeds: a quarter-tone up and down
+SEED = 0
 
 
 def fit(u, n_frames) -> tuple[float, float]:
@@ -37,7 +38,7 @@ def fit(u, n_frames) -> tuple[float, float]:
     return float(u[1] - np.log(n_frames / due[1]) / rate), float(rate)
 
 
-def calibrate(data, database, n_valid, fingerprinter="", seed=0) -> pd.DataFrame:
+def calibrate(data, database, n_valid, fingerprinter="") -> pd.DataFrame:
     """Write these three files to `models.home`; returns what the held-out songs show, a row per
     method, encoder, length of segments and of windows.
 
@@ -58,7 +59,7 @@ def calibrate(data, database, n_valid, fingerprinter="", seed=0) -> pd.DataFrame
     songs = database.sequences.songs()[: database.first_test]
     _write_background(folder, songs[::2], database.clips[: database.first_test : 2], source)
     songs = songs[1::2]
-    queries = {length: _windows(data, length, seed) for length in LENGTHS}
+    queries = {length: _windows(data, length) for length in LENGTHS}
     background = significance.background(source)
     ordinary = {
         length: significance.ordinary(of_length, background)
@@ -76,11 +77,10 @@ def calibrate(data, database, n_valid, fingerprinter="", seed=0) -> pd.DataFrame
             if shortest.setdefault(length, (encoder, duration_max)) == (encoder, duration_max):
                 methods.append("two_stage")
             windows_of, song = queries[length]
+            asked = windows_of, song >= first_held, ordinary[length]
+            of_law = {"encoder": encoder, "duration_max": duration_max, "frames": length}
             for method in methods:
-                row = {"method": method, "encoder": encoder, "duration_max": duration_max}
-                row["frames"] = length
-                held = song >= first_held
-                rows.append(row | _law(windows_of, held, ordinary[length], whole, small, method))
+                rows.append({"method": method, **of_law, **_law(*asked, whole, small, method)})
     table = pd.DataFrame(rows)
     _write_laws(folder, table, source, whole.n_frames, small.n_frames)
     return table
@@ -145,28 +145,25 @@ def _write_background(folder, songs, clips, fingerprinter):
 
 def _write_laws(folder, table, fingerprinter, n_frames, n_frames_small):
     """The laws as `significance.load` reads them."""
+    what = ["method", "encoder", "duration_max"]
+    by_encoder = table[table.method == "single_stage"].groupby(what[1:])
+    two_stage = table[table.method == "two_stage"].sort_values("frames")
     laws = {
         "fingerprinter": fingerprinter.digest,
         "catalogue_frames": n_frames,
         "smallest_frames": n_frames_small,
-        "single_stage": {},
+        "single_stage": {
+            f"{encoder} {duration_max} s": rows.drop(columns=what).to_dict("list")
+            for (encoder, duration_max), rows in by_encoder
+        },
+        "two_stage": two_stage.drop(columns=what).to_dict("list"),
     }
-    for (method, encoder, duration_max), rows in table.groupby(
-        ["method", "encoder", "duration_max"]
-    ):
-        columns = rows.drop(columns=["method", "encoder", "duration_max"]).to_dict("list")
-        if method == "single_stage":
-            laws[method][f"{encoder} {duration_max} s"] = columns
-    two_stage = table[table.method == "two_stage"].sort_values("frames")
-    laws["two_stage"] = two_stage.drop(columns=["method", "encoder", "duration_max"]).to_dict(
-        "list"
-    )
     files.write_json(folder / significance.LAWS, laws)
 
 
-def _windows(data, length, seed):
+def _windows(data, length):
     """A window of each degraded version, float32 (n, length, 128), and its song, int (n,)."""
-    rng, queries = np.random.default_rng([seed, length]), []
+    rng, queries = np.random.default_rng([SEED, length]), []
     versions = np.argwhere(data.length[:, 1:] >= length) + (0, 1)
     for song, version in versions:
         start = rng.integers(data.length[song, version] - length + 1)

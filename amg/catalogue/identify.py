@@ -25,9 +25,10 @@ SPEEDS = (1.02, 0.98, 1.04, 0.96)  # at which the query may have been played, if
 SHORTER = (9, 5)  # frames of further windows in what is longer than a segment
 SHARE = 0.8  # of ALLOWED that the windows of the query as it is may use; the others share the rest
 APART_S = 0.5  # offsets that differ by no more belong together
+N_CANDIDATES = 5  # that are told at most
 
 
-def identify(sound, catalogue=CATALOGUE, method="two_stage", n_candidates=5, name="") -> Answer:
+def identify(sound, catalogue=CATALOGUE, method="two_stage", name="") -> Answer:
     """Name the music in a file, or in samples with their rate in Hz.
 
     sound: as for `sounds.blocks`. catalogue: a `Catalogue`, or its folder. method: one of
@@ -35,7 +36,6 @@ def identify(sound, catalogue=CATALOGUE, method="two_stage", n_candidates=5, nam
     sound. Raises InputError if it cannot be decoded, or is silent or shorter than 1 s.
     """
     check.one_of("method", method, windows.METHODS)
-    check.integers(1, n_candidates=n_candidates)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.load(catalogue)
     if not name:
         is_path = isinstance(sound, (str, os.PathLike))
@@ -61,7 +61,7 @@ def identify(sound, catalogue=CATALOGUE, method="two_stage", n_candidates=5, nam
     best: dict = {}
     for group in groups:
         best.setdefault(group.path, group)
-    return Answer(name, seconds, _matches(groups), [*best.values()][:n_candidates])
+    return Answer(name, seconds, _matches(groups), [*best.values()][:N_CANDIDATES])
 
 
 class _Hearing(NamedTuple):
