@@ -59,28 +59,23 @@ def calibrate(data, database, n_valid, fingerprinter="") -> pd.DataFrame:
     songs = database.sequences.songs()[: database.first_test]
     _write_background(folder, songs[::2], database.clips[: database.first_test : 2], source)
     songs = songs[1::2]
-    queries = {length: _windows(data, length) for length in LENGTHS}
     background = significance.background(source)
-    ordinary = {
-        length: significance.ordinary(of_length, background)
-        for length, (of_length, _) in progress.bar(
-            queries.items(), desc="background", unit="length"
-        )
-    }
-    rows, shortest = [], {}  # of two stages: the shortest segment that is as long as a window
+    asked = {}  # length -> windows, whether they are held out, and their ordinary scores
+    for length in progress.bar(LENGTHS, desc="background", unit="length"):
+        queries, song = _windows(data, length)
+        ordinary = significance.ordinary(queries, background)
+        asked[length] = queries, song >= first_held, ordinary
+    rows, fitted = [], set()  # of two stages: lengths, each by the shortest segment that is as long
     jobs = list(itertools.product(models.ENCODERS, crops.DURATIONS))
     for encoder, duration_max in progress.bar(jobs, desc="calibrating", unit="encoder"):
         made_by = models.load(encoder, duration_max, fingerprinter)
         whole, small = Catalogue.of(songs, made_by), Catalogue.of(songs[::SMALL], made_by)
         for length in (length for length in LENGTHS if length <= whole.segments.length):
-            methods = ["single_stage"]
-            if shortest.setdefault(length, (encoder, duration_max)) == (encoder, duration_max):
-                methods.append("two_stage")
-            windows_of, song = queries[length]
-            asked = windows_of, song >= first_held, ordinary[length]
             of_law = {"encoder": encoder, "duration_max": duration_max, "frames": length}
-            for method in methods:
-                rows.append({"method": method, **of_law, **_law(*asked, whole, small, method)})
+            for method in ("single_stage",) if length in fitted else ("single_stage", "two_stage"):
+                law = _law(*asked[length], whole, small, method)
+                rows.append({"method": method, **of_law, **law})
+            fitted.add(length)
     table = pd.DataFrame(rows)
     _write_laws(folder, table, source, whole.n_frames, small.n_frames)
     return table

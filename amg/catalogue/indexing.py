@@ -62,11 +62,7 @@ def index(
     made_by.fingerprinter.load()  # refused here, not in every worker
     with writing.locked(catalogue, made_by.about) as on_disk:
         known, (present, refused) = on_disk.places(), _look(roots)
-        new = (
-            present.values()
-            if reread
-            else [place for path, place in present.items() if not place.same(known.get(path))]
-        )
+        new = [at for at in present.values() if reread or not at.same(known.get(at.path))]
         held, moved, fresh = {sha256 for sha256, *_ in on_disk.sounds()}, [], {}
         for place in progress.bar(new, desc="reading", unit="file") if new else ():
             try:
