@@ -29,6 +29,7 @@ def main() -> None:
                 f"the command {command} needs a checkout of the repository, with its notebooks; "
                 "run it there."
             )
+        run = pkgutil.resolve_name(run) if isinstance(run, str) else run
         run(**given)
     except InputError as error:
         sys.exit(f"amg: {one_line(error)}")
@@ -46,22 +47,22 @@ def _parser():
     subparsers = parser.add_subparsers(dest="command", required=True)
 
     def command(name, run, text, *options):
-        # what is not given is left to the function's own default
+        # run: a function, or the name of one; what is not given is left to its own default
         added = subparsers.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
         added.set_defaults(run=run)
         for option, settings in options:
             added.add_argument(option, **settings)
 
     profile = _option("--profile", "a file of notebooks/profiles, as demo", default="demo")
-    run = _later("amg.report.running.pipeline:reproduce")
-    command("reproduce", run, "run the notebooks of a profile, in order", profile)
+    text = "run the notebooks of a profile, in order"
+    command("reproduce", "amg.report.running.pipeline:reproduce", text, profile)
     text = "make the last run of a profile the one that others are compared with"
     command("reference", _reference, f"{text} (of committed code only)", profile)
 
     text = "say what a profile takes before it runs: hours, disk, memory, workers"
     of_plan = _option("profile", "a file of notebooks/profiles, as demo")
     hours = _option("--hours", "say how many workers it needs for so many hours", type=float)
-    command("plan", _later("amg.report.running.forecast:tell"), text, of_plan, hours)
+    command("plan", "amg.report.running.forecast:tell", text, of_plan, hours)
 
     sweep = _option("sweep", "a file of notebooks/sweeps, or your own", metavar="FILE")
     workers = _option("--workers", "processes", type=int, default=2)
@@ -96,20 +97,18 @@ def _parser():
     text = "remove missing files even if nothing of their folder is there"
     prune = _option("--prune", text, action="store_true")
     text = "add new or changed music to the catalogue"
-    run = _later("amg.catalogue.indexing:command")
     of_index = folders, encoder, duration, *of_catalogue, workers, reread, prune
-    command("index", run, text, *of_index)
+    command("index", "amg.catalogue.indexing:command", text, *of_index)
 
     text = "list the files in the catalogue: length, artist, title and path"
-    command("list", _later("amg.catalogue.library:list_command"), text, of_catalogue[0])
+    command("list", "amg.catalogue.library:list_command", text, of_catalogue[0])
     text = "show how much music the catalogue holds, from which folders, and what made it"
-    command("stats", _later("amg.catalogue.library:stats_command"), text, of_catalogue[0])
+    command("stats", "amg.catalogue.library:stats_command", text, of_catalogue[0])
     places = _folder("places", "files and folders, whether they exist or not", nargs="+")
     text = "remove music from the catalogue; the files themselves stay"
-    run = _later("amg.catalogue.library:remove")
-    command("remove", run, text, places, of_catalogue[0])
+    command("remove", "amg.catalogue.library:remove", text, places, of_catalogue[0])
     text = "show which files are the same, or sound the same"
-    command("dedup", _later("amg.catalogue.library:dedup_command"), text, of_catalogue[0])
+    command("dedup", "amg.catalogue.library:dedup_command", text, of_catalogue[0])
 
     text = "audio files, folders of them, or - for standard input"
     sounds = _option("sounds", text, nargs="+", type=os.path.expanduser)
@@ -120,15 +119,15 @@ def _parser():
     text = "show where files lie, too"
     with_paths = _option("--paths", text, action="store_true", dest="with_paths")
     text = "name the music in audio files"
-    run = _later("amg.catalogue.identify:command")
-    command("identify", run, text, sounds, method, as_json, with_paths, *of_catalogue)
+    of_identify = sounds, method, as_json, with_paths, *of_catalogue
+    command("identify", "amg.catalogue.identify:command", text, *of_identify)
 
     train_set = _option("--train-set", "its songs", default="open_music")
     database = _option("--database", "its database", default="database/open_music")
     n_valid = _option("--n-valid", "songs held out", type=int, default=100)
     text = "fit what identify needs to the music that a profile prepared"
-    run = _later("amg.catalogue.calibration:command")
-    command("calibrate", run, text, train_set, database, n_valid, weights)
+    of_calibrate = train_set, database, n_valid, weights
+    command("calibrate", "amg.catalogue.calibration:command", text, *of_calibrate)
     return parser
 
 
@@ -145,11 +144,6 @@ def _folder(name, text, **settings):
 def _absolute(path):
     """A path of the working directory; no shell expands the ~ of --option=~/music."""
     return os.path.abspath(os.path.expanduser(path))
-
-
-def _later(name):
-    """A function that is imported when it is called."""
-    return lambda **given: pkgutil.resolve_name(name)(**given)
 
 
 def _reference(profile):
