@@ -32,9 +32,8 @@ def remove(places, catalogue=CATALOGUE) -> int:
     with writing.locked(catalogue) as on_disk:
         known = on_disk.places()
         for path in map(paths.resolve, places):
-            below = {
-                place for place in known if inside(place, [bytes(path), bytes(path.resolve())])
-            }
+            either = bytes(path), bytes(path.resolve())
+            below = {place for place in known if inside(place, either)}
             if not below:
                 raise InputError(
                     f"the catalogue has nothing of {path}; amg list shows what it has."
@@ -94,9 +93,8 @@ def _same(song, other):
 
 def _line(seconds, place):
     """Length, artist, title and path of a file, between tabs."""
-    return "\t".join(
-        map(one_line, (clock(seconds, 0), place.artist, place.title, shown(place.path)))
-    )
+    told = clock(seconds, 0), place.artist, place.title, shown(place.path)
+    return "\t".join(map(one_line, told))
 
 
 def list_command(catalogue=CATALOGUE) -> None:
