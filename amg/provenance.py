@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -196,18 +196,15 @@ def find(name, made_by, unfinished=False) -> Made:
     return made
 
 
-@contextmanager
-def lock(path) -> Iterator[None]:
-    """Keep other processes out of `path`; InputError if one is there already."""
+def lock(path) -> AbstractContextManager:
+    """Keeps other processes out of `path`; InputError if one is there already."""
     try:
-        held = filelock.FileLock(path.with_name(f".{path.name}.lock")).acquire(timeout=0)
+        return filelock.FileLock(path.with_name(f".{path.name}.lock")).acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(
             f"another process is working on {paths.relative(path)}; wait for it, or "
             "stop it and start this again."
         ) from None
-    with held:
-        yield
 
 
 def check_links(name) -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class Place:
         return other is not None and (self.size, self.time_ns) == (other.size, other.time_ns)
 
 
-class Store:
+class Store(AbstractContextManager):
     """The tables and arrays of a catalogue in one folder; reading needs no lock.
 
     about: how one is made that is not there yet, a JSON-able dict with `vector_type`, a dtype,
@@ -88,9 +88,6 @@ class Store:
                     "that version, or index your music into another --catalogue."
                 )
             self.about = self._about()
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *_):
         self.tables.close()
