@@ -20,23 +20,23 @@ CLAIMS = pd.DataFrame(
     ],
     columns=["claim", "method", "against", "stage", "least"],  # least: the points it may lose
 )
-WORDS = {"supported": "supported", "open": "not settled here", "not": "not supported"}
-TOO_FEW = "too few to judge"
+YES, NO, OPEN = "supported", "not supported", "not settled here"
 
 
 def _judged(report):
-    """The rows of `differences.csv` that bear on a claim, claim by claim, each with its `word`.
+    """The rows of `differences.csv` that bear on a claim, claim by claim.
 
-    By its interval a difference is above `least` (supported), below it (not), or neither (open);
-    too few are the recordings that would not make an interval.
+    By its interval the `word` of a difference tells whether it is above `least`, below it, or
+    neither, unless the recordings are too few for an interval.
     """
     rows = report.get("differences", ())
     if not len(rows):
         return pd.DataFrame()
     rows = CLAIMS.merge(rows, on=["method", "against", "stage"])
     few = rows.n_recordings < intervals.TOO_FEW
+    too_few = rows.n_recordings.map("too few to judge ({:.0f} recordings)".format)
     above, below = rows.low > rows.least, rows.high < rows.least
-    return rows.assign(word=np.select([few, above, below], ["too few", "supported", "not"], "open"))
+    return rows.assign(word=np.select([few, above, below], [too_few, YES, NO], OPEN))
 
 
 def claims(report, steps) -> pd.DataFrame:
@@ -56,11 +56,10 @@ def claims(report, steps) -> pd.DataFrame:
     points = rows.apply(sentences.points, axis=1) + " points"
     accurate, trained, beats, pooled, _ = points
     near = rows.difference.iloc[-1]
-    word = dict(zip(rows.claim, rows.apply(_settled, axis=1)))
+    word = dict(zip(rows.claim, rows.word))
     size, time = tables.whole_cost(cost)
-    index, whole = (
-        100 * of["amg two-stage"] / cost.index_bytes["nafp"] for of in (cost.index_bytes, size)
-    )
+    index = 100 * cost.index_bytes["amg two-stage"] / cost.index_bytes["nafp"]
+    whole = 100 * size["amg two-stage"] / cost.index_bytes["nafp"]
     flat, coded = (100 * time["amg two-stage"] / time[of] for of in ("nafp", "nafp ivf-pq"))
     codes = 100 * cost.index_bytes["amg two-stage"] / cost.index_bytes["nafp ivf-pq"]
     of_lift = [word["The lift beats the encoder"], word["The lift beats mean pooling"]]
@@ -133,8 +132,8 @@ def _tenth(shares):
     """For or against what a share, in percent, is under a tenth."""
     under = [against for against, share in shares.items() if share < 10]
     if len(under) == len(shares):
-        return WORDS["supported"]
-    return f"{WORDS['supported']} {', '.join(under)} alone" if under else WORDS["not"]
+        return YES
+    return f"{YES} {', '.join(under)} alone" if under else NO
 
 
 def _fewer_candidates(report):
@@ -171,8 +170,3 @@ def _sizes(steps):
     given = [step["parameters"] for step in steps if step["label"].startswith("03_train")]
     trained = {f"{of['layers']} layers, {of['epochs']} epochs" for of in given}
     return f" ({' or '.join(sorted(trained))})" if trained else ""
-
-
-def _settled(row):
-    """What a judged row says of its claim, in a sentence."""
-    return WORDS.get(row.word, f"{TOO_FEW} ({row.n_recordings:.0f} recordings)")
