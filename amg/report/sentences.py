@@ -8,14 +8,6 @@ from amg.report import tables
 from amg.sound import duplicates, sheet_music
 from amg.sound.audio import seconds
 
-LEFT_OUT_UNKNOWN = (
-    "What was left out is not known: the songs came from elsewhere, or from an older kit."
-)
-PUBLISHED_SIZE = (
-    "The published encoder was trained on 100,000 songs and searched among 10,000, which was not "
-    "measured here."
-)
-
 
 def rate(row, name="top1") -> str:
     """A rate of a row in percent, with its interval."""
@@ -27,18 +19,20 @@ def points(row) -> str:
     return f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
 
 
-def asked(report, query_s=10.0) -> str:
+def asked(report) -> str:
     """How many trials the table `summary` is of, and what was left out; "" without them."""
     if "retrieval" not in report:
         return ""
-    rows = tables.at(report["retrieval"], query_s)
+    rows = tables.at(report["retrieval"], 10.0)
     return f"{rows.n_queries.max():,} trials of {rows.query_s.iloc[0]:g} s. {left_out(report)}"
 
 
 def left_out(report) -> str:
     """How many clips the hit rates do without, for they share sound with another role's."""
     if "recording" not in report.get("clips", ()):
-        return LEFT_OUT_UNKNOWN
+        return (
+            "What was left out is not known: the songs came from elsewhere, or from an older kit."
+        )
     n = sum(duplicates.counts(report["clips"]).values())
     return f"{n or 'No'} clip{'' if n == 1 else 's'} left out for sharing sound with another role."
 
@@ -61,7 +55,12 @@ def size(report) -> str:
     dummies = used.assign(kind=kind)[used.role == "dummy"].groupby("kind").seconds
     parts = [f"{len(of):,} {name} ({of.sum() / 3600:.1f} h)" for name, of in dummies]
     corpus = f"{', '.join(roles)}; distractors: {', '.join(parts) or 'none'}."
-    return f"{corpus} {PUBLISHED_SIZE}" if "train" in set(used.role) else corpus
+    if "train" in set(used.role):
+        corpus += (
+            " The published encoder was trained on 100,000 songs and searched among 10,000, which "
+            "was not measured here."
+        )
+    return corpus
 
 
 def unknown(answers) -> list[str]:

@@ -43,9 +43,9 @@ def read_file(path) -> pd.DataFrame:
     return table.fillna({"refused": ""}) if "refused" in table else table
 
 
-def encoder_name(encoder, trained="AMG") -> str:
-    """An encoder's name for people, its own if it has no other; trained: what `mt` is called."""
-    return trained if encoder == "mt" else ENCODERS.get(encoder, encoder)
+def encoder_name(encoder) -> str:
+    """An encoder's name for people, its own if it has no other."""
+    return "AMG" if encoder == "mt" else ENCODERS.get(encoder, encoder)
 
 
 def ablation_label(row) -> str:
@@ -57,7 +57,7 @@ def ablation_label(row) -> str:
     if of == "nafp":
         code = code.replace("1/", "one frame in ").replace("ivf-pq", "IVF-PQ")
         return f"NAFP, {code}" if code else ENCODERS["nafp"]
-    name = encoder_name(row["encoder"], "Transformer") + (f", {code}" if code else "")
+    name = ENCODERS.get(row["encoder"], row["encoder"]) + (f", {code}" if code else "")
     if row["loss"] == "none":
         return f"{name}, no training"
     unfinished = ", training not finished" if str(row.get("finished", True)) == "False" else ""
@@ -91,9 +91,9 @@ def unknown_label(row) -> str:
     return f"{encoder_name(row['encoder'])}, {row['stage']}-stage"
 
 
-def hits(rates, label=curve_label) -> pd.DataFrame:
+def hits(rates) -> pd.DataFrame:
     """Top-1 / Top-10 as in the paper: a row per method and tolerance, a column per query length."""
-    rates = rates.assign(who=rates.apply(label, axis=1))
+    rates = rates.assign(who=rates.apply(curve_label, axis=1))
     by_tolerance = rates.tolerance.map(TOLERANCES.index)
     rates = rates.iloc[np.lexsort([by_tolerance, pd.factorize(rates.who)[0]])]
     hit = rates.tolerance.str.replace("_", " ")
@@ -118,10 +118,10 @@ def _by_length(rates, cells, rows):
     return table.rename_axis(index=[*rows.values()])
 
 
-def summary(retrieval, query_s=10.0) -> pd.DataFrame:
-    """Top-1 with its interval at one query length, of the duration nearest to it: a row per method,
-    exact and song."""
-    rows = near(at(retrieval[retrieval.protocol == "contiguous"], query_s), query_s)
+def summary(retrieval) -> pd.DataFrame:
+    """Top-1 with its interval at 10 s and the duration nearest to it: a row per method, exact and
+    song."""
+    rows = near(at(retrieval[retrieval.protocol == "contiguous"], 10.0), 10.0)
     rows = rows[rows.tolerance.isin(["exact", "song"])]
     rate = [*map("{:.1f} [{:.1f}, {:.1f}]".format, rows.top1, rows.top1_low, rows.top1_high)]
     rows = rows.assign(who=rows.apply(curve_label, axis=1), kind=rows.tolerance + " (%)", rate=rate)
