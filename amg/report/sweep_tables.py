@@ -4,6 +4,8 @@ Rates are of two stages and hits: single-stage segment and two-stage exact Top-1
 length and as the mean of all lengths, whose `query_frames` is empty.
 """
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from amg.sound.audio import seconds
 
 STAGES = {"single": "segment", "two": "exact"}
 TRIAL = ["song", "start", "query_frames"]
+LABELS = ["cell", "stage", "tolerance", "query_frames", "query_s", "n_seeds"]
 ALPHA = 0.05  # of all comparisons of a table together
 ENOUGH = 3  # seeds
 AMOUNTS = ["epochs", "updates", "crops", "bytes"]
@@ -76,39 +79,38 @@ def _rows(variant, stage, columns):
     )
 
 
-LABELS = ["cell", "stage", "tolerance", "query_frames", "query_s", "n_seeds"]
+def _asked(variants) -> Iterator[tuple[Variant, str]]:
+    """Each variant that has results, with each stage."""
+    return itertools.product((variant for variant in variants if variant.done), STAGES)
 
 
 def _joined(parts, columns):
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def rates(variants: list[Variant]) -> pd.DataFrame:
     """`sweep_rates.csv`: mean Top-1 (%) over seeds with its interval, and their spread."""
     parts = []
-    for variant in variants:
-        for stage in STAGES if variant.done else ():
-            of = variant.trials(stage)
-            of_seeds = seeds.rates(*of)
-            low, high = seeds.interval(*of, variant.number)
-            spread = of_seeds.std(axis=0, ddof=1) if len(of_seeds) > 1 else np.nan
-            columns = {"top1": of_seeds.mean(axis=0), "top1_low": low, "top1_high": high}
-            columns |= {"sd": spread, "least": of_seeds.min(axis=0), "most": of_seeds.max(axis=0)}
-            parts.append(_rows(variant, stage, columns))
-    order = [*LABELS, "top1", "top1_low", "top1_high", "sd", "least", "most"]
-    return _joined(parts, order)[order].round(4)
+    for variant, stage in _asked(variants):
+        of = variant.trials(stage)
+        of_seeds = seeds.rates(*of)
+        low, high = seeds.interval(*of, variant.number)
+        spread = of_seeds.std(axis=0, ddof=1) if len(of_seeds) > 1 else np.nan
+        columns = {"top1": of_seeds.mean(axis=0), "top1_low": low, "top1_high": high}
+        columns |= {"sd": spread, "least": of_seeds.min(axis=0), "most": of_seeds.max(axis=0)}
+        parts.append(_rows(variant, stage, columns))
+    measured = ["top1", "top1_low", "top1_high", "sd", "least", "most"]
+    return _joined(parts, [*LABELS, *measured]).round(4)
 
 
 def of_seeds(variants: list[Variant]) -> pd.DataFrame:
     """`sweep_seeds.csv`: Top-1 (%) of each seed."""
-    parts = []
-    for variant in variants:
-        for stage in STAGES if variant.done else ():
-            for result, top1 in zip(variant.done, seeds.rates(*variant.trials(stage))):
-                of_one = _rows(variant, stage, {"top1": top1})
-                parts.append(of_one.assign(seed=result.cell.seed))
-    columns = [*LABELS, "seed", "top1"]
-    return _joined(parts, columns)[columns].round(4)
+    parts = [
+        _rows(variant, stage, {"top1": top1}).assign(seed=result.cell.seed)
+        for variant, stage in _asked(variants)
+        for result, top1 in zip(variant.done, seeds.rates(*variant.trials(stage)))
+    ]
+    return _joined(parts, [*LABELS, "seed", "top1"]).round(4)
 
 
 def differences(variants: list[Variant]) -> pd.DataFrame:
@@ -118,21 +120,19 @@ def differences(variants: list[Variant]) -> pd.DataFrame:
     n_compared = len(others) * len(STAGES) * (len(np.unique(first.length)) + 1 if first.done else 0)
     n_draws = max(seeds.N_DRAWS, 100 * n_compared)  # else no p could be small enough for so many
     parts = []
-    for variant in others:
-        for stage in STAGES if variant.done and first.done else ():
-            of = [(*one.trials(stage), one.number) for one in (variant, first)]
-            n_recordings = len(np.unique(variant.recording))
-            drawn = [seeds.draws(*one, n_draws) for one in of]
-            (low, high), p = seeds.difference(drawn[0], drawn[1], n_recordings)
-            ours, theirs = (seeds.rates(*one[:3]).mean(axis=0) for one in of)
-            gained = {"difference": ours - theirs, "low": low, "high": high, "p": p}
-            few = [len(one.done) for one in (variant, first) if one.trained]
-            named = {"against": first.name, "n_seeds": min(few, default=0)}
-            named |= {"n_recordings": n_recordings}
-            parts.append(_rows(variant, stage, gained).assign(**named))
-    columns = ["against", *LABELS, "difference", "low", "high", "p", "p_holm", "n_recordings"]
-    every = _joined(parts, columns)
-    return every.assign(p_holm=seeds.holm(every.p))[columns].round(4)
+    for variant, stage in _asked(others if first.done else ()):
+        of = [(*one.trials(stage), one.number) for one in (variant, first)]
+        n_recordings = len(np.unique(variant.recording))
+        drawn = [seeds.draws(*one, n_draws) for one in of]
+        (low, high), p = seeds.difference(drawn[0], drawn[1], n_recordings)
+        ours, theirs = (seeds.rates(*one[:3]).mean(axis=0) for one in of)
+        gained = {"difference": ours - theirs, "low": low, "high": high, "p": p}
+        few = [len(one.done) for one in (variant, first) if one.trained]
+        named = {"against": first.name, "n_seeds": min(few, default=0), "p_holm": np.nan}
+        parts.append(_rows(variant, stage, gained).assign(**named, n_recordings=n_recordings))
+    measured = ["difference", "low", "high", "p", "p_holm", "n_recordings"]
+    every = _joined(parts, ["against", *LABELS, *measured])
+    return every.assign(p_holm=seeds.holm(every.p)).round(4)
 
 
 def training(variants: list[Variant]) -> pd.DataFrame:
@@ -143,21 +143,20 @@ def training(variants: list[Variant]) -> pd.DataFrame:
         for result in variant.done
         if result.history is not None
     ]
-    return _joined(parts, ["cell", "seed"])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["cell", "seed"])
 
 
 def overview(variants, rates, described) -> pd.DataFrame:
     """`sweep.csv`: a row per variant; described: of each, as `sweep_runs.described`, {} if nothing
     is there. Rates are means over seeds and lengths; minutes, epochs, updates, crops and
     validation Top-1, of the best epoch, means over trainings."""
-    rows = []
+    means, rows = rates[rates.query_frames.isna()].set_index(["stage", "cell"]), []
+    ends = {"top1": "", "top1_low": "_low", "top1_high": "_high", "sd": "_sd"}
     for variant, of in zip(variants, described):
         row = {"cell": variant.name, "own": variant.own, "n_seeds": len(variant.done)}
         for stage, name in (("single", "top1"), ("two", "exact")):
-            here = (rates.cell == variant.name) & (rates.stage == stage) & rates.query_frames.isna()
-            for part in ("top1", "top1_low", "top1_high", "sd"):
-                value = rates[part][here].squeeze() if here.any() else np.nan
-                row[part.replace("top1", name) if part != "sd" else f"{name}_sd"] = value
+            for part, end in ends.items():
+                row[name + end] = means[part].get((stage, variant.name), np.nan)
         histories = [one.history for one in variant.done if one.history is not None]
         epochs = np.mean([len(history) for history in histories]) if histories else np.nan
         best = [history.top1.max() for history in histories if "top1" in history]
