@@ -27,8 +27,7 @@ def durations(retrieval) -> figures.Figure:
         for encoder, rates in of_all.groupby("encoder", sort=False)
     }
     figure = _top1_panels(panels, of_encoders.encoder.nunique(), 3.2, 2.4, share="row")
-    labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(*labels, loc="outside upper center", ncols=4)
+    figures.legend(figure, figure.axes[0], "upper", ncols=4)
     return figure
 
 
@@ -109,8 +108,7 @@ def rivals(rates) -> figures.Figure:
     panels = dict([*rates.groupby("condition", sort=False)])
     figure = _top1_panels(panels, 4, 2.9, 2.6)
     figure.supylabel("named rightly (%)")
-    legend = {"loc": "outside upper center", "ncols": rates.who.nunique(), "fontsize": 9}
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), **legend)
+    figures.legend(figure, figure.axes[0], "upper", ncols=rates.who.nunique(), fontsize=9)
     return figure
 
 
@@ -126,18 +124,14 @@ def cost(cost, retrieval) -> figures.Figure:
     for axis, at in zip(axes, (size / 1e6, time)):
         for i, row in enumerate(rows.itertuples()):
             mark = "*" if row.method == "nafp" else "^" if "single" in row.method else "o"
-            look = {
-                "color": figures.colour_of(row.method),
-                "ms": 13 - i / 2,
-                "mfc": "none",
-            }  # all of a heap show
+            # all of a heap show
+            look = {"color": figures.colour_of(row.method), "ms": 13 - i / 2, "mfc": "none"}
             axis.plot(at.iloc[i], row.song, mark, label=tables.cost_label(row), **look)
         figures.log_x(axis)
     axes[0].set(xlabel="storage (MB): index and second stage", ylabel="Top-1, song (%)")
     axes[1].set_xlabel("embedding and search per query (ms), median")
     axes[0].yaxis.set_major_formatter("{x:g}")
-    labels = axes[0].get_legend_handles_labels()
-    figure.legend(*labels, loc="outside lower center", ncols=4, fontsize=9)
+    figures.legend(figure, axes[0], "lower", ncols=4, fontsize=9)
     return figure
 
 
@@ -162,8 +156,7 @@ def roc(points) -> figures.Figure:
         axis.set(xlim=(0.05, 100), ylim=(0, 101), title=f"{stage}-stage, {length:g} s")
     figure.supxlabel("false accepts (% of trials whose song is not there)")
     figure.supylabel("true accepts (% of trials whose song is there)")
-    legend = {"loc": "outside upper center", "ncols": 1 + n_columns, "fontsize": 8}
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), **legend)
+    figures.legend(figure, axes[0, 0], "upper", ncols=1 + n_columns, fontsize=8)
     return figure
 
 

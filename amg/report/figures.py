@@ -130,6 +130,11 @@ def shade(axis, x, low, high, colour):
     axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
+def legend(figure, axis, where, **look):
+    """Give a figure the legend of one of its axes, outside of all: `upper` or `lower` center."""
+    figure.legend(*axis.get_legend_handles_labels(), loc=f"outside {where} center", **look)
+
+
 def name_ends(axis):
     """Write the labels of an axis' lines at their ends, moved apart where they would overlap."""
     lines = sorted(axis.lines, key=lambda line: line.get_ydata()[-1])

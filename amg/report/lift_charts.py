@@ -14,14 +14,9 @@ def lifts(angle, kernels, table) -> figures.Figure:
     figure, ((left, middle, right),) = figures.panels(1, 3, figsize=(12.5, 3.9))
     kept, lifted, mean = table.iloc[0], figures.METHODS["lift"], figures.METHODS["mean"]
     colours = figures.colours(kernels) | {kept.function: lifted, "p itself": mean}
-    for name in kernels:
-        left.plot(
-            angle,
-            kernels[name],
-            color=colours[name],
-            lw=2.5 if name == kept.function else 1,
-            label=name,
-        )
+    for name, kernel in kernels.items():
+        width = 2.5 if name == kept.function else 1
+        left.plot(angle, kernel, color=colours[name], lw=width, label=name)
     left.set(ylabel="correlation over directions", title="kernel of two frames")
     left.set_xlabel("angle between two frames (degrees)")
     left.legend(title="function of p", fontsize=7, title_fontsize=7)
@@ -66,6 +61,5 @@ def shortlists(table) -> figures.Figure:
         axis.set_title(f"queries of {seconds(n_frames):g} s")
         axis.set_xlabel("embedding and search per query (ms)")
     axes[0].set_ylabel("two-stage exact Top-1 (%)")
-    labels = axes[-1].get_legend_handles_labels()
-    figure.legend(*labels, loc="outside lower center", ncols=4)
+    figures.legend(figure, axes[-1], "lower", ncols=4)
     return figure

@@ -39,8 +39,7 @@ def growth(table) -> figures.Figure:
         look = {"color": figures.colour_of(encoder), "alpha": 0.35, "solid_capstyle": "round"}
         label = f"{tables.encoder_name(encoder)}, forecast for real music"
         left.plot(line.n_vectors, line.forecast, lw=4, label=label, **look)
-    labels = left.get_legend_handles_labels()
-    figure.legend(*labels, loc="outside lower center", ncols=4, fontsize=8)
+    figures.legend(figure, left, "lower", ncols=4, fontsize=8)
     figure.suptitle(sentences.scale_asked(table), fontsize=10)
     return figure
 
@@ -53,10 +52,8 @@ def pareto(table) -> figures.Figure:
     for axis, x, unit in zip(axes, ("bytes_per_vector", "ms"), ("bytes per vector", TIME)):
         for _, row in largest.iterrows():
             look = {"color": figures.colour_of(row.encoder), "ls": "", "ms": 7}
-            mark, label = (
-                STYLES.get(row["index"], "o-")[0],
-                f"{tables.encoder_name(row.encoder)}, {row['index']}",
-            )
+            mark = STYLES.get(row["index"], "o-")[0]
+            label = f"{tables.encoder_name(row.encoder)}, {row['index']}"
             axis.plot(row[x], row.top1, mark, label=label, **look)
         front = largest.sort_values([x, "top1"], ascending=[True, False])
         front = front[front.top1 > np.append(-1, front.top1.cummax().iloc[:-1])]
@@ -66,9 +63,7 @@ def pareto(table) -> figures.Figure:
     size = f"{largest.n_vectors.iloc[0]:,} vectors"
     figure.suptitle(f"{size}; {sentences.scale_asked(table)}", fontsize=10)
     axes[0].set(ylabel="single-stage Top-1 (%)")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
-    )
+    figures.legend(figure, axes[0], "lower", ncols=4, fontsize=8)
     return figure
 
 
@@ -94,5 +89,5 @@ def learning_curve(curve) -> figures.Figure:
         figures.log_x(axis, mean.index)
     figure.supylabel("single-stage Top-1, segment (%)")
     figure.supxlabel("training songs (equal number of updates)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    figures.legend(figure, axes[0, 0], "upper", ncols=4)
     return figure

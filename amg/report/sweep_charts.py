@@ -3,11 +3,7 @@
 from amg.report import figures
 from amg.sound.audio import seconds
 
-LEARNT = {
-    "loss": "loss",
-    "top1": "validation Top-1 (%)",
-    "alike": "mean cosine between songs",
-}
+LEARNT = {"loss": "loss", "top1": "validation Top-1 (%)", "alike": "mean cosine between songs"}
 STROKES = ("-", "--", ":")  # of cells that share a colour, where cells are many
 
 
