@@ -34,13 +34,8 @@ STYLE = matplotlib.rc_params_from_file(
 SCRIPTS = ["Noto Sans CJK JP", "Noto Sans Devanagari", "Noto Sans Thai"]  # of titles, beside Latin,
 SCRIPTS += ["Hiragino Sans", "Arial Unicode MS"]  # Greek, Cyrillic and Arabic: those that there are
 COLOURS = STYLE["axes.prop_cycle"].by_key()["color"]  # of what is no method, in order
-METHODS = {
-    name: colour
-    for colour, names in yaml.safe_load(
-        Path(__file__).with_name("colours.yaml").read_text()
-    ).items()
-    for name in names
-}
+BY_COLOUR = yaml.safe_load(Path(__file__).with_name("colours.yaml").read_text())
+METHODS = {name: colour for colour, names in BY_COLOUR.items() for name in names}
 
 
 def begin() -> str:

@@ -9,7 +9,7 @@ import jinja2
 import nbformat
 import yaml
 from nbconvert import HTMLExporter
-from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor, TagRemovePreprocessor
 from pygments.formatters import HtmlFormatter
 
 from amg import files, machine, paths, provenance
@@ -71,10 +71,9 @@ def write_notebook(step, before="", after="") -> Path:
     if target.exists() and target.stat().st_mtime_ns > step.executed.stat().st_mtime_ns:
         return target
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(step.executed, 4), {})
-    audible = step.resolved.get("corpus", "sheet_music") == "sheet_music"
     # a page has links of its own to those beside it
-    tags = [cell.metadata.get("tags", ()) for cell in notebook.cells]
-    notebook.cells = [cell for cell, of in zip(notebook.cells, tags) if "links" not in of]
+    notebook, _ = TagRemovePreprocessor(remove_cell_tags={"links"}).preprocess(notebook, {})
+    audible = step.resolved.get("corpus", "sheet_music") == "sheet_music"
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", ()):
             changed = [f"{name} = {value!r}" for name, value in step.changed.items()]

@@ -33,7 +33,6 @@ class Variant:
     own: str  # what is its own, for people
     done: list  # of the results of finished cells, one per seed
     failed: str  # why there are no others
-    trained: bool
     recording: np.ndarray  # of each trial, (n,)
 
     @property
@@ -61,8 +60,7 @@ def variants(results, recordings) -> list[Variant]:
         own = ", ".join(f"{key}: {value}" for key, value in of_name[0].cell.own.items())
         done = [result for result in of_name if result.trials is not None]
         failed = "; ".join(dict.fromkeys(result.failed for result in of_name if result.failed))
-        trained = of_name[0].cell.config is not None
-        made.append(Variant(name, number, own, done, failed, trained, recording))
+        made.append(Variant(name, number, own, done, failed, recording))
     return made
 
 
@@ -127,7 +125,7 @@ def differences(variants: list[Variant]) -> pd.DataFrame:
         (low, high), p = seeds.difference(drawn[0], drawn[1], n_recordings)
         ours, theirs = (seeds.rates(*one[:3]).mean(axis=0) for one in of)
         gained = {"difference": ours - theirs, "low": low, "high": high, "p": p}
-        few = [len(one.done) for one in (variant, first) if one.trained]
+        few = [len(one.done) for one in (variant, first) if one.done[0].cell.config]
         named = {"against": first.name, "n_seeds": min(few, default=0), "p_holm": np.nan}
         parts.append(_rows(variant, stage, gained).assign(**named, n_recordings=n_recordings))
     measured = ["difference", "low", "high", "p", "p_holm", "n_recordings"]

@@ -92,10 +92,9 @@ def _trained(p):
 def _said(file):
     """The mapping in a YAML file; {} if it holds none, of which the notebook tells."""
     try:
-        said = yaml.safe_load(file.read_text())
+        return _mapping(yaml.safe_load(file.read_text()))
     except (OSError, yaml.YAMLError):
-        said = None
-    return _mapping(said)
+        return {}
 
 
 def _mapping(said):

@@ -172,10 +172,10 @@ def read_notebook(source) -> tuple[str, dict, dict]:
 
 def _default(line, name):
     """Name and value of a line of the parameters cell, as `seed: int = 0`."""
-    target = getattr(line, "target", None) or [*getattr(line, "targets", []), None][0]
+    targets = getattr(line, "targets", [getattr(line, "target", None)])
     try:
-        if isinstance(target, ast.Name) and len(getattr(line, "targets", [0])) == 1:
-            return target.id, ast.literal_eval(line.value)
+        if len(targets) == 1 and isinstance(targets[0], ast.Name):
+            return targets[0].id, ast.literal_eval(line.value)
     except ValueError:  # an expression, or no value
         pass
     raise InputError(

@@ -143,11 +143,11 @@ def _cells(sections, budget) -> list[Cell]:
         except InputError as error:
             raise InputError(f"cell {name!r}: {error}") from None
         identity = cell.config or cell.evaluate["encoder"], cell.evaluate
-        for other in cells:
-            if slug(other.name) == slug(name):
-                raise InputError(f"the cells {other.name!r} and {name!r} have too like names.")
-            if seen[other.name] == identity:
-                raise InputError(f"the cells {other.name!r} and {name!r} are the same.")
+        for other, of_other in seen.items():
+            if slug(other) == slug(name):
+                raise InputError(f"the cells {other!r} and {name!r} have too like names.")
+            if of_other == identity:
+                raise InputError(f"the cells {other!r} and {name!r} are the same.")
         seen[name] = identity
         cells.append(cell)
     return cells
