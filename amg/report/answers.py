@@ -63,40 +63,36 @@ def ends(report) -> pd.DataFrame:
 def recipe(report) -> list[str]:
     """Does the published recipe train, and what makes it?"""
     last, rows = ends(report), endpoints(report)
-    letter, n = last[last.cell == LETTER], last.groupby("cell").trains.agg(["sum", "size"])
+    letter, trains = last[last.cell == LETTER], last.groupby("cell").trains
+    share = trains.agg(lambda of_cell: f"{of_cell.sum()} of {len(of_cell)}")
     said = [
-        f"{YES if letter.trains.sum() >= 2 else NO}: to the letter {_share(n, LETTER)}; after "
-        f"{rows.updates[LETTER]:,.0f} updates (the paper's 50 million crops would be {PAPER:,}) "
-        f"validation Top-1 is {each(letter.top1, 1)} % (mean pooling: "
+        f"{YES if letter.trains.sum() >= 2 else NO}: to the letter {share[LETTER]} trainings do; "
+        f"after {rows.updates[LETTER]:,.0f} updates (the paper's 50 million crops would be "
+        f"{PAPER:,}) validation Top-1 is {each(letter.top1, 1)} % (mean pooling: "
         f"{rows.valid_top1[MEAN]:.1f}), and the mean cosine between different songs "
         f"{each(letter.alike, 2)}.",
         f"The single-stage Top-1 of its vectors is {rows.top1[LETTER]:.1f} %, mean pooling's "
         f"{rows.top1[MEAN]:.1f}.",
     ]
-    if RAW in n.index:
+    if RAW in share:
         raw, also = last[last.cell == RAW], [cell for cell in rows.index if cell.startswith(ALSO)]
         said.append(
-            f"On fingerprints as they were before whitening, {_share(n, RAW)}: validation Top-1 "
-            f"{each(raw.top1, 1)} %, mean cosine {each(raw.alike, 2)}."
+            f"On fingerprints as they were before whitening, {share[RAW]} trainings do: validation "
+            f"Top-1 {each(raw.top1, 1)} %, mean cosine {each(raw.alike, 2)}."
         )
-        said[-1] += f" With one change: {_shares(n, also)}." if also else ""
-    changes = [cell for cell in CHANGES if cell in n.index]
-    whole = [cell for cell in changes if n["sum"][cell] == n["size"][cell]]
+        said[-1] += f" With one change: {_listed(share[also])}." if also else ""
+    changes = [cell for cell in CHANGES if cell in share]
+    whole = [cell for cell in changes if trains.all()[cell]]
     if changes:
         said.append(
-            f"With one change each, so many do: {_shares(n, changes)}. The smallest "
+            f"With one change each, so many do: {_listed(share[changes])}. The smallest "
             f"change with which all do: {whole[0] if whole else 'none'}."
         )
     return said
 
 
-def _share(n, cell):
-    return f"{n['sum'][cell]} of {n['size'][cell]} trainings do"
-
-
-def _shares(n, cells):
-    names = [(cell.removeprefix(ALSO), n["sum"][cell], n["size"][cell]) for cell in cells]
-    return ", ".join(f"{name} ({train} of {every})" for name, train, every in names)
+def _listed(shares):
+    return ", ".join(f"{cell.removeprefix(ALSO)} ({share})" for cell, share in shares.items())
 
 
 def each(values, digits) -> str:
