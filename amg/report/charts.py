@@ -19,13 +19,11 @@ def recall_vs_duration(retrieval) -> figures.Figure:
 def durations(retrieval) -> figures.Figure:
     """Top-1 against query length, a panel per encoder and stage, a line per duration_max."""
     of_encoders = retrieval[(retrieval.method == "amg") & (retrieval.encoder != "lift1024")]
-    panels = {
-        f"{tables.encoder_name(encoder)}, {title}": rates.assign(
-            who=rates.duration_max.map("duration_max {:.0f} s".format)
-        )
-        for title, of_all in _stages(of_encoders).items()
-        for encoder, rates in of_all.groupby("encoder", sort=False)
-    }
+    panels = {}
+    for title, rates in _stages(of_encoders).items():
+        rates = rates.assign(who=rates.duration_max.map("duration_max {:.0f} s".format))
+        for encoder, of_one in rates.groupby("encoder", sort=False):
+            panels[f"{tables.encoder_name(encoder)}, {title}"] = of_one
     figure = _top1_panels(panels, of_encoders.encoder.nunique(), 3.2, 2.4, share="row")
     figures.legend(figure, figure.axes[0], "upper", ncols=4)
     return figure

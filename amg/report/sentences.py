@@ -20,21 +20,18 @@ def points(row) -> str:
 
 
 def asked(report) -> str:
-    """How many trials the table `summary` is of, and what was left out; "" without them."""
+    """How many trials the table `summary` is of, and how many clips it does without, for they share
+    sound with another role's; "" without such a table."""
     if "retrieval" not in report:
         return ""
     rows = tables.at(report["retrieval"], 10.0)
-    return f"{rows.n_queries.max():,} trials of {rows.query_s.iloc[0]:g} s. {left_out(report)}"
-
-
-def left_out(report) -> str:
-    """How many clips the hit rates do without, for they share sound with another role's."""
+    told = f"{rows.n_queries.max():,} trials of {rows.query_s.iloc[0]:g} s."
     if "recording" not in report.get("clips", ()):
-        return (
-            "What was left out is not known: the songs came from elsewhere, or from an older kit."
-        )
+        why = "the songs came from elsewhere, or from an older kit"
+        return f"{told} What was left out is not known: {why}."
     n = sum(duplicates.counts(report["clips"]).values())
-    return f"{n or 'No'} clip{'' if n == 1 else 's'} left out for sharing sound with another role."
+    clips = f"{n or 'No'} clip{'' if n == 1 else 's'}"
+    return f"{told} {clips} left out for sharing sound with another role."
 
 
 def size(report) -> str:
