@@ -60,8 +60,8 @@ def robustness(rates) -> figures.Figure:
 
 
 def _top1_panels(panels, n_columns, width, height, share=True, ends=False):
-    """Panels, `title -> rates`: a line per `who`, 95 % intervals as whiskers, as
-    a shade of the base system.
+    """Panels, `title -> rates`: a line per `who`, 95 % intervals as whiskers, as a shade of the
+    base system.
 
     share: whose Top-1 axis is the same. ends: none is, names stand at the ends of the lines, and
     those lengths are left out that not all of a panel's lines have.

@@ -117,7 +117,6 @@ def _draw_index(base, manifest, here, report, compared):
         base / "index.html",
         "index.html",
         title=f"Report: {manifest['profile']}",
-        profile=manifest["profile"],
         manifest=manifest,
         compared=compared,
         report=report,

@@ -145,9 +145,8 @@ class Step:
 def read_notebook(source) -> tuple[str, dict, dict]:
     """Digest of a notebook's cells, that of the code they import, and its parameters."""
     try:
-        cells = [
-            cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"
-        ]
+        every = json.loads(source.read_text())["cells"]
+        cells = [cell for cell in every if cell["cell_type"] == "code"]
     except (ValueError, KeyError):
         raise InputError(
             f"{source.name} is no notebook, or is damaged; restore it from the repository."
