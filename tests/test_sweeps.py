@@ -236,7 +236,7 @@ def test_tables_say_what_the_seeds_say(results):
     for name, of in (("top1", "mean"), ("least", "min"), ("most", "max"), ("sd", "std")):
         expected = spread.agg(of).reindex(merged.index)
         assert merged[name].to_numpy() == pytest.approx(expected, abs=1e-3, nan_ok=True)
-    known = {"parameters": 5, "gflops": 0.1, "bytes": 512, "of_epoch": (3, 18)}
+    known = {"parameters": 5, "gflops": 0.1, "bytes": 512, "updates": 3, "crops": 18}
     described = [known if variant.done else {} for variant in variants]
     overview = sweep_tables.overview(variants, rates, described)
     assert overview.updates.tolist()[:4] == [6] * 4 and overview.crops[0] == 36

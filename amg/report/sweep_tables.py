@@ -158,10 +158,10 @@ def overview(variants, rates, described) -> pd.DataFrame:
         histories = [one.history for one in variant.done if one.history is not None]
         epochs = np.mean([len(history) for history in histories]) if histories else np.nan
         best = [history.top1.max() for history in histories if "top1" in history]
-        updates, crops = of.get("of_epoch", (np.nan, np.nan))
         row |= {"valid_top1": np.mean(best) if best else of.get("valid_top1", np.nan)}
         row |= {name: of.get(name, np.nan) for name in ("parameters", "gflops", "bytes")}
-        row |= {"epochs": epochs, "updates": epochs * updates, "crops": epochs * crops}
+        row["epochs"] = epochs
+        row |= {name: epochs * of.get(name, np.nan) for name in ("updates", "crops")}
         taken = [history.seconds.sum() / 60 for history in histories]
         row |= {"minutes": np.mean(taken) if taken else np.nan, "failed": variant.failed}
         rows.append(row)

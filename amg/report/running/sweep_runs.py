@@ -36,7 +36,7 @@ def budgeted(sweep, report, workers):
     of_epoch = {}
     for name, cell in variants.items():
         try:
-            of_epoch[name] = dict(zip(("updates", "crops"), _of_epoch(cell)))
+            of_epoch[name] = _of_epoch(cell)
         except InputError as error:
             raise InputError(f"sweep {sweep.name}: cell {name!r}: {error}") from None
     if "patience" in sweep.budget or not variants:
@@ -55,11 +55,12 @@ def budgeted(sweep, report, workers):
 
 
 def _of_epoch(cell):
-    """Updates and crops of an epoch of a cell's training."""
+    """`updates` and `crops` of an epoch of a cell's training."""
     data, kind = data_of(cell), cell.config.batches
     learnt = songs.learnt(cell.config, data)
     n_clips = (learnt > 0).sum() if kind == "classes" else (learnt[:, 1:] > 0).sum()
-    return songs.updates(cell.config, data), batches.PARTS[kind] * int(n_clips)
+    n_crops = batches.PARTS[kind] * int(n_clips)
+    return {"updates": songs.updates(cell.config, data), "crops": n_crops}
 
 
 def _seconds_of_an_update(variants, report, workers):
@@ -198,7 +199,7 @@ def described(cell) -> dict:
     of the training songs, validation Top-1."""
     duration = cell.train["duration_max"]
     if cell.config:
-        model, told = encoders.build(cell.config), {"of_epoch": _of_epoch(cell)}
+        model, told = encoders.build(cell.config), _of_epoch(cell)
     else:
         data, name = data_of(cell), cell.train["encoder"]
         n_songs, originals = len(data.length) - cell.train["n_valid"], None
