@@ -590,7 +590,7 @@ SWEPT = sorted(path.parent.name for path in compare.reference("sweeps").glob("*/
 def test_the_reference_of_a_sweep_has_the_cells_of_its_file(name, rivals):
     swept, base = sweeps.read(f"sweeps/{name}.yaml"), compare.reference(f"sweeps/{name}")
     assert files.read_json(base / "manifest.json")["question"] == swept.question
-    table = compare.read(base)["sweep"]
+    table = compare.read(base)[1]["sweep"]
     n_seeds = Counter(cell.name for cell in swept.cells)
     assert dict(zip(table.cell, table.n_seeds)) == n_seeds and list(table.cell) == list(n_seeds)
 

@@ -113,15 +113,16 @@ def reference(profile) -> Path:
     return paths.checkout() / "reports" / "reference" / profile
 
 
-def read(base) -> dict:
-    """All tables of a report's folder, by name."""
-    return {path.stem: tables.read_file(path) for path in sorted((base / "tables").glob("*.csv"))}
+def read(base) -> tuple:
+    """The manifest of a report's folder, None if there is none, and all its tables by name."""
+    every = sorted((base / "tables").glob("*.csv"))
+    return files.read_json(base / "manifest.json"), {at.stem: tables.read_file(at) for at in every}
 
 
 def with_reference(profile, report) -> list:
     """A report's tables, name -> DataFrame, beside those of its profile's reference: whether it is
     reproduced, or what differs, in one sentence, and then table by table."""
-    run, theirs = files.read_json(reference(profile) / "manifest.json"), read(reference(profile))
+    run, theirs = read(reference(profile))
     if run is None:
         return [f"There is no reference run of the profile {profile} to compare with."]
     names = sorted({*report, *theirs})

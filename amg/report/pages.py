@@ -186,7 +186,7 @@ def redraw(profile) -> None:
     """Draw a committed reference's index page anew, and those of its figures that follow from its
     tables alone."""
     base = compare.reference(profile)
-    report, run = compare.read(base), json.loads((base / "manifest.json").read_text())
+    run, report = compare.read(base)
     figures.begin()
     for name, (draw, *sources) in FIGURES.items():
         if {*sources} <= {*report}:

@@ -3,22 +3,15 @@
 It stands there between comments, <!-- mark --> and <!-- /mark -->.
 """
 
-import json
-
 import pandas as pd
 
 from amg import paths
 from amg.report import answers, compare, sentences, sweep_tables, verdict
 
 
-def _read(base):
-    """Manifest and tables of a reference's folder."""
-    return json.loads((base / "manifest.json").read_text()), compare.read(base)
-
-
 def results(profile) -> str:
     """What the reference run of a profile says of the paper's claims, or of more songs."""
-    run, report = _read(compare.reference(profile))
+    run, report = compare.read(compare.reference(profile))
     claims = verdict.claims(report, run["steps"])
     paragraphs = [
         "" if claims.empty else sentences.markdown(claims),
@@ -31,7 +24,7 @@ def results(profile) -> str:
 
 def ended(profile) -> str:
     """What a run that agrees with a profile's reference ends with, and what it took."""
-    run, report = _read(compare.reference(profile))
+    run, report = compare.read(compare.reference(profile))
     minutes = sum(step["wall_s"] for step in run["steps"]) / 60
     memory = max(step["peak_memory_mb"] for step in run["steps"]) / 1000
     said, cores = compare.with_reference(profile, report)[0], run["machine"]["cores"]
@@ -43,7 +36,7 @@ def _swept(names):
     """Name, manifest and tables of those sweeps of which a reference is committed."""
     for name in names:
         if (base := compare.reference(f"sweeps/{name}")).exists():
-            yield name, *_read(base)
+            yield name, *compare.read(base)
 
 
 def _page(name, up="../"):
