@@ -136,7 +136,6 @@ def run_cell(cell, report) -> tuple[str, str]:
     """Train and evaluate a cell, as far as that is to be done: its label, and why it failed, or
     ""."""
     record = _record(cell, report)
-    record.parent.mkdir(parents=True, exist_ok=True)
     # one that an interrupted sweep has left behind may still be at it
     with filelock.FileLock(record.with_name(f".{cell.label}.lock")):
         try:
@@ -153,7 +152,6 @@ def _run_steps(cell, report):
     train, _ = cell.steps(report)
     if train:
         models = paths.resolve(f"data/models/{cell.train['train_set']}")
-        models.mkdir(parents=True, exist_ok=True)
         # another cell may be the same training, or that of another sweep
         with filelock.FileLock(models / f".{files.digest(asdict(cell.config))}.lock"):
             there = any(models.glob(f"*-{run_of(cell, report) or 'none'}"))
