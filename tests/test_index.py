@@ -89,7 +89,8 @@ def test_a_folder_that_is_away_altogether_stays_until_it_is_pruned(music):
     vanish(music / "usb")
     shutil.rmtree(music)
     report = indexing.index([music, other], folder / "catalogue", workers=1)
-    assert (report.heard, report.removed) == (1, 0) and f"of {music} can" in report.kept[0]
+    assert (report.heard, report.removed, report.refused) == (1, 0, [])
+    assert f"of {music} can" in report.kept[0]
     assert len(known(folder)) == 4
     assert index(music, prune=True).removed == 3 and known(folder) == {"other/d.wav"}
     with pytest.raises(InputError, match="music: no such folder"):
@@ -99,7 +100,8 @@ def test_a_folder_that_is_away_altogether_stays_until_it_is_pruned(music):
 def test_single_files_are_indexed(music):
     folder = music.parent
     report = indexing.index([music / "a.wav", music / "usb/b.wav"], folder / "catalogue")
-    assert report.heard == 2 and known(folder) == {"music/a.wav", "music/usb/b.wav"}
+    assert (report.heard, report.refused) == (2, [])
+    assert known(folder) == {"music/a.wav", "music/usb/b.wav"}
     (music / "a.wav").unlink()
     report = indexing.index([music / "a.wav"], folder / "catalogue")
     assert (report.removed, len(report.kept)) == (0, 1) and "a.wav can" in report.kept[0]

@@ -149,8 +149,10 @@ def _look(roots):
         refused.append(f"{shown(os.fsencode(error.filename))} cannot be read ({error.strerror}).")
 
     for root in map(os.fsdecode, roots):
-        below = recordings.find(root, linked=True, onerror=refuse)
-        listed |= {root} if os.path.isfile(root) else {*map(str, below)}
+        if os.path.isfile(root):
+            listed.add(root)
+        elif os.path.isdir(root):  # of one that is not, `_missing` tells
+            listed |= {*map(str, recordings.find(root, linked=True, onerror=refuse))}
     for path in sorted(map(os.fsencode, listed)):
         try:
             stat = os.stat(path)
