@@ -160,7 +160,7 @@ class Explorer:
         names[0] += f" at {snr_db:g} dB SNR" if noise >= 0 else ""
         noise, room = (None if of < 0 else of for of in (noise, room))
         fixed = {"noise": noise, "room": room, "snr_db": float(snr_db), "gain_db": 0.0}
-        query = degrade.degrade(original, 0, self.pool, (), noise_offset=0.0, **fixed)
+        query = degrade.degrade(lambda _: original, 0, self.pool, (), noise_offset=0.0, **fixed)
         return query, ", ".join(names)
 
     def between(self, excerpt, song, **knobs) -> Explored:
