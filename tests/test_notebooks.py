@@ -50,7 +50,7 @@ def test_the_smoke_report_is_whole(smoke):
         and retrieval.run[retrieval.encoder == "mt"].str.startswith("mt-amg").all()
     )
     swept = pd.read_csv(report / "tables" / "sweep.csv")
-    assert list(swept.cell) == ["AMG loss", "triplet", "CNN", "mean pooling"]
+    assert list(swept.cell) == ["AMG loss", "CNN", "mean pooling"]
     assert swept.failed.isna().all() and (swept.n_seeds == 1).all()
     of_cells = pd.read_csv(report / "tables" / "sweep_rates.csv").dropna(subset="query_frames")
     for cell, encoder in (("AMG loss", "mt"), ("mean pooling", "mean")):

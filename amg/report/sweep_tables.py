@@ -117,13 +117,16 @@ def differences(variants: list[Variant]) -> pd.DataFrame:
     first, *others = variants
     n_compared = len(others) * len(STAGES) * (len(np.unique(first.length)) + 1 if first.done else 0)
     n_draws = max(seeds.N_DRAWS, 100 * n_compared)  # else no p could be small enough for so many
+
+    def drawn(one, stage):
+        return seeds.draws(*one.trials(stage), one.number, n_draws)
+
+    of_first = {stage: drawn(first, stage) for stage in STAGES if first.done}
     parts = []
     for variant, stage in _asked(others if first.done else ()):
-        of = [(*one.trials(stage), one.number) for one in (variant, first)]
         n_recordings = len(np.unique(variant.recording))
-        drawn = [seeds.draws(*one, n_draws) for one in of]
-        (low, high), p = seeds.difference(drawn[0], drawn[1], n_recordings)
-        ours, theirs = (seeds.rates(*one[:3]).mean(axis=0) for one in of)
+        (low, high), p = seeds.difference(drawn(variant, stage), of_first[stage], n_recordings)
+        ours, theirs = (seeds.rates(*one.trials(stage)).mean(axis=0) for one in (variant, first))
         gained = {"difference": ours - theirs, "low": low, "high": high, "p": p}
         few = [len(one.done) for one in (variant, first) if one.done[0].cell.config]
         named = {"against": first.name, "n_seeds": min(few, default=0), "p_holm": np.nan}

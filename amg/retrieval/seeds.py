@@ -9,6 +9,8 @@ hit: bool (n_seeds, n_trials); length and recording, (n_trials,), are those of t
 are percentages, (..., L + 1): a column per length, the shortest first, and their mean.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from amg.retrieval import intervals
@@ -40,14 +42,18 @@ def draws(hit, length, recording, group, n_draws) -> np.ndarray:
     group: number of the group of seeds, of which its draws of seeds follow.
     """
     hits, trials = counts(hit, length, recording)
-    n, n_recordings = len(hits), trials.shape[1]
-    equal = np.full(n_recordings, 1 / n_recordings)
-    of_recording = np.random.default_rng(0).multinomial(n_recordings, equal, n_draws)
-    n_drawn = max(n - 1, 1)
+    of_recording = _of_recordings(trials.shape[1], n_draws)
+    n, n_drawn = len(hits), max(len(hits) - 1, 1)
     of_seed = np.random.default_rng([1, group]).multinomial(n_drawn, np.full(n, 1 / n), n_draws)
     share = of_seed / of_seed.sum(axis=1, keepdims=True)
     drawn = np.einsum("bs,slr,br->bl", share, hits, of_recording, optimize=True)
     return _with_mean(100 * drawn / (of_recording @ trials.T))
+
+
+@lru_cache(maxsize=1)
+def _of_recordings(n, n_draws):
+    """How often each of n recordings is drawn, (n_draws, n): the same for all groups."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), n_draws)
 
 
 def interval(hit, length, recording, group) -> np.ndarray:
