@@ -399,6 +399,8 @@ def test_a_published_checkpoint_is_evaluated_by_both_protocols(home, tmp_path, g
         cost_frames=29,
         protocols=["contiguous", "published"],
         report="published",
+        others=[],
+        codes=[],
         checkpoint=str(golden / "published_style.pth"),
         test_ids=str(golden / "test_ids.pkl"),
     )
