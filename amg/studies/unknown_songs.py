@@ -82,8 +82,9 @@ def validation(data, recordings, n_valid, n_versions, database) -> tuple:
 def background(data, n_valid) -> np.ndarray:
     """The originals of the songs that an encoder learns from, which are no answer, evenly chosen of
     those that are as long as most: float32 (S, T, 128)."""
-    n_frames = int(np.median(data.length[:-n_valid, 0]))
-    songs = np.flatnonzero(data.length[:-n_valid, 0] >= n_frames)
+    length = data.length[:-n_valid, 0]
+    n_frames = int(np.median(length))
+    songs = np.flatnonzero(length >= n_frames)
     chosen = songs[np.linspace(0, len(songs) - 1, min(len(songs), BACKGROUND)).astype(int)]
     return np.stack([data.clip(song, 0)[:n_frames] for song in chosen])
 
