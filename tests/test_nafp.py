@@ -400,15 +400,33 @@ def test_the_shipped_weights_recognise_degraded_sound():
     assert top1(nafp.NAFP().eval(), clean, heard) < 50
 
 
-def test_the_precision_of_training_computes_what_float32_does():
-    encoder = nafp.NAFP()
-    spectrograms = torch.rand(
-        16, 1, nafp.LITE.n_mels, 32, generator=torch.Generator().manual_seed(0)
-    )
-    half = nafp_train.precision("cpu") == "bfloat16"
+@pytest.mark.parametrize("config", nafp.CONFIGS.values())
+def test_taps_that_meet_padding_alone_add_nothing(config):
+    x = torch.rand(2, 1, config.n_mels, 32)
     with torch.inference_mode():
-        exact = encoder.encode(spectrograms)
-        for _ in range(10):  # what is wrong is not wrong each time
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                found = encoder.encode(spectrograms).float()
-            assert (found * exact).sum(1).min() > 0.99
+        for block in nafp.NAFP(config).blocks:
+            for layer in (block.over_time, block.over_freq):
+                exact = layer(x)
+                torch.testing.assert_close(nafp.convolve(layer, x), exact, atol=1e-5, rtol=1e-4)
+                x = torch.tanh(exact)
+
+
+def test_the_precision_of_training_computes_what_float32_does():
+    """Vectors, and gradients."""
+    encoder, random = nafp.NAFP(), torch.Generator().manual_seed(0)
+    spectrograms = torch.rand(16, 1, nafp.LITE.n_mels, 32, generator=random)
+    half = nafp_train.precision("cpu") == "bfloat16"
+    wanted = torch.nn.functional.normalize(torch.randn(16, nafp.DIM, generator=random))
+
+    def computed(enabled):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            vectors = encoder.encode(spectrograms).float()
+        loss = (vectors * wanted).sum()
+        return vectors.detach(), torch.autograd.grad(loss, [*encoder.parameters()])
+
+    exact, slopes = computed(False)
+    for _ in range(10):  # what is wrong is not wrong each time
+        found, found_slopes = computed(half)
+        assert (found * exact).sum(1).min() > 0.99
+        for slope, found_slope in zip(slopes, found_slopes):
+            assert (found_slope - slope).norm() < 0.1 * slope.norm()

@@ -66,12 +66,9 @@ def learning_rate(step, config) -> float:
 def precision(device) -> str:
     """What convolutions are trained in: bfloat16 on a GPU and on CPUs with instructions for it.
 
-    Without them bfloat16 is far slower than float32, with them about twice as fast. Not on CPUs
-    with AMX: there PyTorch 2.13 gets `LITE`'s sixth block wrong in bfloat16, now by much, now as
-    NaN.
+    Without them bfloat16 is far slower than float32, with them up to twice as fast.
     """
-    able = torch.cpu.get_capabilities()
-    half = device == "cuda" or able.get("avx512_bf16", False) and not able.get("amx_bf16", False)
+    half = device == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
     return "bfloat16" if half else "float32"
 
 
