@@ -9,7 +9,7 @@ from amg.check import InputError
 from amg.sound import degrade, pools
 
 RATE = 8000
-NOTHING = degrade.Degradation(None, 0.0, 0.0, None, None, None, None, None, None, 0.0)
+NOTHING = degrade.Degradation(*[None, 0.0, 0.0, None, None, None, None, None, None, 0.0, None])
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,25 @@ def test_overload_clips_and_a_codec_does_not_shift(made):
         assert heard.shape == sweep.shape and abs(lag) <= 80 and not np.allclose(heard, sweep)
 
 
+def test_automatic_gain_levels_what_lasts(made):
+    """A tone that is 20 dB louder in its second half is so by 20 / ratio dB, and not shifted."""
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE).astype(np.float32)
+    tone[:RATE] *= 0.1
+    heard = degrade.apply(tone, replace(NOTHING, ratio=4.0), made["test"])
+    soft, loud = (np.std(half[RATE // 2 :]) for half in np.split(heard, 2))
+    assert 20 * np.log10(loud / soft) == pytest.approx(20 / 4, abs=2)
+    assert np.corrcoef(heard[-RATE // 2 :], tone[-RATE // 2 :])[0, 1] > 0.999
+
+
+def test_direct_sound_comes_first_and_echoes_later():
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        response = pools.diffuse_response(rng)
+        assert response[0] == 1 and not response[1 : round(0.002 * RATE)].any()
+        share_db = -10 * np.log10(np.sum(response[1:] ** 2))
+        assert pools.DIRECT_DB[0] - 0.1 < share_db < pools.DIRECT_DB[1] + 0.1
+
+
 def test_pools_share_nothing(made):
     for one, other in (("train", "test"), ("train", "valid"), ("valid", "test")):
         for kind in ("noises", "rooms", "microphones", "speakers"):
@@ -123,12 +142,13 @@ def test_noises_are_of_every_kind_and_of_equal_power(made):
     np.testing.assert_allclose(np.sqrt(np.mean(made["test"].noises ** 2, axis=1)), 1, rtol=1e-3)
 
 
-def test_rooms_ring_as_long_as_they_say():
-    """T60 by backward integration of the simulated response."""
+@pytest.mark.parametrize("simulator", pools.SIMULATORS)
+def test_rooms_ring_as_long_as_they_say(simulator):
+    """T60 by backward integration of the echoes in the simulated response."""
     rng = np.random.default_rng(5)
     found = []
     for _ in range(6):
-        energy = np.cumsum(pools.room_response(rng)[::-1] ** 2)[::-1]
+        energy = np.cumsum(simulator(rng)[1:][::-1] ** 2)[::-1]
         decay_db = 10 * np.log10(energy / energy[0] + 1e-12)
         t5, t25 = (np.argmax(decay_db < level) / RATE for level in (-5, -25))
         found.append(3 * (t25 - t5))

@@ -184,7 +184,7 @@ def test_nt_xent_against_a_naive_loop():
 def test_windows_of_a_visit_come_from_one_place(noise):
     tracks = [np.full(20 * 8000, 1000 * (i + 1), np.int16) for i in range(9)]
     config = nafp_train.Config(pairs=8, per_visit=4)
-    anchors, replicas = pairs.Pairs(tracks, noise[1], config)[3]
+    anchors, replicas = pairs.Pairs(tracks, ["a"] * len(tracks), noise[1], config)[3]
     level = (anchors[:, 0] * 32768 / 1000).round().int().tolist()
     assert len(set(level[:4])) == len(set(level[4:])) == 1
     assert anchors.shape == replicas.shape == (8, 8000)
@@ -192,15 +192,40 @@ def test_windows_of_a_visit_come_from_one_place(noise):
 
 def test_a_long_track_is_visited_more_often(noise):
     tracks = [np.full(n * 8000, 1000 * (i + 1), np.int16) for i, n in enumerate((3, 27))]
-    batches = pairs.Pairs(tracks, noise[1], nafp_train.Config(pairs=50))
+    batches = pairs.Pairs(tracks, ["a"] * len(tracks), noise[1], nafp_train.Config(pairs=50))
     levels = torch.cat([batches[i][0][:, 0] for i in range(8)]) * 32768 / 1000
     assert 0.85 < (levels.round() == 2).float().mean() < 0.95
+
+
+def test_half_of_the_places_belong_to_one_source(noise):
+    """Of ten tracks as long as each other, two are of each source: a fifth by chance."""
+    tracks = [np.full(20 * 8000, 1000 * (i + 1), np.int16) for i in range(10)]
+    config = nafp_train.Config(pairs=60, per_visit=1)
+    batches = pairs.Pairs(tracks, [*"aabbccddee"], noise[1], config)
+    counts = []
+    for i in range(10):
+        track = (batches[i][0][:, 0] * 32768 / 1000).round().int().numpy() - 1
+        counts.append(np.bincount(track // 2, minlength=5))
+    assert all(29 <= max(of_batch) <= 48 for of_batch in counts)
+    assert len({np.argmax(of_batch) for of_batch in counts}) > 1
+
+
+@pytest.mark.parametrize("tempo", [0.97, 1.0, 1.03])
+def test_a_replica_at_another_tempo_keeps_the_middle_and_moves_the_pitch(tempo):
+    seconds = np.arange(4 * 8000) / 8000
+    tone = np.sin(2 * np.pi * 440 * seconds) * np.exp(-(((seconds - 2) / 0.2) ** 2))
+    part = pairs._excerpt(tone.astype(np.float32), 2 * 8000 - 4000, tempo)
+    assert len(part) == pairs.LEAD + 8000
+    window = part[pairs.LEAD :]
+    assert abs(np.sum(window**2 * np.arange(8000)) / np.sum(window**2) - 4000) < 10
+    pitch = np.abs(np.fft.rfft(window)).argmax()
+    assert pitch == pytest.approx(440 * tempo, abs=1.5)
 
 
 def test_quiet_places_are_left_out(noise):
     track = np.zeros(60 * 8000, np.int16)
     track[: 30 * 8000] = 1000
-    anchors, _ = pairs.Pairs([track], noise[1], nafp_train.Config(pairs=40, per_visit=1))[0]
+    anchors, _ = pairs.Pairs([track], ["a"], noise[1], nafp_train.Config(pairs=40, per_visit=1))[0]
     assert (anchors.abs().amax(dim=1) > 0).float().mean() > 0.9
 
 
@@ -243,6 +268,7 @@ def fit(noise, config, validate=lambda _: {}, name="mine", every=2):
     return nafp_train.fit(
         config,
         {"train": clips, "valid": clips[:1]},
+        ["a"] * len(clips),
         {"train": pool, "valid": pool},
         name,
         validate,
@@ -311,7 +337,7 @@ def test_another_training_goes_elsewhere_and_the_first_is_found_again(noise, hom
     first = fit(noise, config, validate)
     assert first.record["kind"] == "fingerprinter" and first.record["parameters"]["steps"] == 1
     assert first.record["computed"] == {"device": "cpu", "precision": nafp_train.precision("cpu")}
-    assert set(first.record["inputs"]) == {"train", "valid"}
+    assert set(first.record["inputs"]) == {"train", "valid", "sources"}
     kept = {path: path.read_bytes() for path in first.folder.iterdir()}
     others = [
         fit((noise[0][:2], noise[1]), config),
@@ -330,9 +356,8 @@ def test_another_training_goes_elsewhere_and_the_first_is_found_again(noise, hom
 def test_training_and_extraction_on_a_gpu(noise, home):
     clips, pool = noise
     music, pool_of = {"train": clips, "valid": clips[:1]}, {"train": pool, "valid": pool}
-    run = nafp_train.fit(
-        nafp_train.Config(steps=4, pairs=4), music, pool_of, "mine", lambda _: {}, 2, "cuda"
-    )
+    config = nafp_train.Config(steps=4, pairs=4)
+    run = nafp_train.fit(config, music, ["a"] * 4, pool_of, "mine", lambda _: {}, 2, "cuda")
     assert [row["step"] for row in run.history] == [2, 4]
     assert run.record["computed"] == {"device": "cuda", "precision": "bfloat16"}
     sound = clips[0].astype(np.float32) / 32768

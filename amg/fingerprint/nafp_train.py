@@ -147,24 +147,28 @@ class Trainer:
         checkpoint.save(self.folder / "last.safetensors", tensors, record)
 
 
-def fit(config, music, pools, name, validate, every=250, device="cpu", loaders=1) -> Trained:
+def fit(
+    config, music, sources, pools, name, validate, every=250, device="cpu", loaders=1
+) -> Trained:
     """Train a fingerprinter under `data/models/<name>`, and whiten the weights that validated best.
 
-    music: side (train, valid) -> list of int16 (n_samples,) at 8 kHz, at least 3 s each; pools:
-    side -> Pool. The side valid is what `validate` hears: called with the encoder every `every`
-    steps, it returns a dict of figures, the more the better. device: cpu, cuda; loaders: processes
-    that make batches. An interrupted training of just this is continued, a finished one is read.
+    music: side (train, valid) -> list of int16 (n_samples,) at 8 kHz, at least 3 s each; sources:
+    of each training track its package or composer; pools: side -> Pool. The side valid is what
+    `validate` hears: called with the encoder every `every` steps, it returns a dict of figures, the
+    more the better. device: cpu, cuda; loaders: processes that make batches. An interrupted
+    training of just this is continued, a finished one is read.
     Raises InputError if another process is at it.
     """
     parameters = {**asdict(config), **asdict(nafp.CONFIGS[config.size]), "every": every}
     heard = {side: _digest(music[side], pools[side]) for side in music}
+    heard["sources"] = files.digest(sources)
     computed = {"device": device, "precision": precision(device)}
     recipe = provenance.Recipe("fingerprinter", parameters, heard, computed, code.of(__name__))
     target = paths.resolve(f"data/models/{name}")
     with provenance.making(target, recipe, f"{config.steps}-steps") as place:
         trainer, final = Trainer(config, device, place.folder), place.folder / "final.safetensors"
         if not place.finished:
-            data = Pairs(music["train"], pools["train"], config)
+            data = Pairs(music["train"], sources, pools["train"], config)
             trainer.train(data, validate, every, loaders)
             encoder = nafp.load(place.folder / "best.safetensors")
             whiten(encoder, music["train"], seed=config.seed)

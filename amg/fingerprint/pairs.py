@@ -1,9 +1,10 @@
 """Training pairs of the fingerprinter (NAFP, arXiv 2010.11910, sec. 3).
 
 A batch holds N/2 windows of music as it is (*anchors*) and N/2 degraded *replicas* of them, each
-shifted by up to 0.3 s. Several windows of a batch come from the same few seconds of one track:
-they are each other's hardest negatives, and the ones that an exact answer must tell apart.
-Batch `i` follows from (seed, i) alone.
+shifted by up to 0.3 s, every other one up to 3 % faster or slower, too. Several windows of a batch
+come from the same few seconds of one track: they are each other's hardest negatives, and the ones
+that an exact answer must tell apart. Half of all places of a batch belong to one source, a package
+or a composer, whose tracks are alike. Batch `i` follows from (seed, i) alone.
 """
 
 from dataclasses import replace
@@ -17,6 +18,8 @@ from amg.sound.audio import SAMPLE_RATE, WINDOW
 
 MAX_SHIFT = int(0.3 * SAMPLE_RATE)  # a query may start half a hop, 0.25 s, beside a stored frame
 LEAD = SAMPLE_RATE // 2  # samples before a window whose echoes reach into it
+TEMPO = 0.03  # share by which a replica may be faster or slower than its anchor
+MARGIN = LEAD + MAX_SHIFT + int(TEMPO * (LEAD + WINDOW)) + 1  # that replicas take beside anchors
 SPREAD = 8 * SAMPLE_RATE  # windows of one visit to a track lie within these samples
 SPEED_OCTAVES = 0.35  # tracks are played up to so much slower or faster: more music than there is
 SNR_DB = (-4.0, 10.0)  # of a window; a clip of 0 dB has seconds that are quieter than the rest
@@ -26,8 +29,9 @@ QUIET = 1e-3 * 32768  # RMS under which a window holds nothing to recognise
 class Pairs(torch.utils.data.Dataset):
     """Item i is batch i: (anchors, replicas), each float32 (pairs, 8000)."""
 
-    def __init__(self, tracks, pool, config):
+    def __init__(self, tracks, sources, pool, config):
         self.tracks, self.pool, self.config = tracks, pool, config
+        self.sources = np.array(sources)
         lengths = np.array([len(track) for track in tracks], float)
         self.share = lengths / lengths.sum()
 
@@ -35,13 +39,14 @@ class Pairs(torch.utils.data.Dataset):
         rng = np.random.default_rng([self.config.seed, step])
         n_visits = -(-self.config.pairs // self.config.per_visit)
         visits = rng.choice(len(self.tracks), n_visits, p=self.share)
+        alike = self.share * (self.sources == self.sources[visits[0]])
+        visits[::2] = rng.choice(len(self.tracks), len(visits[::2]), p=alike / alike.sum())
         pairs = [pair for visit in visits for pair in self._visit(rng, self.tracks[visit])]
         return tuple(torch.from_numpy(np.stack(side)) for side in zip(*pairs[: self.config.pairs]))
 
     def _visit(self, rng, track):
         """`per_visit` pairs from a random place of a track, played at a speed of its own."""
-        margin, n = LEAD + MAX_SHIFT, self.config.per_visit
-        least = WINDOW + 2 * margin
+        n, least = self.config.per_visit, WINDOW + 2 * MARGIN
         speed = min(2 ** rng.uniform(-SPEED_OCTAVES, SPEED_OCTAVES), len(track) / (least + 1))
         length = min(len(track), int(speed * (least + 1 + (SPREAD if n > 1 else 0))))
         for _ in range(8):  # a silent place is left, a silent track is heard as it is
@@ -52,15 +57,23 @@ class Pairs(torch.utils.data.Dataset):
         sound = soxr.resample(place / 32768, speed * SAMPLE_RATE, SAMPLE_RATE, "LQ")
         # not evenly: bars of equal length would make negatives of equal sound
         starts = (np.arange(n) + rng.uniform(0, 0.5, n)) * (len(sound) - least) / n
-        return [self._pair(rng, sound, margin + int(start)) for start in starts]
+        return [self._pair(rng, sound, MARGIN + int(start)) for start in starts]
 
     def _pair(self, rng, sound, start):
         anchor = sound[start : start + WINDOW]
         start += rng.integers(-MAX_SHIFT, MAX_SHIFT + 1)
         settings = degrade.draw(rng, self.pool, degrade.training_kinds(rng))
         settings = replace(settings, snr_db=float(rng.uniform(*SNR_DB)))
-        heard = degrade.apply(sound[start - LEAD : start + WINDOW], settings, self.pool)
+        tempo = 1 + rng.uniform(-TEMPO, TEMPO) * rng.integers(2)
+        heard = degrade.apply(_excerpt(sound, start, tempo), settings, self.pool)
         return anchor, heard[LEAD:]
+
+
+def _excerpt(sound, start, tempo):
+    """LEAD samples and a window, whose middle is that of the window at `start`, so much faster."""
+    middle, before = start + WINDOW // 2, round(tempo * (LEAD + WINDOW // 2))
+    part = sound[middle - before : middle + round(tempo * WINDOW / 2) + 1]
+    return soxr.resample(part, tempo * SAMPLE_RATE, SAMPLE_RATE, "LQ")[: LEAD + WINDOW]
 
 
 def cut_out(spectrograms, generator) -> torch.Tensor:

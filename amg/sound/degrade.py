@@ -2,8 +2,9 @@
 
 `draw` picks the settings of a version from a random generator, `apply` is a pure function of
 (audio, settings, pool), so that a version follows from its seed. The order is that of the world:
-music, loudspeaker, room, plus noise, microphone, overload, codec, and a recording that starts a
-little early or late: cut from a longer excerpt of the music, so that no silence is put in.
+music, loudspeaker, room, plus noise, microphone, automatic gain, overload, codec, and a recording
+that starts a little early or late: cut from a longer excerpt of the music, so that no silence is
+put in.
 """
 
 import io
@@ -11,15 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import soundfile
-from scipy.signal import oaconvolve
+from scipy.signal import lfilter, oaconvolve
 
 from amg.check import InputError
 from amg.sound.audio import SAMPLE_RATE
 
-KINDS = ("noise", "room", "microphone", "speaker", "clipping", "codec", "offset")
+KINDS = ("noise", "room", "microphone", "speaker", "clipping", "codec", "offset", "dynamics")
 FIELD = ("noise", "room", "microphone")  # what a query goes through unless said otherwise
 SNR_DB = (0.0, 10.0)
 GAIN_DB = (-12.0, 0.0)
+RATIO = (1.5, 4.0)  # of an automatic gain: so many dB of a change become one
+LEVEL_S = 0.02  # within which it follows
 OVERLOAD_DB = (3.0, 12.0)  # how far the peak exceeds full scale
 CODECS = {  # 13 kbit/s telephone, about 6 kbit/s streaming
     "gsm": {"format": "WAV", "subtype": "GSM610"},
@@ -27,7 +30,8 @@ CODECS = {  # 13 kbit/s telephone, about 6 kbit/s streaming
 }
 MAX_OFFSET_S = 0.25  # half a hop: the nearest frame stays the same
 # kind -> share of training replicas that go through it
-TRAINED = dict.fromkeys(FIELD, 0.9) | {"speaker": 0.4, "clipping": 0.1, "codec": 0.03}
+TRAINED = dict.fromkeys(FIELD, 0.9)
+TRAINED |= {"speaker": 0.4, "clipping": 0.1, "codec": 0.03, "dynamics": 0.2}
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Degradation:
     codec: str | None
     offset_s: float | None  # > 0: the recording starts late
     gain_db: float
+    ratio: float | None
 
 
 def draw(rng, pool, kinds=FIELD) -> Degradation:
@@ -64,9 +69,10 @@ def draw(rng, pool, kinds=FIELD) -> Degradation:
         "codec": str(rng.choice(list(CODECS))),
         "offset_s": float(rng.uniform(-MAX_OFFSET_S, MAX_OFFSET_S)),
         "gain_db": float(rng.uniform(*GAIN_DB)),
+        "ratio": float(rng.uniform(*RATIO)),
     }
-    fields = ("noise", "room", "microphone", "speaker", "overload_db", "codec", "offset_s")
-    dropped = {field: None for kind, field in zip(KINDS, fields) if kind not in kinds}
+    fields = {"clipping": "overload_db", "offset": "offset_s", "dynamics": "ratio"}
+    dropped = {fields.get(kind, kind): None for kind in KINDS if kind not in kinds}
     return Degradation(**settings | dropped)
 
 
@@ -100,6 +106,8 @@ def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
         sound = sound + noise * (_rms(sound) / _rms(noise) * 10 ** (-settings.snr_db / 20))
     if settings.microphone is not None:
         sound = oaconvolve(sound, pool.microphones[settings.microphone], mode="same")
+    if settings.ratio is not None:
+        sound = levelled(sound, settings.ratio)
     if settings.overload_db is not None:
         sound = np.clip(sound * (10 ** (settings.overload_db / 20) / _peak(sound)), -1, 1)
     sound = sound * (10 ** (settings.gain_db / 20) / max(1.0, _peak(sound)))
@@ -117,6 +125,13 @@ def degrade(read, seed, pool, kinds=FIELD, **fixed) -> np.ndarray:
     settings = replace(draw(np.random.default_rng(seed), pool, kinds), **fixed)
     margin_s = 0.0 if settings.offset_s is None else MAX_OFFSET_S
     return apply(read(margin_s), settings, pool, margin_s)
+
+
+def levelled(audio, ratio) -> np.ndarray:
+    """Automatic gain: what is louder or quieter than usual becomes less so by `ratio`, in dB."""
+    usual, step = _rms(audio), 1 - np.exp(-1 / (LEVEL_S * SAMPLE_RATE))
+    power, _ = lfilter([step], [1, step - 1], np.square(audio), zi=[(1 - step) * usual**2])
+    return audio * (np.sqrt(power) / usual + 0.05) ** (1 / ratio - 1)
 
 
 def through_codec(audio, codec) -> np.ndarray:

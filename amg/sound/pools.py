@@ -15,6 +15,7 @@ from amg.sound.audio import SAMPLE_RATE
 
 SIDES = {"train": 0, "test": 1, "valid": 2}  # part of the seed: no two pools coincide
 T60_S = (0.1, 1.0)
+DIRECT_DB = (-6.0, 10.0)  # energy of the direct sound over that of all echoes
 DISTANCE_M = (0.3, 3.0)  # from the loudspeaker to the microphone
 NOISE_S = 30
 N_SAMPLES = NOISE_S * SAMPLE_RATE  # of a noise
@@ -52,21 +53,22 @@ def make(side, sounds, n_rooms, seed, workers=2) -> Pool:
     digest = files.digest([seed, n_rooms, n_noises, N_DEVICES, NOISE_S, heard])
     file = paths.resolve(f"data/cache/pool-{digest}-{code.digest(__name__)}.npz")
     if not file.exists():
-        pool = _make(np.random.default_rng(seed), sounds, n_noises, n_rooms, workers)
+        rng, n_simulators = np.random.default_rng(seed), 2 if side == "train" else 1
+        pool = _make(rng, sounds, n_noises, n_rooms, n_simulators, workers)
         with files.atomic(file) as temporary:
             np.savez(temporary, **pool, sounds=[name for group in heard.values() for name in group])
     with np.load(file, allow_pickle=False) as arrays:
         return Pool(**arrays, digest=digest)
 
 
-def _make(rng, sounds, n_noises, n_rooms, workers):
-    """The arrays of a pool, by name."""
+def _make(rng, sounds, n_noises, n_rooms, n_simulators, workers):
+    """The arrays of a pool, by name; rooms come from the first of SIMULATORS, by turns."""
     kinds = np.repeat(["coloured", *sounds], n_noises)
     noises = [coloured_noise(rng) for _ in range(n_noises)]
     for name, clips in sounds.items():
         noises += [(babble if name == "music" else scene)(rng, clips) for _ in range(n_noises)]
-    jobs = [(room,) for room in rng.spawn(n_rooms)]
-    rooms = [*progress.parallel(room_response, jobs, workers, desc="simulating rooms", unit="room")]
+    jobs = [(room, i % n_simulators) for i, room in enumerate(rng.spawn(n_rooms))]
+    rooms = [*progress.parallel(_room, jobs, workers, desc="simulating rooms", unit="room")]
     n_taps = max(map(len, rooms))
     return {
         "noises": np.stack(noises).astype(np.float16),
@@ -130,6 +132,28 @@ def room_response(rng) -> np.ndarray:
     direct = int(np.abs(response).argmax())  # the delay of the direct sound is not wanted
     kept = response[direct:][: int(1.2 * t60_s * SAMPLE_RATE)]
     return (kept / np.abs(response[direct])).astype(np.float32)
+
+
+def diffuse_response(rng) -> np.ndarray:
+    """Decaying noise behind the direct sound, T60 from 0.1 to 1.0 s and shorter for higher tones:
+    no room's geometry, but as far from walls as near them."""
+    t60_s, gap_s = rng.uniform(*T60_S), rng.uniform(0.002, 0.02)
+    seconds = np.arange(int(1.2 * t60_s * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = np.zeros(len(seconds))
+    for low, high, share in ((50, 500, 1.1), (500, 1500, 1.0), (1500, 3900, rng.uniform(0.4, 0.9))):
+        band = scipy.signal.butter(2, (low, high), "bandpass", fs=SAMPLE_RATE, output="sos")
+        noise = scipy.signal.sosfilt(band, rng.standard_normal(len(seconds)))
+        tail += noise * 10 ** (-3 * seconds / (t60_s * share))
+    tail *= seconds > gap_s
+    tail *= 10 ** (-rng.uniform(*DIRECT_DB) / 20) / np.linalg.norm(tail)
+    return np.append(1, tail[1:]).astype(np.float32)
+
+
+SIMULATORS = (room_response, diffuse_response)  # training hears both, else it is the first
+
+
+def _room(rng, number):
+    return SIMULATORS[number](rng)
 
 
 def device_response(rng, low_hz, high_hz, ripple_db) -> np.ndarray:
