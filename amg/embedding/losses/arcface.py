@@ -42,12 +42,15 @@ def arcface(embedding, centres, label, margin, scale=SCALE) -> torch.Tensor:
     embedding (B, D) and centres (n_classes, D), at least two, are normalised here; label int64
     (B,); margin (B,) in radians.
     """
-    embedding, centres = F.normalize(embedding), F.normalize(centres)
-    true = scale * with_margin((embedding * centres[label]).sum(1), margin)
+    embedding = F.normalize(embedding)
     if len(centres) >= softmax.MANY:
+        centres = F.normalize(centres)
+        true = scale * with_margin((embedding * centres[label]).sum(1), margin)
         return softmax.cross_entropy(embedding, centres, label, true, scale)
-    logits = (scale * embedding @ centres.T).scatter(1, label[:, None], true[:, None])
-    return F.cross_entropy(logits, label, reduction="none")
+    # the products are normalised, and not the centres, which may have thousands of values
+    cosine = embedding @ centres.T / centres.norm(dim=1).clamp_min(1e-12)
+    true = with_margin(cosine.gather(1, label[:, None]), margin[:, None])
+    return F.cross_entropy(scale * cosine.scatter(1, label[:, None], true), label, reduction="none")
 
 
 def with_margin(cosine, margin) -> torch.Tensor:
