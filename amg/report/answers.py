@@ -139,11 +139,12 @@ def bits(report) -> list[str]:
     """Are learnt bits better than drawn ones, by so much that they are kept?"""
     rows = endpoints(report)
     learnt = rows[rows.index.str.startswith("learnt")].sort_values("valid_top1").iloc[-1]
+    better = f"Better, but by less than {GAIN} points" if learnt.low > 0 else NO
     kept = learnt.difference >= GAIN and learnt.low > 0
     return [
-        f"{YES if kept else NO}: {learnt.name} (the better on validation songs) is "
-        f"{sentences.points(learnt)} points from drawn bits, of as many bytes; {GAIN} or more, "
-        "beyond chance, was the least."
+        f"{YES if kept else better}: {learnt.name} (the better on validation songs) is "
+        f"{sentences.points(learnt)} points from drawn bits, of as many bytes, after "
+        f"{learnt.crops:,.0f} crops of training; {GAIN} or more, beyond chance, was the least."
     ]
 
 
