@@ -64,7 +64,7 @@ def music(tmp_path):
 
 
 def lengths(target):
-    return {path.name: len(features.load(path)) for path in features.find(target, "01_data_prep")}
+    return {path.name: len(features.load(path)) for path in features.find(target)}
 
 
 WHOLE = {"a.wav.npy": 3, "b.wav.npy": 3, "deep__c.flac.npy": 5}
@@ -88,7 +88,7 @@ def test_a_registered_fingerprinter_is_extracted_packed_and_read(toy, home):
     for name in ("1-00", "1-01", "2-00"):
         write(home / "in" / f"{name}.wav", 3)
     assert folder.extract(home / "in", home / "out", toy, 1) == (3, [])
-    for file in features.find(home / "out", "01_data_prep"):
+    for file in features.find(home / "out"):
         file.rename(home / "out" / file.name.replace(".wav", ""))
     data = features.pack(home / "out")
     assert data.frames.shape == (15, 64) and data.length.tolist() == [[5, 5], [5, 0]]

@@ -96,12 +96,12 @@ def _read(path, dimension=None):
     return array, None
 
 
-def find(folder, made_by) -> list[Path]:
+def find(folder) -> list[Path]:
     """The .npy files of a folder by name, as published; InputError if there are none."""
     arrays = sorted(folder.glob("[!.]*.npy")) if folder.is_dir() else []
     if not arrays:
         raise InputError(
-            f"{paths.relative(folder)} holds no fingerprints; run notebook {made_by} first, or "
+            f"{paths.relative(folder)} holds no fingerprints; run notebook 01_data_prep first, or "
             "unpack your own there."
         )
     return arrays
@@ -119,7 +119,7 @@ def pack(folder) -> TrainingSet:
     came from elsewhere, the names, sizes and times of its files. What cannot be used is left out,
     and listed in `problems`. Raises InputError if nothing is left, or if the set is not finished.
     """
-    arrays = find(folder, "01_data_prep")
+    arrays = find(folder)
     training_set = provenance.find(folder, "01_data_prep")
     name = f"{training_set.folder.parent.name}-{training_set.folder.name}"
     packed = paths.resolve(f"data/cache/{name}-{training_set.identity}.f32")

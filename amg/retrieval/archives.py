@@ -16,7 +16,7 @@ MOST = 10  # sentences of a kind that are printed
 def training_set(folder) -> list[str]:
     """Sentences on a training folder: songs, versions, shapes, and what is missing or broken."""
     try:
-        arrays = features.find(folder, "01_data_prep")
+        arrays = features.find(folder)
     except InputError as reason:
         return [str(reason)]
     shapes, wrong, there = Counter(), [], set()

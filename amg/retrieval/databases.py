@@ -80,7 +80,7 @@ def load(root) -> tuple[Database, list[np.ndarray]]:
             f"the fingerprints in {paths.relative(root)} come from different "
             "fingerprinters; make songs and queries with one."
         )
-    dummies, tests, degraded = (features.find(folder, MAKER) for folder in folders)
+    dummies, tests, degraded = (features.find(folder) for folder in folders)
     lone = {path.name for path in tests} ^ {path.name for path in degraded}
     if lone:
         raise InputError(
@@ -150,7 +150,7 @@ def load_queries(folder, database) -> list[np.ndarray]:
             f"{paths.relative(folder)} comes from another fingerprinter than the "
             "database; run the notebook that makes it again."
         )
-    queries = features.find(folder, MAKER)
+    queries = features.find(folder)
     if [path.stem for path in queries] != database.names[database.first_test :]:
         raise InputError(f"{paths.relative(folder)} must hold a query for each test song.")
     return [features.load(path) for path in queries]
@@ -170,7 +170,7 @@ def split_database(source, target, max_len) -> int:
     """
     check.integer("max_len", max_len, 1)
     source, target = paths.resolve(source), paths.resolve(target)
-    songs = features.find(source, MAKER)
+    songs = features.find(source)
     pieces = _pieces([path.stem for path in songs], map(features.load, songs), max_len)
     if target.is_dir() and not provenance.is_ours(target):
         _compare(target, pieces)

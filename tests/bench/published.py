@@ -22,7 +22,7 @@ class Files:
     """Fingerprint arrays by number, each read whenever it is asked for."""
 
     def __init__(self, *folders):
-        self.paths = [path for folder in folders for path in features.find(folder, "01_data_prep")]
+        self.paths = [path for folder in folders for path in features.find(folder)]
 
     def __len__(self):
         return len(self.paths)
