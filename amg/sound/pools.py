@@ -5,6 +5,7 @@ room or a device. Making one takes minutes, so that a finished pool is kept in `
 """
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,21 +54,21 @@ def make(side, sounds, n_rooms, seed, workers=2) -> Pool:
     digest = files.digest([seed, n_rooms, n_noises, N_DEVICES, NOISE_S, heard])
     file = paths.resolve(f"data/cache/pool-{digest}-{code.digest(__name__)}.npz")
     if not file.exists():
-        rng, n_simulators = np.random.default_rng(seed), 2 if side == "train" else 1
-        pool = _make(rng, sounds, n_noises, n_rooms, n_simulators, workers)
+        rng, simulators = np.random.default_rng(seed), SIMULATORS[: 2 if side == "train" else 1]
+        pool = _make(rng, sounds, n_noises, n_rooms, simulators, workers)
         with files.atomic(file) as temporary:
             np.savez(temporary, **pool, sounds=[name for group in heard.values() for name in group])
     with np.load(file, allow_pickle=False) as arrays:
         return Pool(**arrays, digest=digest)
 
 
-def _make(rng, sounds, n_noises, n_rooms, n_simulators, workers):
-    """The arrays of a pool, by name; rooms come from the first of SIMULATORS, by turns."""
+def _make(rng, sounds, n_noises, n_rooms, simulators, workers):
+    """The arrays of a pool, by name; rooms come from the simulators by turns."""
     kinds = np.repeat(["coloured", *sounds], n_noises)
     noises = [coloured_noise(rng) for _ in range(n_noises)]
     for name, clips in sounds.items():
         noises += [(babble if name == "music" else scene)(rng, clips) for _ in range(n_noises)]
-    jobs = [(room, i % n_simulators) for i, room in enumerate(rng.spawn(n_rooms))]
+    jobs = [*zip(itertools.cycle(simulators), rng.spawn(n_rooms))]
     rooms = [*progress.parallel(_room, jobs, workers, desc="simulating rooms", unit="room")]
     n_taps = max(map(len, rooms))
     return {
@@ -135,8 +136,8 @@ def room_response(rng) -> np.ndarray:
 
 
 def diffuse_response(rng) -> np.ndarray:
-    """Decaying noise behind the direct sound, T60 from 0.1 to 1.0 s and shorter for higher tones:
-    no room's geometry, but as far from walls as near them."""
+    """Noise that decays behind the direct sound, higher tones faster, T60 from 0.1 to 1.0 s: the
+    echoes of a room that has no walls one could hear out."""
     t60_s, gap_s = rng.uniform(*T60_S), rng.uniform(0.002, 0.02)
     seconds = np.arange(int(1.2 * t60_s * SAMPLE_RATE)) / SAMPLE_RATE
     tail = np.zeros(len(seconds))
@@ -152,8 +153,8 @@ def diffuse_response(rng) -> np.ndarray:
 SIMULATORS = (room_response, diffuse_response)  # training hears both, else it is the first
 
 
-def _room(rng, number):
-    return SIMULATORS[number](rng)
+def _room(simulator, rng):
+    return simulator(rng)
 
 
 def device_response(rng, low_hz, high_hz, ripple_db) -> np.ndarray:
