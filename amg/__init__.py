@@ -8,7 +8,7 @@ Read the rooms in this order, from samples to reports:
     sound        sheet_music, open_music, fma, corpora, duplicates
     fingerprint  nafp, fingerprinters, features, folder, pairs, nafp_train, extraction
     embedding    crops, batches, registry, variations
-    embedding.fast      packed, softmax
+    embedding.fast      packed, softmax, products
     embedding.encoders  mean, lift, transformer, lstm, cnn
     embedding.losses    arcface, amg, infonce, triplet
     embedding    validation, songs, runs, chosen, training

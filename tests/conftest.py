@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 
 from amg.embedding import encoders, losses, registry, training
@@ -48,6 +49,12 @@ def rivals():
 def golden():
     """Folder of inputs and of the published implementation's answers."""
     return Path(os.environ.get("AMG_GOLDEN") or CHECKOUT / "tests" / "golden")
+
+
+@pytest.fixture
+def unrounded(monkeypatch):
+    """Products of training are exact on every processor."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def test_both_evaluations_give_the_same_hit_rates(home, monkeypatch, query_frame
         assert rates == published.evaluate(*task) and 0 < rates[0] < rates[1]
 
 
+@pytest.mark.usefixtures("unrounded")
 def test_the_published_update_has_our_loss(home):
     folder = data.training_set(home / "train", n_songs=3)
     config = runs.Config(n_valid=0, batch_size=20, settings={"layers": 1, "dropout": 0.0})

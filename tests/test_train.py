@@ -14,7 +14,7 @@ from conftest import interrupted_at, unit_rows, write_training_set
 from torch import nn
 from torch.nn import functional as F
 
-from amg import checkpoint, files, machine, provenance
+from amg import checkpoint, files, provenance
 from amg.check import InputError
 from amg.embedding import (
     batches,
@@ -30,7 +30,7 @@ from amg.embedding import (
 from amg.embedding.encoders.cnn import CNN, DenseNet121
 from amg.embedding.encoders.lstm import LSTM
 from amg.embedding.encoders.transformer import Transformer
-from amg.embedding.fast import softmax
+from amg.embedding.fast import products, softmax
 from amg.embedding.losses import arcface
 from amg.embedding.losses.triplet import Triplet
 from amg.fingerprint import features, nafp
@@ -125,6 +125,7 @@ def test_the_softmax_over_classes_never_waits_for_the_gpu(many, monkeypatch):
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.usefixtures("unrounded")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_micro_batches_give_the_gradient_of_the_whole_batch(data, monkeypatch, encoder, loss):
@@ -146,6 +147,18 @@ def test_an_update_on_cuda_is_that_of_the_cpu(data, monkeypatch, encoder, tolera
         assert (a - b).norm() <= tolerance * b.norm() + 1e-3
 
 
+@pytest.mark.parametrize("encoder", ["mt", "mlstm"])
+def test_an_update_of_rounded_products_is_nearly_that_of_exact_ones(data, monkeypatch, encoder):
+    settings = config({"dropout": 0.0}, encoder=encoder, n_valid=0, batch_size=24)
+    ours, gradients = update(data, settings, monkeypatch, 100)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    exact, theirs = update(data, settings, monkeypatch, 100)
+    assert ours == pytest.approx(exact, rel=0.02)
+    for a, b in zip(gradients, theirs, strict=True):
+        assert (a - b).norm() <= 0.1 * b.norm() + 1e-3
+
+
+@pytest.mark.usefixtures("unrounded")
 def test_the_update_is_that_of_the_padded_batch(data, monkeypatch):
     """Loss and every gradient against the published way: one batch padded to 24 frames, masked."""
     settings = config({"dropout": 0.0, "layers": 2}, n_valid=0, batch_size=24)
@@ -774,9 +787,9 @@ def test_products_by_onednn_are_as_exact():
     rng = torch.Generator().manual_seed(0)
     a, b = torch.randn(4096, 256, generator=rng), torch.randn(256, 768, generator=rng)
     before = torch.backends.mkldnn.matmul.fp32_precision
-    with machine.products_by_onednn():
-        products = a @ b, a.T @ (a @ b)
+    with products.by_onednn():
+        found = a @ b, a.T @ (a @ b)
     assert torch.backends.mkldnn.matmul.fp32_precision == before
     a, b = a.double(), b.double()
-    for ours, theirs in zip(products, (a @ b, a.T @ (a @ b))):
+    for ours, theirs in zip(found, (a @ b, a.T @ (a @ b))):
         assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()  # bfloat16: above 1e-3

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from amg import check, checkpoint, files, machine, paths, progress, provenance
 from amg.check import InputError
 from amg.embedding import batches, crops, encoders, losses, runs, songs, validation
+from amg.embedding.fast import products
 from amg.fingerprint.nafp import DIM
 
 EPOCHS = 1  # second word of the seeds; validation has others
@@ -165,7 +166,7 @@ class Run:
     def _learning_rate(self, done):
         return self.variation.rate(done) * self.schedule(done, self.config.lr, self.config.final_lr)
 
-    @machine.products_by_onednn()
+    @products.by_onednn(rounded=True)
     def _update(self, batch, lr):
         """One optimiser step on a `batches.Batch`; returns the loss.
 
@@ -204,7 +205,7 @@ class Run:
             vectors = encoders.forward(self.encoder, self.data.frames, first, length, self.device)
         return vectors.float()
 
-    @machine.products_by_onednn()
+    @products.by_onednn()
     def _validate(self):
         """Top-1 and Top-10 (%) of the held-out songs; {} if none has a degraded version."""
         rank = validation.ranks(
