@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amg import paths
 from amg.check import InputError, one_of
@@ -32,26 +31,6 @@ def device(name="auto") -> str:
     if one_of("device", name, DEVICES) == "cuda" and not able:
         raise InputError("device is 'cuda', but torch finds none here; choose auto or cpu.")
     return "cuda" if able and name != "cpu" else "cpu"
-
-
-@contextlib.contextmanager
-def products_by_onednn():
-    """Within it, on CPUs with AVX-512 but not AMX, oneDNN multiplies float32 matrices.
-
-    It is as exact as MKL, torch's choice, and faster on AMD's processors. torch means to let it
-    round products to bfloat16, which oneDNN does with AMX alone. Attention in one piece is slow so,
-    and is computed by products, too. It takes more memory than MKL does.
-    """
-    able, products = torch.cpu.get_capabilities(), torch.backends.mkldnn.matmul
-    if not able.get("avx512_dq", False) or able.get("amx_bf16", False):
-        yield
-        return
-    before, products.fp32_precision = products.fp32_precision, "bf16"
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        products.fp32_precision = before
 
 
 class PeakMemory:
