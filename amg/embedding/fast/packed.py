@@ -46,29 +46,35 @@ def means(x, length) -> torch.Tensor:
 
 
 def in_rows(length, device) -> tuple:
-    """Rows (R) as long as the longest sequence (L), each shared by all that fit, the longest first.
+    """Sequences in rows (R) as long as the longest of them (L), as `first_fit` puts them.
 
     Returns where each frame goes, int64 (N,), below R * L; and what is added to the products of
     two places of a row, (R, L, L): 0 within a sequence, minus infinity between two.
     """
-    most, left, n_rows = int(length.max()), {}, 0  # row -> places that are left in it
-    first = np.empty_like(length)
-    for sequence in np.argsort(-length, kind="stable"):
-        n = int(length[sequence])
-        row = next((row for row, places in left.items() if places >= n), n_rows)
-        n_rows = max(n_rows, row + 1)
-        places = left.pop(row, most)
-        first[sequence] = (row + 1) * most - places
-        if places > n:
-            left[row] = places - n
-    before = np.cumsum(length) - length
-    place = np.repeat(first - before, length) + np.arange(length.sum())
-    of = np.full(n_rows * most, -1)  # nobody's places attend to each other
-    of[place] = np.repeat(np.arange(len(length)), length)
-    of = torch.from_numpy(of).to(device).view(n_rows, most)
+    first, n_rows = first_fit(length)
+    place = np.repeat(first - np.cumsum(length) + length, length) + np.arange(length.sum())
+    of = np.full((n_rows, length.max()), -1)  # nobody's places attend to each other
+    of.flat[place] = np.repeat(np.arange(len(length)), length)
+    of = torch.from_numpy(of).to(device)
     apart = of[:, :, None] != of[:, None]
     mask = torch.zeros(apart.shape, device=device).masked_fill_(apart, -torch.inf)
     return torch.from_numpy(place).to(device), mask
+
+
+def first_fit(length) -> tuple:
+    """Where each sequence begins, int (B,), in rows that short ones share; and how many rows there
+    are. The longest comes first, each into a row that has room for it."""
+    most, n_rows, left = int(length.max()), 0, {}  # left: row -> places that are free in it
+    first = np.empty_like(length)
+    for sequence in np.argsort(-length, kind="stable"):
+        n = int(length[sequence])
+        row = next((row for row, free in left.items() if free >= n), n_rows)
+        n_rows = max(n_rows, row + 1)
+        free = left.pop(row, most)
+        first[sequence] = (row + 1) * most - free
+        if free > n:
+            left[row] = free - n
+    return first, n_rows
 
 
 def attend(qkv, mask, heads, p) -> torch.Tensor:
