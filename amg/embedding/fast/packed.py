@@ -13,24 +13,42 @@ import torch
 from torch.nn import functional as F
 
 
-def transformer(encoder, frames, length) -> torch.Tensor:
+def transformer(encoder, frames, length, norm_first=False) -> torch.Tensor:
     """`encoders.transformer.Transformer`: frames (N, 128), length (B,) -> (B, 128), unit rows.
 
     Short sequences share a row of a batch, in which each frame attends to its own sequence alone.
-    Layer by layer what torch's post-norm layers compute, from their own weights. Sums and ReLU go
-    where their terms were: new memory would cost as much time as they do.
+    Layer by layer what torch's layers compute, from their own weights: the norms come after the
+    sums, as in the paper, or before attention and feed-forward (norm_first).
     """
     place, mask = in_rows(length, frames.device)
     x = encoder.linear1(frames)  # (N, width)
     x = x.new_zeros(mask.shape[0] * mask.shape[1], x.shape[1]).index_copy(0, place, x)
     for layer in encoder.encoder.layers:
-        attention, p = layer.self_attn, layer.dropout.p if layer.training else 0.0
-        qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-        seen = attention.out_proj(attend(qkv, mask, attention.num_heads, p))
-        x = layer.norm1(dropout(seen, p).add_(x))
-        hidden = dropout(layer.linear1(x).relu_(), p)
-        x = layer.norm2(dropout(layer.linear2(hidden), p).add_(x))
+        if norm_first:
+            x = attended(layer, layer.norm1(x), mask).add_(x)
+            x = fed_forward(layer, layer.norm2(x)).add_(x)
+        else:
+            x = layer.norm1(attended(layer, x, mask).add_(x))
+            x = layer.norm2(fed_forward(layer, x).add_(x))
+    if norm_first:  # torch's encoder normalises the last sum, too
+        x = encoder.encoder.norm(x)
     return F.normalize(encoder.linear2(means(x.index_select(0, place), length)))
+
+
+def attended(layer, x, mask) -> torch.Tensor:
+    """Attention and its dropout, of a torch.nn.TransformerEncoderLayer: (R * L, width).
+
+    Sums and ReLU go where their terms were: new memory would cost as much time as they do.
+    """
+    attention, p = layer.self_attn, layer.dropout.p if layer.training else 0.0
+    qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    return dropout(attention.out_proj(attend(qkv, mask, attention.num_heads, p)), p)
+
+
+def fed_forward(layer, x) -> torch.Tensor:
+    """The feed-forward half of such a layer, with its dropout: (R * L, width)."""
+    p = layer.dropout.p if layer.training else 0.0
+    return dropout(layer.linear2(dropout(layer.linear1(x).relu_(), p)), p)
 
 
 def mean(encoder, frames, length) -> torch.Tensor:
