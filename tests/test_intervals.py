@@ -116,7 +116,7 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     mirrored = intervals.paired_difference(easy, better, recording)
     assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
     same = intervals.paired_difference(easy, easy, recording)
-    bound = 100 * (1 - 0.025 ** (1 / 100))  # of a share of which none of 100 was seen
+    bound = 100 * scipy.stats.binomtest(0, 100).proportion_ci(0.95, "exact").high  # none was seen
     assert same.difference == 0 and np.allclose((same.low, same.high), (-bound, bound))
     assert intervals.paired_difference([True] * 2, [True] * 2, ["a", "b"]).high > 80
 

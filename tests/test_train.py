@@ -776,3 +776,14 @@ def test_products_by_onednn_are_as_exact():
     a, b = a.double(), b.double()
     for ours, theirs in zip(found, (a @ b, a.T @ (a @ b))):
         assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()  # bfloat16: above 1e-3
+
+
+def test_a_run_says_how_exact_its_products_are(monkeypatch):
+    for able, device, precision in (
+        ({}, "cpu", "float32"),
+        ({"amx_bf16": True}, "cpu", "bfloat16 products"),
+        ({}, "cuda", "bfloat16 autocast"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        said = runs.recipe(config(), "content", "fingerprinter", device).computed
+        assert said == {"device": device, "precision": precision}

@@ -16,6 +16,7 @@ from torch import nn
 from amg import check, checkpoint, code, files, paths, provenance
 from amg.check import InputError
 from amg.embedding import batches, crops, encoders, losses, registry
+from amg.embedding.fast import products
 from amg.embedding.variations import Variation
 
 SHIPPED = "shipped"  # in place of a training set's name
@@ -124,7 +125,8 @@ def recipe(config, content, fingerprinter, device, own=(), continued=None) -> pr
         **losses.registry.source(config.loss),
     }
     inputs |= {"start": files.sha256(continued)} if continued else {}
-    precision = "bfloat16 autocast" if device == "cuda" else "float32"
+    on_cpu = "bfloat16 products" if products.rounded_here() else "float32"
+    precision = "bfloat16 autocast" if device == "cuda" else on_cpu
     classes = encoders.registry[config.encoder], losses.registry[config.loss]
     modules = [base.__module__ for cls in classes for base in cls.__mro__]
     made_by = code.of(

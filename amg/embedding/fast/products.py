@@ -6,6 +6,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
+def rounded_here() -> bool:
+    """Whether this CPU has AMX: then an update's products are rounded."""
+    return torch.cpu.get_capabilities().get("amx_bf16", False)
+
+
 @contextlib.contextmanager
 def by_onednn(rounded=False):
     """Within it, oneDNN multiplies float32 matrices, where it is faster than MKL, torch's choice.
@@ -15,10 +20,11 @@ def by_onednn(rounded=False):
     so it is used there only if `rounded` results will do. Attention in one piece is slow so, and is
     computed by products, too. It takes more memory than MKL does.
     """
-    able, products = torch.cpu.get_capabilities(), torch.backends.mkldnn.matmul
-    if not able.get("avx512_dq", False) or able.get("amx_bf16", False) and not rounded:
+    able = torch.cpu.get_capabilities().get("avx512_dq", False)
+    if not able or rounded_here() and not rounded:
         yield
         return
+    products = torch.backends.mkldnn.matmul
     before, products.fp32_precision = products.fp32_precision, "bf16"  # allows it, does not ask it
     try:
         with sdpa_kernel(SDPBackend.MATH):
