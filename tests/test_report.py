@@ -148,7 +148,8 @@ def test_differences_are_compared_by_their_intervals():
             "n_recordings": [90],
         }
     )
-    near, far = (table.assign(difference=d, low=d - 2, high=d + 2) for d in (1.5, 3.0))
+    table = table.assign(p=0.04)
+    near, far = (table.assign(difference=d, low=d - 2, high=d + 2, p=0.4) for d in (1.5, 3.0))
     assert compare.compare(near, table) == "within the intervals"
     assert compare.compare(far, table).startswith("differs (difference differs in 1")
 

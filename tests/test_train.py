@@ -146,13 +146,14 @@ def test_an_update_on_cuda_is_that_of_the_cpu(data, monkeypatch, encoder, tolera
         assert (a - b).norm() <= tolerance * b.norm() + 1e-3
 
 
+@pytest.mark.skipif(not products.rounded_here(), reason="nothing is rounded here")
 @pytest.mark.parametrize("encoder", ["mt", "mlstm"])
 def test_an_update_of_rounded_products_is_nearly_that_of_exact_ones(data, monkeypatch, encoder):
     settings = config({"dropout": 0.0}, encoder=encoder, n_valid=0, batch_size=24)
     ours, gradients = update(data, settings, monkeypatch, 100)
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     exact, theirs = update(data, settings, monkeypatch, 100)
-    assert ours == pytest.approx(exact, rel=0.02)
+    assert ours != exact and ours == pytest.approx(exact, rel=0.02)
     for a, b in zip(gradients, theirs, strict=True):
         assert (a - b).norm() <= 0.1 * b.norm() + 1e-3
 

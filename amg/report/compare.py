@@ -84,8 +84,8 @@ def _rows(keys, what):
 
 def _beyond(ours, theirs, name):
     """Whether each row's two figures are further apart than the rule allows, bool (n,)."""
-    if name.endswith(("_low", "_high")):
-        return pd.Series(False, ours.index)  # judged with the rate that it bounds
+    if name.endswith(("_low", "_high")) or name in ("p", "p_holm") and "difference_low" in ours:
+        return pd.Series(False, ours.index)  # judged with the rate or difference that it is of
     low, high = f"{name}_low", f"{name}_high"
     if low in ours:
         return (ours[low] > theirs[high]) | (theirs[low] > ours[high])

@@ -16,8 +16,8 @@ def by_onednn(rounded=False):
     """Within it, oneDNN multiplies float32 matrices, where it is faster than MKL, torch's choice.
 
     With AVX-512 it is as exact as MKL, and faster on AMD's processors. With AMX it rounds what it
-    multiplies to bfloat16 and adds in float32, as a GPU does in autocast, in about half the time;
-    so it is used there only if `rounded` results will do. Attention in one piece is slow so, and is
+    multiplies to bfloat16 and adds in float32, as a GPU does in autocast, and is faster yet; so
+    it is used there only if `rounded` results will do. Attention in one piece is slow so, and is
     computed by products, too. It takes more memory than MKL does.
     """
     able = torch.cpu.get_capabilities().get("avx512_dq", False)
