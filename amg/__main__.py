@@ -29,8 +29,7 @@ def main() -> None:
                 f"the command {command} needs a checkout of the repository, with its notebooks; "
                 "run it there."
             )
-        run = pkgutil.resolve_name(run) if isinstance(run, str) else run
-        run(**given)
+        pkgutil.resolve_name(run)(**given)
     except InputError as error:
         sys.exit(f"amg: {one_line(error)}")
     except BrokenPipeError:  # whoever read the output, as head does, has ended
@@ -47,7 +46,7 @@ def _parser():
     subparsers = parser.add_subparsers(dest="command", required=True)
 
     def command(name, run, text, *options):
-        # run: a function, or the name of one; what is not given is left to its own default
+        # run: the name of a function; what is not given is left to its own default
         added = subparsers.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
         added.set_defaults(run=run)
         for option, settings in options:
@@ -57,7 +56,7 @@ def _parser():
     text = "run the notebooks of a profile, in order"
     command("reproduce", "amg.report.running.pipeline:reproduce", text, profile)
     text = "make the last run of a profile the one that others are compared with"
-    command("reference", _reference, f"{text} (of committed code only)", profile)
+    command("reference", "amg.report.pages:make_reference", f"{text} (of committed code)", profile)
 
     text = "say what a profile takes before it runs: hours, disk, memory, workers"
     of_plan = _option("profile", "a file of notebooks/profiles, as demo")
@@ -69,12 +68,15 @@ def _parser():
     dask = _option("--dask", "a Dask scheduler in their place, as tcp://host:8786", default="")
     show = _option("--show", "only draw what is there so far", action="store_true")
     text = "train and evaluate all variants that a file names, and compare them"
-    command("sweep", _sweep, text, sweep, workers, dask, show)
+    command("sweep", "amg.report.running.sweeps:command", text, sweep, workers, dask, show)
 
     notebook = _option("notebook", "a file of notebooks, as 03_train")
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "action": "append", "default": []}
-    given = _option("-p", "a parameter, its value in YAML; as often as need be", **pair)
-    command("run", _run, "run one notebook and show its output as it runs", notebook, given)
+    given = _option(
+        "-p", "a parameter, its value in YAML; as often as need be", dest="given", **pair
+    )
+    text = "run one notebook and show its output as it runs"
+    command("run", "amg.report.running.pipeline:run", text, notebook, given)
 
     text = "weights of notebook 00_fingerprinter (default: the shipped ones)"
     weights = _option("--fingerprinter", text, metavar="FILE", default="")
@@ -82,7 +84,9 @@ def _parser():
     target = _folder("target", "folder for their .npy files")
     device = _option("--device", "auto, cpu or cuda", default="auto")
     text = "fingerprint every audio file below a folder"
-    command("extract", _extract, text, audio, target, device, weights, workers)
+    command(
+        "extract", "amg.fingerprint.folder:command", text, audio, target, device, weights, workers
+    )
 
     text = "catalogue folder (default: data/catalogue)"
     of_catalogue = (_folder("--catalogue", text, metavar="FOLDER"), weights)
@@ -138,40 +142,12 @@ def _option(name, text, **settings):
 
 
 def _folder(name, text, **settings):
+    """A path of the working directory; no shell expands the ~ of --option=~/music."""
     return _option(name, text, type=_absolute, **settings)
 
 
 def _absolute(path):
-    """A path of the working directory; no shell expands the ~ of --option=~/music."""
     return os.path.abspath(os.path.expanduser(path))
-
-
-def _reference(profile):
-    from amg.report import pages
-
-    print(f"{paths.relative(pages.make_reference(profile))} written")
-
-
-def _sweep(sweep, workers, dask, show=False):
-    from amg.report.running import pipeline, sweeps
-
-    pipeline.sweep(sweeps.read(sweep), show, workers=workers, dask=dask)
-
-
-def _run(notebook, p):
-    from amg.report.running import pipeline
-
-    executed = pipeline.run(notebook, dict(p))
-    print(f"executed notebook, tables and figures: {paths.relative(executed.parents[1])}/")
-
-
-def _extract(audio, target, device, fingerprinter, workers):
-    from amg.fingerprint import fingerprinters, folder
-
-    prints = fingerprinters.find(fingerprinter)
-    written, refused = folder.extract(audio, target, prints, workers, device)
-    told = f"{written} files fingerprinted, {len(refused)} left out"
-    print(*map(one_line, refused), told, sep="\n")
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def test_a_worker_is_killed_in_the_midst_of_a_sweep(
             if where == address:
                 patch.setattr(sweep_runs, "run_cell", marked.cell)
             sweep_runs.run(asked, "sweeps/mine", where)
-        results = sweep_runs.results(asked, "sweeps/mine")
+        results = [sweep_runs.result(cell, "sweeps/mine") for cell in asked.cells]
         assert [result.failed for result in results] == [""] * 3
         weights = place.glob("data/models/smoke/*/best.safetensors")
         of_file = {file.parent.name: files.sha256(file) for file in weights}

@@ -34,9 +34,9 @@ def test_bits_are_those_of_a_loop():
 
 
 def test_directions_follow_from_the_seed_and_are_orthogonal_in_blocks():
-    w = lift.directions(300, seed=1)
-    assert torch.equal(w, lift.directions(300, seed=1))
-    assert not torch.equal(w, lift.directions(300, seed=2))
+    w = lift.drawn(300, seed=1)
+    assert torch.equal(w, lift.drawn(300, seed=1))
+    assert not torch.equal(w, lift.drawn(300, seed=2))
     for block in w.split(128):
         torch.testing.assert_close(block @ block.T, 128 * torch.eye(len(block)), atol=1e-3, rtol=0)
 

@@ -14,7 +14,7 @@ from amg.check import InputError
 from amg.embedding import encoders, songs, validation
 from amg.fingerprint import features
 from amg.report import sweep_tables
-from amg.report.running import pipeline, reads, steps, sweep_runs, sweeps
+from amg.report.running import reads, steps, sweep_runs, sweeps
 from amg.report.running.sweep_runs import Result
 from amg.retrieval import cost
 
@@ -189,7 +189,7 @@ cells:
         assert ran == [f"{name}-seed0" for name in expected]
         records.append((smoke / "reports/sweeps/mine/cells/broken-seed0.json").read_text())
     assert records[0] != records[1]  # a step that reads them is not done
-    pipeline.sweep(sweep, True, workers=1, dask="")
+    sweeps.command(file, 1, "", show=True)
     table = pd.read_csv(smoke / "reports/sweeps/mine/tables/sweep.csv").set_index("cell")
     assert table.n_seeds.to_dict() == {"mean pooling": 1, "broken": 0, "my own": 1}
     assert "03_train failed in cell In [" in table.failed["broken"]

@@ -37,35 +37,19 @@ class Registry(dict):
 
     def canonical(self, name) -> str:
         """The registered name, aliases resolved; InputError for any other."""
-        check.one_of(
-            self.kind,
-            name,
-            (*self, *self.aliases),
-            f" (or the name of your own {self.kind}, once it is registered)",
-        )
+        hint = f" (or the name of your own {self.kind}, once it is registered)"
+        check.one_of(self.kind, name, (*self, *self.aliases), hint)
         return self.aliases.get(name, name)
 
     def arguments(self, name) -> dict:
         """Arguments of a class's constructor by name, as of `inspect.signature`."""
         return dict(inspect.signature(self[name]).parameters)
 
-    def accepts(self, name) -> dict:
-        """Settings of a class and their defaults."""
-        return defaults(self[name])
-
-    def all_settings(self) -> set:
-        """Names of the settings of all classes."""
-        return {setting for name in self for setting in self.accepts(name)}
-
-    def settings(self, name, known) -> dict:
-        """All settings of a class, as the function `settings`."""
-        return settings(self[name], known)
-
     def build(self, name, known, **given) -> nn.Module:
         """An instance with its `settings`; given: argument -> function, for what has no default."""
-        required = self.arguments(name).keys() - self.accepts(name)
+        required = self.arguments(name).keys() - defaults(self[name])
         try:
-            return self[name](**{a: given[a]() for a in required}, **self.settings(name, known))
+            return self[name](**{a: given[a]() for a in required}, **settings(self[name], known))
         except (AssertionError, KeyError, TypeError) as error:
             raise InputError(
                 f"the {self.kind} {name} cannot be built with {known}: {error}"

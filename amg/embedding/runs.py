@@ -22,6 +22,12 @@ from amg.embedding.variations import Variation
 SHIPPED = "shipped"  # in place of a training set's name
 
 
+def known_settings() -> set:
+    """Names of all settings: of encoders, of losses, and of what may vary."""
+    classes = *encoders.registry.values(), *losses.registry.values(), Variation
+    return {setting for each in classes for setting in registry.defaults(each)}
+
+
 @dataclass
 class Config:
     """What decides the weights, given the training set; defaults as published, but for `n_valid`.
@@ -48,12 +54,11 @@ class Config:
         given, self.settings = self.settings, {}
         for classes in (encoders.registry, losses.registry):
             setattr(self, classes.kind, classes.canonical(getattr(self, classes.kind)))
-            self.settings |= classes.settings(getattr(self, classes.kind), given)
+            self.settings |= registry.settings(classes[getattr(self, classes.kind)], given)
         varied, usual = registry.settings(Variation, given), registry.defaults(Variation)
         self.settings |= {name: varied[name] for name in varied if varied[name] != usual[name]}
-        known = encoders.registry.all_settings() | losses.registry.all_settings() | usual.keys()
         for setting in given:
-            check.one_of("a setting", setting, sorted(known))
+            check.one_of("a setting", setting, sorted(known_settings()))
         for name in ("lr", "final_lr", "weight_decay"):
             setattr(self, name, float(check.number(name, getattr(self, name), 0, 1)))
         check.integers(1, epochs=self.epochs)

@@ -39,13 +39,8 @@ def overlaps(encoder, data, held_out, duration_max, seed=0) -> pd.DataFrame:
     cosine with that centre, and others: the mean cosine with the other held-out songs' centres.
     """
     versions, at = _degraded(data, held_out)
-    crop = crops.draw(
-        np.random.default_rng([seed, OVERLAPS]),
-        data.length[at],
-        np.zeros(len(versions), bool),
-        duration_max,
-        power=1,
-    )
+    rng, whole = np.random.default_rng([seed, OVERLAPS]), np.zeros(len(versions), bool)
+    crop = crops.draw(rng, data.length[at], whole, duration_max, power=1)
     shown = _vectors(encoder, data, data.first[at] + crop.start, crop.length)
     stored = _vectors(encoder, data, *centres(data, held_out, duration_max))
     cosine = shown @ stored.T

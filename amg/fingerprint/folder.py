@@ -11,8 +11,8 @@ from pathlib import Path
 
 import amg
 from amg import check, code, files, machine, progress, provenance
-from amg.check import InputError
-from amg.fingerprint import features
+from amg.check import InputError, one_line
+from amg.fingerprint import features, fingerprinters
 from amg.sound import audio, recordings
 
 LONGEST = 240  # bytes of a name: file systems take 255, and temporary names are longer
@@ -116,3 +116,11 @@ def _one(file, array, fingerprinter, device):
     except InputError as reason:
         return str(reason) if str(reason).startswith(str(file)) else f"{file}: {reason}"
     return ""
+
+
+def command(audio, target, device, fingerprinter, workers) -> None:
+    """`amg extract`: prints how many files have fingerprints, and why others have none."""
+    made_by = fingerprinters.find(fingerprinter)
+    written, refused = extract(audio, target, made_by, workers, device)
+    told = f"{written} files fingerprinted, {len(refused)} left out"
+    print(*map(one_line, refused), told, sep="\n")

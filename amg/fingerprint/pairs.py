@@ -23,6 +23,9 @@ MARGIN = LEAD + MAX_SHIFT + int(TEMPO * (LEAD + WINDOW)) + 1  # that replicas ta
 SPREAD = 8 * SAMPLE_RATE  # windows of one visit to a track lie within these samples
 SPEED_OCTAVES = 0.35  # tracks are played up to so much slower or faster: more music than there is
 SNR_DB = (-4.0, 10.0)  # of a window; a clip of 0 dB has seconds that are quieter than the rest
+# kind of degradation -> share of replicas that go through it
+TRAINED = dict.fromkeys(degrade.FIELD, 0.9)
+TRAINED |= {"speaker": 0.4, "clipping": 0.1, "codec": 0.03, "dynamics": 0.2}
 QUIET = 1e-3 * 32768  # RMS under which a window holds nothing to recognise
 
 
@@ -62,7 +65,8 @@ class Pairs(torch.utils.data.Dataset):
     def _pair(self, rng, sound, start):
         anchor = sound[start : start + WINDOW]
         start += rng.integers(-MAX_SHIFT, MAX_SHIFT + 1)
-        settings = degrade.draw(rng, self.pool, degrade.training_kinds(rng))
+        kinds = [kind for kind, share in TRAINED.items() if rng.random() < share]
+        settings = degrade.draw(rng, self.pool, kinds)
         settings = replace(settings, snr_db=float(rng.uniform(*SNR_DB)))
         tempo = 1 + rng.uniform(-TEMPO, TEMPO) * rng.integers(2)
         heard = degrade.apply(_excerpt(sound, start, tempo), settings, self.pool)

@@ -18,10 +18,10 @@ from amg.report import tables
 IGNORED = r"_ms$|_ms_q[13]$|^minutes$|^build_s$|^times_real_time$|^waiting$|^run$|^file$"
 SHARE = 0.1
 # columns that name a row: as many of the first as it takes to tell a table's rows apart
-KEYS = ["epoch", "step", "cell", "piece", "role", "method", "against", "encoder", "loss", "stage"]
-KEYS += ["protocol", "tolerance", "score", "group", "condition", "distractors", "index", "function"]
-KEYS += ["kind", "duration_max", "query_frames", "query_s", "song", "clip", "start", "dimensions"]
-KEYS += ["shortlist", "part", "n_songs", "seed", "n_vectors", "n"]
+KEYS = ["epoch", "step", "cell", "piece", "role", "system", "method", "against", "encoder", "loss"]
+KEYS += ["stage", "protocol", "tolerance", "score", "group", "condition", "distractors", "index"]
+KEYS += ["function", "kind", "duration_max", "query_frames", "query_s", "song", "clip", "start"]
+KEYS += ["dimensions", "shortlist", "part", "n_songs", "seed", "n_vectors", "n"]
 
 
 def compare(table, reference) -> str:

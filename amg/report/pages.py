@@ -144,8 +144,9 @@ def _has(section, drawn, figures):
     return any(part.get("table") in drawn or part.get("figure") in figures for part in parts)
 
 
-def make_reference(profile) -> Path:
-    """Copy a report, without its executed notebooks and states, to the committed references.
+def make_reference(profile) -> None:
+    """`amg reference`: copy a report, without its executed notebooks and states, to the committed
+    references.
 
     Raises InputError if there is none, or if the code of one of its steps is not the checkout's.
     """
@@ -178,7 +179,7 @@ def make_reference(profile) -> Path:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(base / name, target / name)
     redraw(profile)
-    return target
+    print(f"{paths.relative(target)} written")
 
 
 def redraw(profile) -> None:

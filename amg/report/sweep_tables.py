@@ -220,16 +220,11 @@ def supports(overview, differences) -> list[str]:
     if not of_cell:
         told.append(f"Nothing is compared as long as {first} and another cell are not there.")
     shown = [one for one in of_cell.values() if said(one) in ("more", "less")]
+    updates = sorted({*overview.updates.dropna().round()})
+    span = " to ".join(f"{n:,.0f}" for n in dict.fromkeys(updates[:1] + updates[-1:])) or "no"
     told.append(
         f"{len(shown)} of {len(of_cell)} differences of that kind are beyond chance. All hold for "
-        f"{_span(overview.updates)} updates, the songs of this training set and these trials; what "
+        f"{span} updates, the songs of this training set and these trials; what "
         "longer training or more songs would do, these figures do not tell."
     )
     return told
-
-
-def _span(values):
-    low, high = values.min(), values.max()
-    if np.isnan(low):
-        return "no"
-    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"

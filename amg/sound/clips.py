@@ -78,7 +78,7 @@ class Clip:
 
     def check(self) -> None:
         """Raise InputError if its sound is not what it was when the clip was measured."""
-        if measure(self.blocks())["sha256"] != self.sha256:
+        if self.measured(pauses=True).sha256 != self.sha256:
             raise InputError(
                 f"{self.file} was replaced since {self.piece} was listened to; run "
                 "notebook 01_data_prep again."
@@ -89,34 +89,25 @@ class Clip:
 
         It is refused if it is silent, or, up to CLIP_S, for long, unless it may have `pauses`.
         """
-        measured = measure(self.blocks())
-        refused = "silent" if measured["level_db"] < SILENT_DB else ""
+        digest, energy, peak, n_samples = hashlib.sha256(), 0.0, 0.0, 0
+        for block in self.blocks():
+            digest.update(np.round(block * 32768).astype("<i2").tobytes())
+            energy += float(np.square(block, dtype=float).sum())
+            peak = max(peak, float(np.abs(block).max(initial=0)))
+            n_samples += len(block)
+        level_db = round(float(10 * np.log10(energy / max(n_samples, 1) + 1e-12)), 1)
+        refused = "silent" if level_db < SILENT_DB else ""
         if not refused and not pauses and self.seconds <= CLIP_S:
             silence_s = longest_silence(self.read())
             refused = f"is silent for {silence_s:.1f} s" if silence_s > MAX_SILENCE_S else ""
-        return replace(self, refused=refused, **measured)
+        peak, sha256 = round(peak, 3), digest.hexdigest()
+        return replace(self, refused=refused, level_db=level_db, peak=peak, sha256=sha256)
 
     def whole(self, file) -> "Clip":
         """All of a decoded file in place of the clip's own sound, measured."""
         seconds = soundfile.info(file).frames / SAMPLE_RATE
         clip = replace(self, file=str(paths.relative(file)), start_s=0.0, seconds=seconds)
         return clip.measured(pauses=True)
-
-
-def measure(blocks) -> dict:
-    """Level, peak and checksum of sound that comes in consecutive blocks of samples."""
-    digest, energy, peak, n_samples = hashlib.sha256(), 0.0, 0.0, 0
-    for block in blocks:
-        digest.update(np.round(block * 32768).astype("<i2"))
-        energy += float(np.square(block, dtype=float).sum())
-        peak = max(peak, float(np.abs(block).max(initial=0)))
-        n_samples += len(block)
-    level_db = 10 * np.log10(energy / max(n_samples, 1) + 1e-12)
-    return {
-        "level_db": round(float(level_db), 1),
-        "peak": round(peak, 3),
-        "sha256": digest.hexdigest(),
-    }
 
 
 def longest_silence(sound) -> float:

@@ -29,9 +29,6 @@ CODECS = {  # 13 kbit/s telephone, about 6 kbit/s streaming
     "opus": {"format": "OGG", "subtype": "OPUS", "compression_level": 1.0},
 }
 MAX_OFFSET_S = 0.25  # half a hop: the nearest frame stays the same
-# kind -> share of training replicas that go through it
-TRAINED = dict.fromkeys(FIELD, 0.9)
-TRAINED |= {"speaker": 0.4, "clipping": 0.1, "codec": 0.03, "dynamics": 0.2}
 
 
 @dataclass(frozen=True)
@@ -76,11 +73,6 @@ def draw(rng, pool, kinds=FIELD) -> Degradation:
     return Degradation(**settings | dropped)
 
 
-def training_kinds(rng) -> tuple[str, ...]:
-    """Kinds of one training replica: nearly always those of FIELD, now and then more."""
-    return tuple(kind for kind, share in TRAINED.items() if rng.random() < share)
-
-
 def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
     """One degraded version of a clip: float32, as long as the clip, peak at most 1.
 
@@ -102,7 +94,9 @@ def apply(audio, settings, pool, margin_s=0.0) -> np.ndarray:
         taps = np.trim_zeros(pool.rooms[settings.room], "b")
         sound = oaconvolve(sound, taps)[: len(audio)]
     if settings.noise is not None:
-        noise = _excerpt(pool.noises[settings.noise], settings.noise_offset, len(audio))
+        noise = pool.noises[settings.noise]
+        rows = int(settings.noise_offset * len(noise)) + np.arange(len(audio))
+        noise = noise.take(rows, mode="wrap").astype(np.float32)  # it goes round its end
         sound = sound + noise * (_rms(sound) / _rms(noise) * 10 ** (-settings.snr_db / 20))
     if settings.microphone is not None:
         sound = oaconvolve(sound, pool.microphones[settings.microphone], mode="same")
@@ -141,12 +135,6 @@ def through_codec(audio, codec) -> np.ndarray:
     buffer.seek(0)
     decoded = soundfile.read(buffer, dtype="float32")[0][: len(audio)]
     return np.pad(decoded, (0, len(audio) - len(decoded)))
-
-
-def _excerpt(noise, offset, n_samples):
-    """`n_samples` of `noise` from the share `offset` of its length on, going round its end."""
-    rows = int(offset * len(noise)) + np.arange(n_samples)
-    return noise.take(rows, mode="wrap").astype(np.float32)
 
 
 def _rms(audio):

@@ -11,9 +11,9 @@ artists are put in an order by a hash, and SHARES of all tracks go to one role a
 import zlib
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from amg import code, files, paths
 from amg.check import InputError
@@ -21,21 +21,16 @@ from amg.sound import recordings
 from amg.sound.audio import SAMPLE_RATE
 from amg.sound.clips import CLIP_S, MARGIN_S, Clip
 
-if TYPE_CHECKING:  # else where it is needed: `import amg` stays quick
-    import pandas as pd
-
 METADATA = "fma_metadata/tracks.csv"
 SHARES = {"test": 0.01, "valid": 0.01, "dummy": 0.11, "train": 0.87}  # of the tracks of the table
 N_CLIPS = {"test": 1, "valid": 1, "train": 2}  # of a track at most; distractors are not cut
 
 
-def roles(folder) -> "pd.Series":
+def roles(folder) -> pd.Series:
     """Track id -> role, of all tracks of the table, which lies in `folder` or beside it.
 
     Raises InputError if there is no table, or if `folder` has no tracks.
     """
-    import pandas as pd
-
     tree = recordings.root(folder)
     places = [tree / METADATA, tree.parent / METADATA]
     file = next((place for place in places if place.is_file()), None)

@@ -6,6 +6,7 @@ room or a device. Making one takes minutes, so that a finished pool is kept in `
 
 import hashlib
 import itertools
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,16 +65,15 @@ def make(side, sounds, n_rooms, seed, workers=2) -> Pool:
 
 def _make(rng, sounds, n_noises, n_rooms, simulators, workers):
     """The arrays of a pool, by name; rooms come from the simulators by turns."""
-    kinds = np.repeat(["coloured", *sounds], n_noises)
     noises = [coloured_noise(rng) for _ in range(n_noises)]
     for name, clips in sounds.items():
         noises += [(babble if name == "music" else scene)(rng, clips) for _ in range(n_noises)]
     jobs = [*zip(itertools.cycle(simulators), rng.spawn(n_rooms))]
-    rooms = [*progress.parallel(_room, jobs, workers, desc="simulating rooms", unit="room")]
+    rooms = [*progress.parallel(operator.call, jobs, workers, desc="simulating rooms", unit="room")]
     n_taps = max(map(len, rooms))
     return {
         "noises": np.stack(noises).astype(np.float16),
-        "kinds": kinds,
+        "kinds": np.repeat(["coloured", *sounds], n_noises),
         "rooms": np.stack([np.pad(room, (0, n_taps - len(room))) for room in rooms]),
         "microphones": np.stack([device_response(rng, *MICROPHONE) for _ in range(N_DEVICES)]),
         "speakers": np.stack([device_response(rng, *SPEAKER) for _ in range(N_DEVICES)]),
@@ -151,10 +151,6 @@ def diffuse_response(rng) -> np.ndarray:
 
 
 SIMULATORS = (room_response, diffuse_response)  # training hears both, else it is the first
-
-
-def _room(simulator, rng):
-    return simulator(rng)
 
 
 def device_response(rng, low_hz, high_hz, ripple_db) -> np.ndarray:

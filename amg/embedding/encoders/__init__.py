@@ -36,11 +36,8 @@ register = registry.register
 
 def build(config) -> nn.Module:
     """A fresh encoder of a `runs.Config`."""
-    return registry.build(
-        config.encoder,
-        config.settings,
-        padded_frames=lambda: crops.PADDED_FRAMES[config.duration_max],
-    )
+    padded = crops.PADDED_FRAMES[config.duration_max]
+    return registry.build(config.encoder, config.settings, padded_frames=lambda: padded)
 
 
 def needs_training(name) -> bool:

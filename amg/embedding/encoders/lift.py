@@ -63,21 +63,17 @@ class Lift1024(Lift):
         super().__init__(bits)
 
 
-def directions(n, seed=0) -> torch.Tensor:
+def directions(n) -> torch.Tensor:
     """Random directions, float32 (n, 128), orthogonal in blocks of 128, so that they overlap least.
     Their squares sum up to 128: the energy of a unit vector is 1 on average.
 
-    The first ones of seed 0 come with the kit: last bits of `drawn` follow from the number of
-    cores.
+    The first ones come with the kit: last bits of `drawn` follow from the number of cores.
     """
-    if seed == 0:
-        kept = checkpoint.load(KEPT)[0]["directions"]
-        if n <= len(kept):
-            return kept[:n]
-    return drawn(n, seed)
+    kept = checkpoint.load(KEPT)[0]["directions"]
+    return kept[:n] if n <= len(kept) else drawn(n)
 
 
-def drawn(n, seed) -> torch.Tensor:
+def drawn(n, seed=0) -> torch.Tensor:
     """The same, computed."""
     random = torch.Generator().manual_seed(seed)
     blocks = torch.randn(-(-n // DIM), DIM, DIM, generator=random)

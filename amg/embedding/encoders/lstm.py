@@ -19,14 +19,10 @@ class LSTM(nn.Module):
 
     def __init__(self, layers=8, hidden=256, dropout=0.1):
         super().__init__()
+        between = dropout if layers > 1 else 0.0  # it lies between layers
         self.lstm = nn.LSTM(
-            DIM,
-            hidden,
-            layers,
-            batch_first=True,
-            bidirectional=True,
-            dropout=dropout if layers > 1 else 0.0,
-        )  # it lies between layers
+            DIM, hidden, layers, batch_first=True, bidirectional=True, dropout=between
+        )
         self.fc = nn.Linear(2 * hidden, DIM)
 
     def forward(self, x, padding):  # (B, L, 128), (B, L)

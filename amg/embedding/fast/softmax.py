@@ -1,26 +1,18 @@
-"""Softmax over very many classes, block by block: an equal of the plain one in `losses.arcface`."""
+"""The sum of a softmax over very many classes, block by block; `losses.arcface` has it plainly."""
 
 import math
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 # classes from which blocks pay: `make bench` compares both ways; with few the plain one is faster
 MANY = 10_000
 BLOCK = 2**21  # logits that are held at once
 
 
-def cross_entropy(x, centres, label, true, scale) -> torch.Tensor:
-    """Cross-entropy per sample, (B,), of logits `scale * x . c`, the true class's being `true`.
-
-    x (B, D), centres (n_classes, D), label int64 (B,), true (B,).
-    """
-    return F.softplus(OtherClasses.apply(x, centres, label, scale) - true)
-
-
 class OtherClasses(torch.autograd.Function):
-    """log of the sum of exp(scale * x . c) over all centres c but the true one, (B,).
+    """log of the sum of exp(scale * x . c) over all centres c but the true one, (B,), of x (B, D),
+    centres (n_classes, D), label int64 (B,) and scale.
 
     Forward and backward take the centres block by block: a table of all cosines, and the others
     that its gradient needs, would grow with the number of classes.

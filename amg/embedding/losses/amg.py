@@ -2,7 +2,8 @@
 
 from torch.nn import functional as F
 
-from amg.embedding import crops, registry
+from amg.embedding import registry
+from amg.embedding.crops import MARGIN_MAX, MARGIN_MIN
 from amg.embedding.losses.arcface import SCALE, ArcFace
 
 PULL = 10.0  # weight of the pull
@@ -17,13 +18,7 @@ class AMG(ArcFace):
     limits = {**ArcFace.limits, "pull": (0, 1e6)}
 
     def __init__(
-        self,
-        centres,
-        margin,
-        scale=SCALE,
-        margin_max=crops.MARGIN_MAX,
-        margin_min=crops.MARGIN_MIN,
-        pull=PULL,
+        self, centres, margin, scale=SCALE, margin_max=MARGIN_MAX, margin_min=MARGIN_MIN, pull=PULL
     ):
         super().__init__(centres, margin, scale, margin_max, margin_min)
         self.pull = pull

@@ -46,7 +46,8 @@ def arcface(embedding, centres, label, margin, scale=SCALE) -> torch.Tensor:
     if len(centres) >= softmax.MANY:
         centres = F.normalize(centres)
         true = scale * with_margin((embedding * centres[label]).sum(1), margin)
-        return softmax.cross_entropy(embedding, centres, label, true, scale)
+        others = softmax.OtherClasses.apply(embedding, centres, label, scale)
+        return F.softplus(others - true)  # the cross-entropy
     # the products are normalised, and not the centres, which may have thousands of values
     cosine = embedding @ centres.T / centres.norm(dim=1).clamp_min(1e-12)
     true = with_margin(cosine.gather(1, label[:, None]), margin[:, None])

@@ -10,7 +10,6 @@ import logging
 import re
 import sys
 import time
-from pathlib import Path
 
 import yaml
 
@@ -111,26 +110,10 @@ def reproduce(profile) -> None:
 
     Raises InputError if another process is at the same profile, or if a notebook fails.
     """
-    _report(profile, load_profile(profile), {"command": f"make reproduce PROFILE={profile}"})
+    write_report(profile, load_profile(profile), {"command": f"make reproduce PROFILE={profile}"})
 
 
-def sweep(asked, show, **where) -> None:
-    """The same for a `sweeps.Sweep` alone, in `reports/sweeps/<name>`; where: `workers` and `dask`
-    of notebook 05_ablations. show: a page of what is there of it so far."""
-    profile, file, notebooks = f"sweeps/{asked.name}", asked.file, paths.checkout() / "notebooks"
-    named = str(file.relative_to(notebooks) if file.is_relative_to(notebooks) else file)
-    parameters = {"sweep": named, "run": not show, "report": profile, **where}
-    step = Step("05_ablations", parameters, "so_far" if show else "05_ablations", profile)
-    if show:
-        step.execute()
-        print(f"{paths.relative(pages.write_notebook(step))} written")
-    else:
-        _talk()  # of its cells, and of the time left
-        told = {"command": f"amg sweep {named}", "question": asked.question}
-        _report(profile, [step], told, talks=True)
-
-
-def _report(profile, steps, told, **shown):
+def write_report(profile, steps, told, **shown):
     """Run the steps that are not done, and write the report; told: more for its manifest; shown: as
     of `Step.execute`."""
     began, folder = time.perf_counter(), paths.resolve(f"reports/{profile}")
@@ -163,28 +146,28 @@ def _report(profile, steps, told, **shown):
     print(compared[0])
 
 
-def run(notebook, given) -> Path:
-    """Run one notebook, and print what its cells say as they say it; returns the executed one.
+def run(notebook, given) -> None:
+    """Run one notebook, and print what its cells say as they say it.
 
-    given: parameters by name, their values texts in YAML. Without a `report` among them, tables and
-    figures go to a folder of this run alone, `reports/local/<time>-<notebook>`. Raises InputError
-    if a parameter is wrong or a cell fails.
+    given: pairs of a parameter's name and its value, a text in YAML. Without a `report` among them,
+    tables and figures go to a folder of this run alone, `reports/local/<time>-<notebook>`. Raises
+    InputError if a parameter is wrong or a cell fails.
     """
     one_of("notebook", notebook, NOTEBOOKS)
     parameters = {"report": f"local/{time.strftime('%Y%m%d-%H%M%S')}-{notebook}"}
-    for name, value in given.items():
+    for name, value in given:
         try:
             parameters[name] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise InputError(f"{name} is {value!r}, but must be YAML, as 30 or [5, 10].") from None
     check.texts(report=parameters["report"])
     step = Step(notebook, parameters, notebook, parameters["report"])
-    _talk()
+    talk()
     step.execute(talks=True)
-    return step.executed
+    print(f"executed notebook, tables and figures: {paths.relative(step.base)}/")
 
 
-def _talk():
+def talk() -> None:
     """From now on print what the cells of notebooks say."""
     logger, handler = logging.getLogger("papermill"), logging.StreamHandler(sys.stdout)
     handler.terminator = ""

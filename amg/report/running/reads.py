@@ -127,10 +127,6 @@ def _sweep(p):
     return [str(file), str(profile), *data, *dict.fromkeys(used), *failed]
 
 
-def _prepared(p):
-    return [*(_train_set(p) if p["n_train"] > 0 else []), p["database"]]
-
-
 READS = {
     "00_fingerprinter": [_folder],
     "01_data_prep": [_weights, _folder],
@@ -147,7 +143,7 @@ READS = {
 }
 MAKES = {  # besides tables and figures
     "00_fingerprinter": [lambda p: [f"data/models/{p['name']}"]],
-    "01_data_prep": [_prepared],
+    "01_data_prep": [lambda p: [*(_train_set(p) if p["n_train"] > 0 else []), p["database"]]],
     "02_split": [_split],
     "03_train": [lambda p: [] if chosen.tried(p["report"]) else _run(p)],
 }

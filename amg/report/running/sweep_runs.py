@@ -172,12 +172,8 @@ class Result:
     trials: pd.DataFrame | None = None  # song, start, query_frames, and bool single and two
 
 
-def results(sweep, report) -> list[Result]:
-    """What is there of each cell."""
-    return [_result(cell, report) for cell in sweep.cells]
-
-
-def _result(cell, report):
+def result(cell, report) -> Result:
+    """What is there of a cell."""
     if not finished(cell, report):
         told = files.read_json(_record(cell, report)) or {}
         return Result(cell, told.get("failed") or "not run yet")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from amg import check, paths
 from amg.check import InputError
-from amg.embedding import encoders, losses, registry, runs
-from amg.embedding.variations import Variation
+from amg.embedding import encoders, registry, runs
+from amg.report import pages
 from amg.report.running import pipeline
 from amg.report.running.steps import Step, read_notebook
 
@@ -42,7 +42,7 @@ class Cell:
         if not encoders.needs_training(self.train["encoder"]):
             return None
         names = {field.name for field in fields(runs.Config)} - {"settings"}
-        given = self.train.keys() & _settings() - names
+        given = self.train.keys() & runs.known_settings() - names
         settings = {name: self.train[name] for name in given} | self.train["settings"]
         return runs.Config(**{name: self.train[name] for name in names}, settings=settings)
 
@@ -79,20 +79,14 @@ def slug(name) -> str:
     return re.sub(r"[^\w.+-]+", "-", name).strip("-").lower()
 
 
-def find(file) -> Path:
-    """A sweep's file, from the working directory or `notebooks/`; InputError if it is no file."""
-    check.texts(sweep=file)
-    places = [Path(file).expanduser(), paths.checkout() / "notebooks" / file]
-    there = [place for place in places if place.is_file()]
-    if not there:
-        raise InputError(f"sweep is {file!r}, but there is no such file, nor in notebooks/.")
-    return there[0]
-
-
 def read(file, profile="") -> Sweep:
     """A sweep's file; profile: in place of that which it names. InputError, one sentence, for
     whatever it may not say."""
-    path = find(file).resolve()
+    check.texts(sweep=file)
+    places = Path(file).expanduser(), paths.checkout() / "notebooks" / file
+    path = next((place.resolve() for place in places if place.is_file()), None)
+    if path is None:
+        raise InputError(f"sweep is {file!r}, but there is no such file, nor in notebooks/.")
     text, of = path.read_text(), "profile, budget, and cells or a grid"
     sections = pipeline.read_yaml(f"sweep {path.name}", text, of)
     try:
@@ -192,17 +186,11 @@ def _variants(sections, evaluate):
     return variants
 
 
-def _settings():
-    """Names of all settings: of encoders, of losses, and of what may vary."""
-    of_parts = *encoders.registry.all_settings(), *losses.registry.all_settings()
-    return {*of_parts, *registry.defaults(Variation)}
-
-
 def _cell(name, own, given, usual, budget):
     train, evaluate = dict(usual[TRAIN]), {**usual[EVALUATE], **GIVEN}
     every = {**given, **own}
     registry.load(every.get("own_module", train["own_module"]))
-    known = _settings() - ({"patience"} & budget.keys())
+    known = runs.known_settings() - ({"patience"} & budget.keys())
     for key, value in every.items():
         if key in OWN or (key in OF_ALL and key in own):
             of_all = "; give it in `all`" if key in OF_ALL else ", for a sweep decides it itself"
@@ -226,3 +214,21 @@ def _cell(name, own, given, usual, budget):
         )
     cell.steps("sweeps")  # which checks the types
     return cell
+
+
+def command(sweep, workers, dask, show=False) -> None:
+    """`amg sweep`: run notebook 05_ablations for a sweep's file, in `reports/sweeps/<name>`; show:
+    only a page of what is there of it so far."""
+    asked, notebooks = read(sweep), paths.checkout() / "notebooks"
+    file, report = asked.file, f"sweeps/{asked.name}"
+    named = str(file.relative_to(notebooks) if file.is_relative_to(notebooks) else file)
+    parameters = {"sweep": named, "run": not show, "report": report}
+    parameters |= {"workers": workers, "dask": dask}
+    step = Step("05_ablations", parameters, "so_far" if show else "05_ablations", report)
+    if show:
+        step.execute()
+        print(f"{paths.relative(pages.write_notebook(step))} written")
+    else:
+        pipeline.talk()  # of its cells, and of the time left
+        told = {"command": f"amg sweep {named}", "question": asked.question}
+        pipeline.write_report(report, [step], told, talks=True)
