@@ -142,11 +142,11 @@ def _option(name, text, **settings):
 
 
 def _folder(name, text, **settings):
-    """A path of the working directory; no shell expands the ~ of --option=~/music."""
     return _option(name, text, type=_absolute, **settings)
 
 
 def _absolute(path):
+    """A path of the working directory; no shell expands the ~ of --option=~/music."""
     return os.path.abspath(os.path.expanduser(path))
 
 

@@ -57,8 +57,9 @@ class Config:
             self.settings |= registry.settings(classes[getattr(self, classes.kind)], given)
         varied, usual = registry.settings(Variation, given), registry.defaults(Variation)
         self.settings |= {name: varied[name] for name in varied if varied[name] != usual[name]}
+        known = sorted(known_settings())
         for setting in given:
-            check.one_of("a setting", setting, sorted(known_settings()))
+            check.one_of("a setting", setting, known)
         for name in ("lr", "final_lr", "weight_decay"):
             setattr(self, name, float(check.number(name, getattr(self, name), 0, 1)))
         check.integers(1, epochs=self.epochs)

@@ -81,6 +81,7 @@ def recipe() -> str:
             row = {
                 "recipe": cell,
                 "songs": f"[{name}]({_page(name)})",
+                "updates": f"{of_cell.updates[cell]:,.0f}",
                 "train": f"{ends.trains.sum()} of {len(ends)}",
                 "validation Top-1 at the end (%)": answers.each(ends.top1, 1),
                 "mean cosine between songs": answers.each(ends.alike, 2),

@@ -224,7 +224,7 @@ def supports(overview, differences) -> list[str]:
     span = " to ".join(f"{n:,.0f}" for n in dict.fromkeys(updates[:1] + updates[-1:])) or "no"
     told.append(
         f"{len(shown)} of {len(of_cell)} differences of that kind are beyond chance. All hold for "
-        f"{span} updates, the songs of this training set and these trials; what "
-        "longer training or more songs would do, these figures do not tell."
+        f"{span} updates, the songs of this training set and these trials; what longer training or "
+        "more songs would do, these figures do not tell."
     )
     return told

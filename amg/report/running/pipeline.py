@@ -113,7 +113,7 @@ def reproduce(profile) -> None:
     write_report(profile, load_profile(profile), {"command": f"make reproduce PROFILE={profile}"})
 
 
-def write_report(profile, steps, told, **shown):
+def write_report(profile, steps, told, **shown) -> None:
     """Run the steps that are not done, and write the report; told: more for its manifest; shown: as
     of `Step.execute`."""
     began, folder = time.perf_counter(), paths.resolve(f"reports/{profile}")

@@ -77,11 +77,8 @@ def _train(p, s, n_updates=None):
     per_epoch = _per_epoch(p, s)
     epochs = max(round(n_updates / per_epoch), 1) if n_updates else p["epochs"]
     encoder, rows = encoders.registry.canonical(p["encoder"]), s.n_songs * s.n_clips / per_epoch
-    given, takes = (
-        {**p, **p.get("settings", {})},
-        {*encoders.registry.arguments(encoder), "centres"},
-    )
-    settings = tuple((name, given[name]) for name in sorted(takes & given.keys()))
+    given, takes = {**p, **p.get("settings", {})}, encoders.registry.arguments(encoder).keys()
+    settings = tuple((name, given[name]) for name in sorted((takes | {"centres"}) & given.keys()))
     update = ("update", encoder, settings, p["duration_max"], s.n_songs, s.n_clips, round(rows))
     embedded = min(s.n_songs, validation.MOST) * (s.n_valid > 0) / (s.n_songs * s.n_clips)
     return [(update, epochs * per_epoch * (1 + embedded / 3))]

@@ -222,8 +222,8 @@ def command(sweep, workers, dask, show=False) -> None:
     asked, notebooks = read(sweep), paths.checkout() / "notebooks"
     file, report = asked.file, f"sweeps/{asked.name}"
     named = str(file.relative_to(notebooks) if file.is_relative_to(notebooks) else file)
-    parameters = {"sweep": named, "run": not show, "report": report}
-    parameters |= {"workers": workers, "dask": dask}
+    where = {"report": report, "workers": workers, "dask": dask}
+    parameters = {"sweep": named, "run": not show, **where}
     step = Step("05_ablations", parameters, "so_far" if show else "05_ablations", report)
     if show:
         step.execute()
