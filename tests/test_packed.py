@@ -21,42 +21,48 @@ DEVICES = [
     ),
 ]
 
-RUNS, HEADS, WIDTH = [(6, 3), (4, 4), (10, 5), (1, 1)], 2, 8
+HEADS, WIDTH = 2, 8
+LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=12).map(np.array)
 
 
-def table():
-    return torch.randn(
-        21, 3 * WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
-    )
+@given(LENGTHS)
+def test_every_frame_has_a_place_and_sees_its_own_sequence(length):
+    place, mask = packed.in_rows(length, "cpu")
+    most, slots = length.max(), np.full((len(mask), length.max()), -1)
+    slots.flat[place.numpy()] = np.repeat(np.arange(len(length)), length)
+    assert len(place.unique()) == length.sum()
+    for sequence in place.split(length.tolist()):
+        assert (sequence.diff() == 1).all()
+        assert sequence[0] // most == sequence[-1] // most
+    for row, seen in zip(slots, mask):
+        assert [[float(a != b) for b in row] for a in row] == seen.isinf().float().tolist()
+    held = (slots >= 0).sum(1)
+    assert len(held) == 1 or np.sort(held)[:2].sum() > most  # no two rows would fit in one
 
 
-def loop(qkv, runs):
+@pytest.mark.parametrize("p", [0.0, 1e-9])  # of torch in one piece, and with dropout, of nothing
+def test_attention_is_that_of_the_loop(p):
     """Sequence by sequence and head by head, as the formula says."""
-    seen, first = torch.empty(len(qkv), WIDTH, dtype=qkv.dtype), 0
-    for total, n in runs:
-        for _ in range(total // n):
-            for head in range(HEADS):
-                q, k, v = (
-                    part[:, head * 4 : (head + 1) * 4]
-                    for part in qkv[first : first + n].chunk(3, dim=1)
-                )
-                weights = torch.softmax(q @ k.T / np.sqrt(4), dim=1)
-                seen[first : first + n, head * 4 : (head + 1) * 4] = weights @ v
-            first += n
-    return seen
-
-
-def test_attention_is_that_of_the_loop():
-    torch.testing.assert_close(packed.attend(table(), RUNS, HEADS, 0.0), loop(table(), RUNS))
+    length = np.array([3, 3, 4, 5, 5, 1])
+    place, mask = packed.in_rows(length, "cpu")
+    generator = torch.Generator().manual_seed(1)
+    qkv = torch.randn(mask[..., 0].numel(), 3 * WIDTH, dtype=torch.float64, generator=generator)
+    seen = packed.attend(qkv, mask, HEADS, p)
+    for of in place.split(length.tolist()):
+        for head in torch.arange(WIDTH).split(WIDTH // HEADS):
+            q, k, v = (part[:, head] for part in qkv[of].chunk(3, dim=1))
+            weights = torch.softmax(q @ k.T / np.sqrt(WIDTH / HEADS), dim=1)
+            torch.testing.assert_close(seen[of][:, head], weights @ v)
 
 
 def test_attention_drops_weights_and_scales_the_others():
     """Values that are rows of a unit matrix show the weights themselves."""
     qkv = torch.randn(4, 3 * 4, generator=torch.Generator().manual_seed(1))
     qkv[:, 8:] = torch.eye(4)
-    whole = packed.attend(qkv, [(4, 4)], 1, 0.0)
+    mask = torch.zeros(1, 4, 4)
+    whole = packed.attend(qkv, mask, 1, 0.0)
     torch.manual_seed(3)
-    share = torch.stack([packed.attend(qkv, [(4, 4)], 1, 0.4) for _ in range(200)]) / whole
+    share = torch.stack([packed.attend(qkv, mask, 1, 0.4) for _ in range(200)]) / whole
     torch.testing.assert_close(share[share > 0], torch.full_like(share[share > 0], 1 / 0.6))
     assert (share == 0).float().mean().item() == pytest.approx(0.4, abs=0.04)
 
@@ -90,11 +96,11 @@ def test_dropout_is_fair():
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("encoder", [Transformer(layers=3, dropout=0.0), Mean()])
-@given(st.lists(st.integers(1, 64), min_size=1, max_size=12), st.integers(0, 2**32 - 1))
+@given(LENGTHS, st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
-def test_the_packed_encoder_equals_the_padded_one(encoder, device, lengths, seed):
+def test_the_packed_encoder_equals_the_padded_one(encoder, device, length, seed):
     """Vectors, and gradients of weights and input, for lengths in any order."""
-    rng, length = np.random.default_rng(seed), np.array(lengths)
+    rng = np.random.default_rng(seed)
     encoder = encoder.double().train().to(device)  # in float32 rounding would hide small mistakes
     frames, weight = (
         torch.tensor(unit_rows(rng, n, 128), dtype=torch.double, device=device)

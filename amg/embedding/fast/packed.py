@@ -1,8 +1,7 @@
 """Faster ways to the same vectors: no padding is computed, which is three quarters of a batch.
 
 Sequences come packed: `frames` (N, 128) holds one after the other, `length` int (B,) counts the
-frames of each. Those of equal length should be neighbours, for they share matrix products: such
-neighbours are a *run*, (frames in all, length of each).
+frames of each. Those of equal length should be neighbours, for their means are taken together.
 
 A class names its function here as its attribute `packed`; tests hold it to its own `forward`.
 """
@@ -17,48 +16,76 @@ from torch.nn import functional as F
 def transformer(encoder, frames, length) -> torch.Tensor:
     """`encoders.transformer.Transformer`: frames (N, 128), length (B,) -> (B, 128), unit rows.
 
+    Short sequences share a row of a batch, in which each frame attends to its own sequence alone.
     Layer by layer what torch's post-norm layers compute, from their own weights. Sums and ReLU go
     where their terms were: new memory would cost as much time as they do.
     """
-    runs = runs_of(length)
+    place, mask = in_rows(length, frames.device)
     x = encoder.linear1(frames)  # (N, width)
+    x = x.new_zeros(mask.shape[0] * mask.shape[1], x.shape[1]).index_copy(0, place, x)
     for layer in encoder.encoder.layers:
         attention, p = layer.self_attn, layer.dropout.p if layer.training else 0.0
         qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-        seen = attention.out_proj(attend(qkv, runs, attention.num_heads, p))
+        seen = attention.out_proj(attend(qkv, mask, attention.num_heads, p))
         x = layer.norm1(dropout(seen, p).add_(x))
         hidden = dropout(layer.linear1(x).relu_(), p)
         x = layer.norm2(dropout(layer.linear2(hidden), p).add_(x))
-    return F.normalize(encoder.linear2(means(x, runs)))
+    return F.normalize(encoder.linear2(means(x.index_select(0, place), length)))
 
 
 def mean(encoder, frames, length) -> torch.Tensor:
     """`encoders.mean.Mean`: frames (N, 128), length (B,) -> (B, 128), unit rows."""
-    return F.normalize(means(frames, runs_of(length)))
+    return F.normalize(means(frames, length))
 
 
-def runs_of(length) -> list:
-    """Lengths, int (B,), as runs of equal ones: (frames in the whole run, length)."""
-    return [(n * sum(1 for _ in same), n) for n, same in itertools.groupby(length.tolist())]
-
-
-def means(x, runs) -> torch.Tensor:
+def means(x, length) -> torch.Tensor:
     """Mean of each sequence: (N, D) -> (B, D)."""
-    parts = x.split([total for total, _ in runs])
-    return torch.cat([part.unflatten(0, (-1, n)).mean(1) for part, (_, n) in zip(parts, runs)])
+    runs = [(n, sum(1 for _ in same)) for n, same in itertools.groupby(length.tolist())]
+    parts = x.split([n * many for n, many in runs])
+    return torch.cat([part.unflatten(0, (-1, n)).mean(1) for part, (n, _) in zip(parts, runs)])
 
 
-def attend(qkv, runs, heads, p) -> torch.Tensor:
-    """Scaled dot-product attention within each sequence, with dropout `p` on its weights.
+def in_rows(length, device) -> tuple:
+    """Rows (R) as long as the longest sequence (L), each shared by all that fit, the longest first.
 
-    qkv (N, 3 * width): queries, keys and values of all frames, of all heads -> (N, width).
+    Returns where each frame goes, int64 (N,), below R * L; and what is added to the products of
+    two places of a row, (R, L, L): 0 within a sequence, minus infinity between two.
     """
-    parts = []
-    for rows, (total, n) in zip(qkv.split([total for total, _ in runs]), runs):
-        q, k, v = rows.view(total // n, n, 3, heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, n, D)
-        seen = F.scaled_dot_product_attention(q, k, v, dropout_p=p)
-        parts.append(seen.transpose(1, 2).reshape(total, -1))
-    return torch.cat(parts)
+    most, left, n_rows = int(length.max()), {}, 0  # row -> places that are left in it
+    first = np.empty_like(length)
+    for sequence in np.argsort(-length, kind="stable"):
+        n = int(length[sequence])
+        row = next((row for row, places in left.items() if places >= n), n_rows)
+        n_rows = max(n_rows, row + 1)
+        places = left.pop(row, most)
+        first[sequence] = (row + 1) * most - places
+        if places > n:
+            left[row] = places - n
+    before = np.cumsum(length) - length
+    place = np.repeat(first - before, length) + np.arange(length.sum())
+    of = np.full(n_rows * most, -1)  # nobody's places attend to each other
+    of[place] = np.repeat(np.arange(len(length)), length)
+    of = torch.from_numpy(of).to(device).view(n_rows, most)
+    apart = of[:, :, None] != of[:, None]
+    mask = torch.zeros(apart.shape, device=device).masked_fill_(apart, -torch.inf)
+    return torch.from_numpy(place).to(device), mask
+
+
+def attend(qkv, mask, heads, p) -> torch.Tensor:
+    """Scaled dot-product attention within rows, with dropout `p` on its weights.
+
+    qkv (R * L, 3 * width): queries, keys and values of all places, of all heads; mask (R, L, L) is
+    added to their products. Returns (R * L, width).
+    """
+    n_rows, length, _ = mask.shape
+    mask = mask.to(qkv.dtype)[:, None]
+    q, k, v = qkv.view(n_rows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    if p:  # torch's, in one piece, would draw value by value
+        weights = (q @ k.mT * q.shape[-1] ** -0.5 + mask).softmax(-1)
+        seen = dropout(weights, p) @ v
+    else:
+        seen = F.scaled_dot_product_attention(q, k, v, mask)
+    return seen.transpose(1, 2).reshape(len(qkv), -1)
 
 
 def dropout(x, p) -> torch.Tensor:
