@@ -88,27 +88,14 @@ class Unequal(Transformer):
             self.encoder.norm = nn.LayerNorm(width)
 
 
-def packed_norm_first(encoder, frames, length) -> torch.Tensor:
-    """`PreNorm` without padding, as `packed.transformer` is the paper's: frames (N, 128), length
-    (B,) -> (B, 128)."""
-    runs = packed.runs_of(length)
-    x = encoder.linear1(frames)
-    for layer in encoder.encoder.layers:
-        attention, p = layer.self_attn, layer.dropout.p if layer.training else 0.0
-        qkv = F.linear(layer.norm1(x), attention.in_proj_weight, attention.in_proj_bias)
-        seen = attention.out_proj(packed.attend(qkv, runs, attention.num_heads, p))
-        x = packed.dropout(seen, p).add_(x)
-        hidden = packed.dropout(layer.linear1(layer.norm2(x)).relu_(), p)
-        x = packed.dropout(layer.linear2(hidden), p).add_(x)
-    return F.normalize(encoder.linear2(packed.means(encoder.encoder.norm(x), runs)))
-
-
 @encoders.register("prenorm")
 class PreNorm(Unequal):
     """The same with the norm before attention and feed-forward, in place of after their sums."""
 
-    packed = packed_norm_first
     norm_first = True
+
+    def packed(self, frames, length):  # (N, 128), (B,) -> (B, 128)
+        return packed.transformer(self, frames, length, norm_first=True)
 
 
 @encoders.register("raw")

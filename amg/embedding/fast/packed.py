@@ -13,24 +13,42 @@ import torch
 from torch.nn import functional as F
 
 
-def transformer(encoder, frames, length) -> torch.Tensor:
+def transformer(encoder, frames, length, norm_first=False) -> torch.Tensor:
     """`encoders.transformer.Transformer`: frames (N, 128), length (B,) -> (B, 128), unit rows.
 
     Short sequences share a row of a batch, in which each frame attends to its own sequence alone.
-    Layer by layer what torch's post-norm layers compute, from their own weights. Sums and ReLU go
-    where their terms were: new memory would cost as much time as they do.
+    Layer by layer what torch's layers compute, from their own weights: the norms come after the
+    sums, as in the paper, or before attention and feed-forward (norm_first).
     """
     place, mask = in_rows(length, frames.device)
     x = encoder.linear1(frames)  # (N, width)
     x = x.new_zeros(mask.shape[0] * mask.shape[1], x.shape[1]).index_copy(0, place, x)
     for layer in encoder.encoder.layers:
-        attention, p = layer.self_attn, layer.dropout.p if layer.training else 0.0
-        qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-        seen = attention.out_proj(attend(qkv, mask, attention.num_heads, p))
-        x = layer.norm1(dropout(seen, p).add_(x))
-        hidden = dropout(layer.linear1(x).relu_(), p)
-        x = layer.norm2(dropout(layer.linear2(hidden), p).add_(x))
+        if norm_first:
+            x = attended(layer, layer.norm1(x), mask).add_(x)
+            x = fed_forward(layer, layer.norm2(x)).add_(x)
+        else:
+            x = layer.norm1(attended(layer, x, mask).add_(x))
+            x = layer.norm2(fed_forward(layer, x).add_(x))
+    if norm_first:  # torch's encoder normalises the last sum, too
+        x = encoder.encoder.norm(x)
     return F.normalize(encoder.linear2(means(x.index_select(0, place), length)))
+
+
+def attended(layer, x, mask) -> torch.Tensor:
+    """Attention and its dropout, of a torch.nn.TransformerEncoderLayer: (R * L, width).
+
+    Sums and ReLU go where their terms were: new memory would cost as much time as they do.
+    """
+    attention, p = layer.self_attn, layer.dropout.p if layer.training else 0.0
+    qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    return dropout(attention.out_proj(attend(qkv, mask, attention.num_heads, p)), p)
+
+
+def fed_forward(layer, x) -> torch.Tensor:
+    """The feed-forward half of such a layer, with its dropout: (R * L, width)."""
+    p = layer.dropout.p if layer.training else 0.0
+    return dropout(layer.linear2(dropout(layer.linear1(x).relu_(), p)), p)
 
 
 def mean(encoder, frames, length) -> torch.Tensor:
@@ -46,29 +64,35 @@ def means(x, length) -> torch.Tensor:
 
 
 def in_rows(length, device) -> tuple:
-    """Rows (R) as long as the longest sequence (L), each shared by all that fit, the longest first.
+    """Sequences in rows (R) as long as the longest of them (L), as `first_fit` puts them.
 
     Returns where each frame goes, int64 (N,), below R * L; and what is added to the products of
     two places of a row, (R, L, L): 0 within a sequence, minus infinity between two.
     """
-    most, left, n_rows = int(length.max()), {}, 0  # row -> places that are left in it
-    first = np.empty_like(length)
-    for sequence in np.argsort(-length, kind="stable"):
-        n = int(length[sequence])
-        row = next((row for row, places in left.items() if places >= n), n_rows)
-        n_rows = max(n_rows, row + 1)
-        places = left.pop(row, most)
-        first[sequence] = (row + 1) * most - places
-        if places > n:
-            left[row] = places - n
-    before = np.cumsum(length) - length
-    place = np.repeat(first - before, length) + np.arange(length.sum())
-    of = np.full(n_rows * most, -1)  # nobody's places attend to each other
-    of[place] = np.repeat(np.arange(len(length)), length)
-    of = torch.from_numpy(of).to(device).view(n_rows, most)
+    first, n_rows = first_fit(length)
+    place = np.repeat(first - np.cumsum(length) + length, length) + np.arange(length.sum())
+    of = np.full((n_rows, length.max()), -1)  # nobody's places attend to each other
+    of.flat[place] = np.repeat(np.arange(len(length)), length)
+    of = torch.from_numpy(of).to(device)
     apart = of[:, :, None] != of[:, None]
     mask = torch.zeros(apart.shape, device=device).masked_fill_(apart, -torch.inf)
     return torch.from_numpy(place).to(device), mask
+
+
+def first_fit(length) -> tuple:
+    """Where each sequence begins, int (B,), in rows that short ones share; and how many rows there
+    are. The longest comes first, each into a row that has room for it."""
+    most, n_rows, left = int(length.max()), 0, {}  # left: row -> places that are free in it
+    first = np.empty_like(length)
+    for sequence in np.argsort(-length, kind="stable"):
+        n = int(length[sequence])
+        row = next((row for row, free in left.items() if free >= n), n_rows)
+        n_rows = max(n_rows, row + 1)
+        free = left.pop(row, most)
+        first[sequence] = (row + 1) * most - free
+        if free > n:
+            left[row] = free - n
+    return first, n_rows
 
 
 def attend(qkv, mask, heads, p) -> torch.Tensor:
