@@ -16,7 +16,7 @@ Read the rooms in this order, from samples to reports:
     retrieval    published, evaluate, nafp_search, cost, archives
     catalogue    models, significance, listening, store, writing, indexing, answer, library
     catalogue    catalogue, windows, sounds, identify, calibration
-    studies      trace, unknown_songs, lifts, robustness, more_songs, explore, other_systems, rivals
+    studies      trace, unknown_songs, lifts, robustness, explore, other_systems, rivals
     studies      scale_distractors, scale, scale_forecast
     report       tables, sentences, verdict, figures, charts, lift_charts
     report       query_charts, scale_charts, sweep_tables, sweep_charts, answers, compare, pages

@@ -13,7 +13,6 @@ import pickle
 import shutil
 import sqlite3
 import tempfile
-import unittest.mock
 from pathlib import Path
 from unittest import mock
 
@@ -144,6 +143,13 @@ def swept(text):
         return sweeps.read(str(folder / "mine.yaml"))
 
     return call
+
+
+def without_training(folder):
+    """Read a sweep whose profile has no notebook 03."""
+    alone = pipeline.parse_profile("smoke", "02_split: {}")
+    with mock.patch.object(pipeline, "load_profile", return_value=alone):
+        swept(f"{SWEEP}cells: {{a: {{}}}}")(folder)
 
 
 def parameters_cell(line, tags=("parameters",)):
@@ -408,7 +414,7 @@ ROWS = [
     (
         "sweep",
         "a profile without training",
-        swept("# Why?\nprofile: learning_curve\ncells: {a: {}}"),
+        without_training,
     ),
     ("sweep", "nothing to compare", swept(SWEEP)),
     ("sweep", "no cells", swept(f"{SWEEP}cells: {{}}")),
@@ -474,7 +480,7 @@ ROWS = [
 def sentence(call) -> str | None:
     """What a call ends in, without the folder it ran in, where ffmpeg is not installed; None if
     nothing was refused."""
-    without = unittest.mock.patch.object(decoding, "ffmpeg", lambda: None)
+    without = mock.patch.object(decoding, "ffmpeg", lambda: None)
     with without, tempfile.TemporaryDirectory() as temporary:
         folder, before = Path(temporary).resolve(), os.environ.get("AMG_HOME")
         os.environ["AMG_HOME"] = str(folder)

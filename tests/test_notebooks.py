@@ -281,8 +281,6 @@ def test_papermill_command_from_both_folders(smoke, tmp_path, where, name):
         ("08_scale", {"n_queries": 0}, "n_queries is 0"),
         ("08_scale", {"encoders": []}, "encoders is [], but must be a list"),
         ("08_scale", {}, "run notebook 01_data_prep first"),
-        ("09_more_songs", {"train_set": "none"}, "run notebook 01_data_prep first"),
-        ("09_more_songs", {"report": ""}, "report is ''"),
         (
             "00_fingerprinter",
             {"corpus": "vinyl"},
@@ -596,9 +594,7 @@ def test_the_reference_of_a_sweep_has_the_cells_of_its_file(name, rivals):
     assert dict(zip(table.cell, table.n_seeds)) == n_seeds and list(table.cell) == list(n_seeds)
 
 
-@pytest.mark.parametrize(
-    "profile", ["demo", "learning_curve", "open_music", *(f"sweeps/{name}" for name in SWEPT)]
-)
+@pytest.mark.parametrize("profile", ["demo", "open_music", *(f"sweeps/{name}" for name in SWEPT)])
 def test_the_page_of_a_reference_is_what_the_code_draws(profile, tmp_path, monkeypatch):
     base = shutil.copytree(compare.reference(profile), tmp_path / profile)
     monkeypatch.setattr(compare, "reference", lambda profile: base)

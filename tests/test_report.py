@@ -22,7 +22,6 @@ from amg.report import (
     lift_charts,
     pages,
     readme,
-    scale_charts,
     sentences,
     tables,
     verdict,
@@ -724,31 +723,6 @@ def test_git_ignores_a_user_s_reports_and_keeps_the_reference_runs():
     assert ignored("reports/demo/index.html") and ignored("reports/.demo.lock")
     assert ignored("data/train/demo") and ignored("database/demo-0a1b2c3d.json")
     assert not ignored("reports/reference/demo/index.html")
-
-
-def test_a_learning_curve_says_where_it_overtakes():
-    rows = [
-        ("mt", 100, 0, 40.0, -30.0),
-        ("mt", 1000, 0, 60.0, 1.0),
-        ("mt", 1000, 1, 70.0, -1.0),
-        ("mt", 3000, 0, 80.0, 5.0),
-        ("mean", 0, 0, 62.0, 0.0),
-    ]
-    curve = pd.DataFrame(rows, columns=["encoder", "n_songs", "seed", "top1", "minus_low_mean"])
-    curve = curve.assign(query_s=5.0, top1_low=curve.top1 - 2, top1_high=curve.top1 + 2, run="")
-    (said,) = sentences.growth(curve)
-    assert said.endswith("overtakes mean pooling at 3,000 songs for queries of 5 s.")
-    (said,) = sentences.growth(curve[curve.n_songs < 3000])
-    assert said.endswith("overtakes mean pooling at none of up to 1,000 songs for queries of 5 s.")
-    both = pd.concat([curve, curve[curve.n_songs < 3000].assign(query_s=2.0)])
-    lift = curve.iloc[-1:].assign(encoder="lift", top1=95.0)
-    crossed, above = sentences.growth(pd.concat([both, lift, lift.assign(query_s=2.0)]))
-    assert "at 3,000 songs for queries of 5 s; at none of up to 3,000 songs for" in crossed
-    assert "is 15 to 25 points above the best training" in above
-    runs = curve.n_songs.map(lambda n: f"mt-epochs{9000 // n}-x" if n else "")
-    assert "from 90 for the fewest songs to 3 for" in sentences.growth(curve.assign(run=runs))[-1]
-    (axis,) = scale_charts.learning_curve(curve).axes
-    assert axis.lines[1].get_ydata().tolist() == [40.0, 65.0, 80.0]
 
 
 def test_a_page_repeats_only_parameters_that_differ(home):

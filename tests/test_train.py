@@ -35,7 +35,6 @@ from amg.embedding.losses import arcface
 from amg.embedding.losses.triplet import Triplet
 from amg.fingerprint import features, nafp
 from amg.retrieval import published
-from amg.studies import more_songs
 
 ENCODERS, LOSSES = ("mt", "mlstm", "mcnn"), ("amg", "arcface", "infonce", "triplet")
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -423,7 +422,8 @@ def test_songs_are_looked_for_among_the_first_ones_and_themselves(data, monkeypa
     found = validation.ranks(encoders.Mean(), data, held_out, 10)
     monkeypatch.setattr(validation, "MOST", 3)
     kept = validation.ranks(encoders.Mean(), data, held_out, 10)
-    among = data.part(np.array([0, 1, 2, 5, 7]))
+    some = [0, 1, 2, 5, 7]
+    among = dataclasses.replace(data, first=data.first[some], length=data.length[some])
     again = validation.ranks(encoders.Mean(), among, np.array([3, 4]), 10)
     assert kept["rank"].tolist() == again["rank"].tolist()
     assert (kept["rank"] <= found["rank"]).all()
@@ -537,22 +537,6 @@ def test_other_files_than_its_checkpoint_are_refused(data, home, spoil, message)
         runs.find("away")
     with pytest.raises(InputError, match="was not made by this kit"):
         train(config(epochs=1), data, "away")
-
-
-def test_a_learning_curve_holds_out_the_same_songs_and_updates_as_often(data):
-    points = more_songs.trainings(data, config(), [6, 3, 2], n_seeds=2, n_updates=5)
-    assert [(p.n_songs, p.config.seed) for p in points] == [(2, 0), (3, 0), (3, 1), (6, 0), (6, 1)]
-    for p in points:
-        assert np.array_equal(p.data.first[:-2], data.first[: p.n_songs])
-        assert np.array_equal(p.data.first[-2:], data.first[-2:])
-        run = training.Run(p.config, p.data, "t", "cpu")
-        assert (len(run.songs), len(run.held_out)) == (p.n_songs, 2)
-        run.fit()
-        assert run.progress["step"] == p.updates and abs(p.updates - 5) <= 1
-    assert len({p.data.content for p in points} | {data.content}) == 4
-    for sizes, message in (([7], "sizes.* 7"), ([1], "sizes.* 1"), ([], "sizes is \\[\\]")):
-        with pytest.raises(InputError, match=message):
-            more_songs.trainings(data, config(), sizes, 1, 5)
 
 
 def test_shipped_weights_are_the_runs_and_keep_to_their_card(data, tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """The songs that a training learns from, those that it holds out, and what is a class of them."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -51,11 +49,6 @@ def learnt(config, data) -> np.ndarray:
 def updates(config, data) -> int:
     """How many an epoch has, on a `TrainingSet`."""
     return batches.count(learnt(config, data), config.batch_size, config.batches)
-
-
-def with_updates(config, n_updates, data):
-    """`config` with as many epochs as make `n_updates`, rounded, on a `TrainingSet`."""
-    return replace(config, epochs=max(1, round(n_updates / updates(config, data))))
 
 
 def classes(config, train_set, n_songs) -> np.ndarray:

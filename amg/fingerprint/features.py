@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +34,6 @@ class TrainingSet:
     def clip(self, song, clip) -> np.ndarray:
         """Fingerprints of one clip, float32 (T, D)."""
         return self.frames[self.first[song, clip] :][: self.length[song, clip]]
-
-    def part(self, songs) -> "TrainingSet":
-        """Some of its songs, int (n,), in that order."""
-        content = files.digest([self.content, np.asarray(songs).tolist()])[:16]
-        return replace(self, first=self.first[songs], length=self.length[songs], content=content)
 
 
 def songs_table(folder) -> Path:

@@ -54,7 +54,6 @@ FIGURES: dict[str, tuple] = {  # those that follow from tables alone
     "roc": (charts.roc, "roc"),
     "scale": (scale_charts.growth, "scale"),
     "pareto": (scale_charts.pareto, "scale"),
-    "learning_curve": (scale_charts.learning_curve, "learning_curve"),
     "rivals": (charts.rivals, "rivals"),
     "robustness": (charts.robustness, "robustness"),
 }

@@ -10,12 +10,11 @@ from amg.report import answers, compare, sentences, sweep_tables, verdict
 
 
 def results(profile) -> str:
-    """What the reference run of a profile says of the paper's claims, or of more songs."""
+    """What the reference run of a profile says of the paper's claims."""
     run, report = compare.read(compare.reference(profile))
     claims = verdict.claims(report, run["steps"])
     paragraphs = [
         "" if claims.empty else sentences.markdown(claims),
-        " ".join(sentences.growth(report.get("learning_curve", ()))[:2]),
         sentences.size(report),
         f"`{run['command']}`, commit {run['commit']}; {run['machine']['processor']}.",
     ]
@@ -96,7 +95,6 @@ def recipe() -> str:
 BLOCKS = {  # file and mark: what stands there
     ("README.md", "demo"): lambda: ended("demo"),
     ("README.md", "open_music"): lambda: results("open_music"),
-    ("README.md", "learning_curve"): lambda: results("learning_curve"),
     ("README.md", "answers"): lambda: answered("", 2),
     ("docs/sweeps.md", "sweeps"): sweeps,
     ("docs/published.md", "answers"): lambda: answered("../"),

@@ -65,29 +65,3 @@ def pareto(table) -> figures.Figure:
     axes[0].set(ylabel="single-stage Top-1 (%)")
     figures.legend(figure, axes[0], "lower", ncols=4, fontsize=8)
     return figure
-
-
-def learning_curve(curve) -> figures.Figure:
-    """Single-stage Top-1 against training songs, a panel per query length: a dot per training, a
-    line through their means; what needs no training lies flat."""
-    lengths = curve.groupby("query_s")
-    n_columns = min(2, len(lengths))
-    n_rows = -(-len(lengths) // n_columns)
-    size = (0.8 + 3.8 * n_columns, 0.9 + 2.6 * n_rows)
-    figure, axes = figures.panels(n_rows, n_columns, sharex=True, sharey=True, figsize=size)
-    for axis, (length, rows) in zip(axes.flat, lengths):
-        of, colour = rows[rows.n_songs > 0], figures.METHODS["amg"]
-        spread = of.top1 - of.top1_low, of.top1_high - of.top1
-        axis.errorbar(of.n_songs, of.top1, spread, fmt=".", color=colour, elinewidth=0.5)
-        mean = of.groupby("n_songs").top1.mean()
-        axis.plot(mean.index, mean, color=colour, label="AMG, trained")
-        for row in rows[rows.n_songs == 0].itertuples():
-            colour = figures.colour_of(row.encoder)
-            axis.axhline(row.top1, color=colour, label=tables.encoder_name(row.encoder))
-            axis.axhspan(row.top1_low, row.top1_high, color=colour, alpha=0.12, lw=0)
-        axis.set(title=f"queries of {length:g} s", ylim=(0, 101))
-        figures.log_x(axis, mean.index)
-    figure.supylabel("single-stage Top-1, segment (%)")
-    figure.supxlabel("training songs (equal number of updates)")
-    figures.legend(figure, axes[0, 0], "upper", ncols=4)
-    return figure

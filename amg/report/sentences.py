@@ -144,43 +144,6 @@ def forecast(table) -> list[str]:
     return sentences
 
 
-def growth(curve) -> list[str]:
-    """Whether training overtakes mean pooling, and how far the lift is from both; curve:
-    `learning_curve.csv`, or () if there is none."""
-    if not len(curve):
-        return []
-    trained, first, above = curve[curve.n_songs > 0], {}, []
-    for query_s, rows in trained.groupby("query_s"):
-        passed = (rows.minus_low_mean > 0).groupby(rows.n_songs).all()
-        n = passed.idxmax() if passed.any() else 0  # the fewest songs
-        first.setdefault(n, []).append(f"{query_s:g} s")
-        lift = curve[(curve.encoder == "lift") & (curve.query_s == query_s)].top1
-        above += [*(lift - rows.top1.max())]
-    most = f"none of up to {trained.n_songs.max():,}"
-    said = [
-        f"at {f'{n:,}' if n else most} songs for queries of {', '.join(lengths)}"
-        for n, lengths in sorted(first.items(), reverse=True)
-    ]
-    sentences = [
-        "By the paired intervals of all its trainings, training overtakes mean pooling "
-        f"{'; '.join(said)}."
-    ]
-    if above:
-        sentences.append(
-            f"The one-bit lift, without training, is {min(above):.0f} to {max(above):.0f} points "
-            "above the best training."
-        )
-    n_epochs = curve.run.str.extract("-epochs([0-9]+)-")[0].dropna().astype(int)
-    if len(n_epochs):
-        sentences.append(
-            "All trainings make about the same number of updates, so the number of epochs differs, "
-            f"from {n_epochs.max()} for the fewest songs to {n_epochs.min()} for the most. Each "
-            "interval, which resamples recordings, covers one training; trainings with other seeds "
-            "are not pooled in it."
-        )
-    return sentences
-
-
 def markdown(table) -> str:
     """A table as the README shows it."""
     flat = table.reset_index()

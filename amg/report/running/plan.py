@@ -136,13 +136,6 @@ def _unknown(p, s):
     return [_search(s, 0, n), _search(s, p["duration_max"], n * (1 + len(p["others"])))]
 
 
-def _more_songs(p, s):
-    sizes = sorted(p["sizes"])
-    runs = [n for n in sizes for _ in range(p["n_seeds"] if n in sizes[-2:] else 1)]
-    trained = [work for n in runs for work in _train(p, replace(s, n_songs=n), p["n_updates"])]
-    return [*trained, _search(s, p["duration_max"], s.n_trials * len(runs + p["others"]))]
-
-
 AMOUNTS = {
     "01_data_prep": _prepare,
     "02_split": lambda *_: [],
@@ -150,7 +143,6 @@ AMOUNTS = {
     "04_evaluate": _evaluate,
     "05_ablations": _sweep,
     "07_unknown_songs": _unknown,
-    "09_more_songs": _more_songs,
 }
 
 

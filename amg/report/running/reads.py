@@ -6,7 +6,6 @@ from amg import files, paths, provenance
 from amg.embedding import chosen, encoders, losses, runs
 from amg.fingerprint import nafp
 from amg.retrieval import databases
-from amg.studies import more_songs
 
 
 def _folder(p):
@@ -138,7 +137,6 @@ READS = {
     "06_robustness": [_weights, _songs, _trials, _trained],
     "07_unknown_songs": [_songs, _split, _train_set, _run_of_another],
     "08_scale": [_songs, _split, _trained],
-    "09_more_songs": [_songs, _split, _train_set],
     "10_explore": [_songs, lambda p: [p["own"], p["catalogue"]] if p["own"] else []],
     "11_rivals": [_songs, _trials, _train_set],
     "12_lift": [_songs, _split, _train_set, _run],
@@ -148,7 +146,6 @@ MAKES = {  # besides tables and figures
     "01_data_prep": [lambda p: [*(_train_set(p) if p["n_train"] > 0 else []), p["database"]]],
     "02_split": [_split],
     "03_train": [lambda p: [] if chosen.tried(p["report"]) else _run(p)],
-    "09_more_songs": [lambda p: _run(p, train_set=more_songs.runs_of(p["train_set"]))],
 }
 RUNS = {"05_ablations": ("03_train", "04_evaluate")}  # notebooks that one runs
 NOTEBOOKS = tuple(READS)
