@@ -419,6 +419,9 @@ ROWS = [
     ("sweep", "nothing to compare", swept(SWEEP)),
     ("sweep", "no cells", swept(f"{SWEEP}cells: {{}}")),
     ("sweep", "an unknown key", swept(f"{SWEEP}cells: {{a: {{colour: red}}}}")),
+    ("sweep", "an unknown encoder", swept(f"{SWEEP}cells: {{a: {{encoder: mp}}}}")),
+    ("sweep", "an encoder that is no name", swept(f"{SWEEP}cells: {{a: {{encoder: [mt]}}}}")),
+    ("sweep", "an unknown loss", swept(f"{SWEEP}cells: {{a: {{loss: amgg}}}}")),
     ("sweep", "a value of a wrong type", swept(f"{SWEEP}cells: {{a: {{lr: high}}}}")),
     ("sweep", "a setting out of its range", swept(f"{SWEEP}cells: {{a: {{crop_power: 0}}}}")),
     (

@@ -206,10 +206,11 @@ def _cell(name, own, given, usual, budget):
         train["settings"] = train["settings"] | {"patience": budget["patience"]}
     evaluate["durations"] = [train["duration_max"]]
     cell = Cell(name, own, 0, train, evaluate)
-    fixed = sorted(every.keys() & registry.defaults(encoders.registry[train["encoder"]]))
+    encoder = encoders.registry.canonical(train["encoder"])
+    fixed = sorted(every.keys() & registry.defaults(encoders.registry[encoder]))
     if fixed and not cell.config:
         raise InputError(
-            f"{fixed[0]} of {train['encoder']}, which needs no training, is what it is; give an "
+            f"{fixed[0]} of {encoder}, which needs no training, is what it is; give an "
             "encoder of your own."
         )
     cell.steps("sweeps")  # which checks the types
