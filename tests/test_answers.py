@@ -84,7 +84,8 @@ def test_training_is_judged_at_the_largest_level_by_the_recipe_that_is_best_on_v
 def test_growing_margins_are_judged_against_the_fixed_one_that_is_best_on_validation(fixed, word):
     differences = {"fixed at 0.2": (-9, -10, -8), "fixed at 0.3": fixed, "none": (5, 4, 6)}
     valid = dict(zip(["growing from 0.2 to 0.4", *differences], [50, 40, 45, 60]))
-    (told,) = answers.of("margins_best", report(valid, differences))
+    told, of_none = answers.of("margins_best", report(valid, differences))
+    assert of_none == "No margin at all is +5.0 [+4.0, +6.0] points from growing ones."
     assert told.startswith(f"{word}: growing from 0.2 to 0.4 is ")
     low, high = -fixed[2] + 0.0, -fixed[1]
     assert f"{-fixed[0] + 0.0:+.1f} [{low:+.1f}, {high:+.1f}] points from fixed at 0.3" in told
