@@ -94,9 +94,6 @@ class PreNorm(Unequal):
 
     norm_first = True
 
-    def packed(self, frames, length):  # (N, 128), (B,) -> (B, 128)
-        return packed.transformer(self, frames, length, norm_first=True)
-
 
 @encoders.register("raw")
 class Raw(Transformer):

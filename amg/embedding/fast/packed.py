@@ -13,24 +13,24 @@ import torch
 from torch.nn import functional as F
 
 
-def transformer(encoder, frames, length, norm_first=False) -> torch.Tensor:
+def transformer(encoder, frames, length) -> torch.Tensor:
     """`encoders.transformer.Transformer`: frames (N, 128), length (B,) -> (B, 128), unit rows.
 
     Short sequences share a row of a batch, in which each frame attends to its own sequence alone.
     Layer by layer what torch's layers compute, from their own weights: the norms come after the
-    sums, as in the paper, or before attention and feed-forward (norm_first).
+    sums, as in the paper, or before attention and feed-forward, as the layers have it.
     """
     place, mask = in_rows(length, frames.device)
     x = encoder.linear1(frames)  # (N, width)
     x = x.new_zeros(mask.shape[0] * mask.shape[1], x.shape[1]).index_copy(0, place, x)
     for layer in encoder.encoder.layers:
-        if norm_first:
+        if layer.norm_first:
             x = attended(layer, layer.norm1(x), mask).add_(x)
             x = fed_forward(layer, layer.norm2(x)).add_(x)
         else:
             x = layer.norm1(attended(layer, x, mask).add_(x))
             x = layer.norm2(fed_forward(layer, x).add_(x))
-    if norm_first:  # torch's encoder normalises the last sum, too
+    if encoder.encoder.norm is not None:
         x = encoder.encoder.norm(x)
     return F.normalize(encoder.linear2(means(x.index_select(0, place), length)))
 
